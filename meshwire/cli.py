@@ -1,0 +1,150 @@
+"""The `meshwire` command: a table from sub-command to the module that serves it, loaded when it is called.
+
+This file decides names, summaries, global options and exit codes. What a sub-command does is in its module, which
+offers a Typer application. Loading by name keeps `meshwire --help` quick and the components unknown to each other.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from meshwire import __version__
+from meshwire.errors import ExitCode, MeshwireError
+from meshwire.logs import configure_logging
+
+__all__ = ["COMMANDS", "Command", "main"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One sub-command: `module:attribute` of its Typer application, and a line for the overview."""
+
+    target: str
+    summary: str
+    log_level: int = logging.WARNING
+
+
+COMMANDS: Final[dict[str, Command]] = {
+    "demo": Command("gateway.lab:app", "a whole site on this machine: boards, NICs, gateway, broker, readings"),
+    "sensor": Command("sensor_sim.__main__:app", "a simulated sensor board on a serial port or a pty", logging.INFO),
+    "nic": Command("nic_sim.__main__:app", "one NIC on one board", logging.INFO),
+    "gateway": Command("gateway.__main__:app", "the CoAP gateway and bridge to MQTT", logging.INFO),
+    "broker": Command("broker.__main__:app", "the tenant-segregated MQTT broker", logging.INFO),
+    "ports": Command("hardware.cli:ports_app", "serial ports of this machine and who holds them"),
+    "coap": Command("gateway.tools.coap:app", "GET, PUT, POST, DELETE or observe a device through a gateway"),
+    "mqtt": Command("gateway.tools.mqtt:app", "subscribe and publish (options as in mosquitto_sub and mosquitto_pub)"),
+    "token": Command("gateway.tools.admin:token_app", "issue and show tokens"),
+    "device": Command("gateway.tools.admin:device_app", "add, list and remove devices"),
+    "client": Command("gateway.tools.admin:client_app", "OAuth clients of a tenant"),
+    "user": Command("broker.users:app", "password users of the broker"),
+    "config": Command("meshwire.config_tool:app", "print, check or describe the configuration"),
+    "doctor": Command("meshwire.doctor:app", "check this installation and say what is amiss"),
+    "bench": Command("bench.__main__:app", "comparisons with peers, measured here and now"),
+    "help": Command("meshwire.help_tool:app", "explain an error code such as MW-SER-012, off-line"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line. Never returns a traceback for a foreseeable failure.
+
+    Args:
+        arguments: without the program's name; default `sys.argv[1:]`.
+    """
+    name, rest, level = _split(list(sys.argv[1:] if arguments is None else arguments))
+    if name in ("--version", "-V"):
+        print(f"meshwire {__version__}")  # noqa: T201
+        return ExitCode.OK
+    if name is None or name in ("--help", "-h") or (name == "help" and not rest):
+        print(overview())  # noqa: T201
+        return ExitCode.OK if name else ExitCode.USAGE
+    command = COMMANDS.get(name)
+    if command is None:
+        return _complain(f"meshwire: no command {name!r}; do: see `meshwire --help`", ExitCode.USAGE)
+    configure_logging(command.log_level if level is None else level)
+    return _run(name, command, rest)
+
+
+def _run(name: str, command: Command, rest: list[str]) -> int:
+    module, attribute = command.target.split(":")
+    try:
+        app = getattr(importlib.import_module(module), attribute)
+        app(args=rest, prog_name=f"meshwire {name}")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else ExitCode.FAILURE
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`… | head`): nothing to say, and nowhere to say it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except (MeshwireError, ExceptionGroup) as error:
+        foreseeable = _first_foreseeable(error)
+        if foreseeable is None:
+            raise
+        return _complain(f"meshwire {name}: {foreseeable}", foreseeable.exit_code)
+    return ExitCode.OK
+
+
+def _first_foreseeable(error: Exception) -> MeshwireError | None:
+    """A task group wraps what its tasks raise; the person wants the cause."""
+    if isinstance(error, MeshwireError):
+        return error
+    if isinstance(error, ExceptionGroup):
+        found = error.subgroup(MeshwireError)
+        while isinstance(found, ExceptionGroup):
+            found = found.exceptions[0]
+        return found if isinstance(found, MeshwireError) else None
+    return None
+
+
+def _complain(line: str, code: ExitCode) -> int:
+    print(line, file=sys.stderr)  # noqa: T201
+    return code
+
+
+_LEVELS: Final = {
+    "-v": logging.DEBUG,
+    "--verbose": logging.DEBUG,
+    "-q": logging.ERROR,
+    "--quiet": logging.ERROR,
+}
+
+
+def _split(arguments: list[str]) -> tuple[str | None, list[str], int | None]:
+    """Take the global options in front of the sub-command off: (name, its arguments, log level)."""
+    level: int | None = None
+    while arguments:
+        first = arguments.pop(0)
+        if first in _LEVELS:
+            level = _LEVELS[first]
+        elif first == "--no-color":
+            os.environ["NO_COLOR"] = "1"
+        elif first == "--config" and arguments:
+            os.environ["MESHWIRE_CONFIG"] = arguments.pop(0)
+        elif first.startswith("--config="):
+            os.environ["MESHWIRE_CONFIG"] = first.removeprefix("--config=")
+        else:
+            return first, arguments, level
+    return None, [], level
+
+
+def overview() -> str:
+    """What `meshwire --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: meshwire [-v | -q] [--no-color] [--config FILE] COMMAND …",
+            "",
+            *lines,
+            "",
+            "`meshwire COMMAND --help` shows its options; -v and -q (say more, say less) stand before the command.",
+            "Exit codes: " + ", ".join(f"{code.value} {code.name.lower().replace('_', ' ')}" for code in ExitCode),
+        ]
+    )
