@@ -96,10 +96,7 @@ def _first_foreseeable(error: Exception) -> MeshwireError | None:
     if isinstance(error, MeshwireError):
         return error
     if isinstance(error, ExceptionGroup):
-        found = error.subgroup(MeshwireError)
-        while isinstance(found, ExceptionGroup):
-            found = found.exceptions[0]
-        return found if isinstance(found, MeshwireError) else None
+        return next(filter(None, map(_first_foreseeable, error.exceptions)), None)
     return None
 
 

@@ -1,0 +1,123 @@
+"""What a measurement gives: a figure of ours, or ours beside a peer's, each as one JSON line."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+__all__ = ["Comparison", "Figure", "Measure", "Result", "machine_in_words"]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure without a peer.
+
+    Args:
+        bench: name of the benchmark.
+        case: name of the case within it; scripts know it.
+        values: one a run.
+        unit: of the values.
+        bar: what it has to reach; None where there is no bar.
+        note: what one has to know to read it.
+    """
+
+    bench: str
+    case: str
+    values: Sequence[float]
+    unit: str
+    bar: float | None = None
+    note: str = ""
+
+    @property
+    def value(self) -> float:
+        """Median of the runs."""
+        return median(self.values)
+
+    def record(self) -> dict[str, object]:
+        """The JSON line."""
+        line: dict[str, object] = {"bench": self.bench, "case": self.case, "value": _round(self.value)}
+        return line | {"unit": self.unit, "runs": len(self.values)} | _remarks(self.bar, self.value, self.note)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Ours beside a peer, measured in turn in the same run.
+
+    Args:
+        bench, case, unit, bar, note: as in `Figure`; the bar is for our own figure.
+        ours: one a run.
+        peer: whom it is compared with.
+        theirs: one a run.
+        more_is_better: False for times and sizes; the ratio is always better above 1.
+    """
+
+    bench: str
+    case: str
+    ours: Sequence[float]
+    peer: str
+    theirs: Sequence[float]
+    unit: str
+    more_is_better: bool = True
+    bar: float | None = None
+    note: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """Above 1: ours is the better one. Medians of the runs."""
+        ours, theirs = median(self.ours), median(self.theirs)
+        return ours / theirs if self.more_is_better else theirs / ours
+
+    def record(self) -> dict[str, object]:
+        """The JSON line."""
+        ours = median(self.ours)
+        line: dict[str, object] = {"bench": self.bench, "case": self.case, "ours": _round(ours), "peer": self.peer}
+        line |= {"theirs": _round(median(self.theirs)), "ratio": _round(self.ratio)}
+        return line | {"unit": self.unit, "runs": len(self.ours)} | _remarks(self.bar, ours, self.note)
+
+
+Result = Figure | Comparison
+
+Measure = Callable[[bool], Iterator[Result]]
+"""A benchmark: given whether it has to be quick, it yields its results as it gets them."""
+
+
+def machine_in_words() -> str:
+    """Where the figures come from: processor, cores, memory, system, Python."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parts = [_processor(), f"{cores} cores", *_memory(), f"{platform.system()} {platform.release()}"]
+    return ", ".join([*parts, f"{platform.python_implementation()} {platform.python_version()}"])
+
+
+def _processor() -> str:
+    for line in _lines("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory() -> list[str]:
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemTotal:"):
+            return [f"{int(line.split()[1]) / 1024 / 1024:.0f} GiB"]
+    return []
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _remarks(bar: float | None, value: float, note: str) -> dict[str, object]:
+    remarks: dict[str, object] = {} if bar is None else {"bar": bar, "met": value >= bar}
+    return remarks | ({"note": note} if note else {})
+
+
+def _round(number: float) -> float:
+    """Four digits are more than any of these measurements knows."""
+    return round(number) if abs(number) >= 1000 else float(f"{number:.4g}")

@@ -1,0 +1,139 @@
+"""The forms a PORT may be written in, as data. Pure: nothing is opened here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from hardware.errors import PortError, PortProblem
+from meshwire.pipe import FaultPlan
+
+__all__ = ["DevicePort", "FaultyPort", "PortSpec", "PtyPort", "SimPort", "TcpPort", "UrlPort", "parse_port"]
+
+_FAULT_KEYS: Final = frozenset({"ber", "drop", "dup", "delay_ms", "stall_s", "stall_rate", "seed"})
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePort:
+    """`/dev/serial/by-id/…`, `COM3`, or the symlink of a pty."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class PtyPort:
+    """`pty` or `pty:LINK`: a new pseudo-terminal, with a symlink at LINK."""
+
+    link: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TcpPort:
+    """`socket://HOST:PORT`: the octets as they are over TCP."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class UrlPort:
+    """`rfc2217://HOST:PORT` and what else pyserial has a handler for."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class SimPort:
+    """`sim://PROFILE?sensor=temp&…`: a simulated board in a process of its own.
+
+    Args:
+        profile: board profile.
+        options: the query, in order: `sensor=temp` becomes `--sensor temp`.
+    """
+
+    profile: str
+    options: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FaultyPort:
+    """`fault+PORT?ber=&drop=&dup=&delay_ms=&stall_s=`: any other port with a bad line."""
+
+    inner: PortSpec
+    plan: FaultPlan
+
+
+PortSpec = DevicePort | PtyPort | TcpPort | UrlPort | SimPort | FaultyPort
+
+
+def parse_port(text: str) -> PortSpec:
+    """Read a PORT.
+
+    Raises:
+        PortError: MW-SER-001 for a form that is unknown or incomplete, MW-SER-009 for fault parameters out of range.
+    """
+    if text.startswith("fault+"):
+        return _faulty(text.removeprefix("fault+"))
+    if text == "pty" or text.startswith("pty:"):
+        link = text[4:]
+        if text.endswith(":"):
+            raise _not_understood(text, "no LINK after pty:")
+        return PtyPort(link or None)
+    if "://" in text:
+        return _url(text)
+    if not text:
+        raise _not_understood(text, "it is empty")
+    return DevicePort(text)
+
+
+def _url(text: str) -> TcpPort | UrlPort | SimPort:
+    parts = urlsplit(text)
+    match parts.scheme:
+        case "socket":
+            try:
+                host, port = parts.hostname, parts.port
+            except ValueError:
+                host = port = None
+            if not host or not port:
+                raise _not_understood(text, "socket:// wants HOST:PORT")
+            return TcpPort(host, port)
+        case "sim":
+            if not parts.netloc or parts.path not in ("", "/"):
+                raise _not_understood(text, "sim:// wants a PROFILE")
+            return SimPort(parts.netloc, tuple(parse_qsl(parts.query)))
+        case _:
+            return UrlPort(text)
+
+
+def _faulty(text: str) -> FaultyPort:
+    """Fault parameters are taken out of the query; what else is in it belongs to the port inside."""
+    base, _, query = text.partition("?")
+    pairs = parse_qsl(query, keep_blank_values=True)
+    faults = {key: value for key, value in pairs if key in _FAULT_KEYS and value}
+    rest = [(key, value) for key, value in pairs if key not in _FAULT_KEYS]
+    inner = parse_port(base + (f"?{urlencode(rest)}" if rest else ""))
+    try:
+        return FaultyPort(inner, _plan(faults))
+    except ValueError as error:
+        raise PortError(
+            PortProblem.BAD_FAULTS,
+            f"cannot make the line of {base} faulty",
+            evidence=str(error),
+            fix="give shares between 0 and 1, times of 0 or above: fault+PORT?ber=0.001&delay_ms=20",
+        ) from None
+
+
+def _plan(faults: dict[str, str]) -> FaultPlan:
+    numbers = {key: float(value) for key, value in faults.items() if key not in ("seed", "delay_ms")}
+    delay_s = float(faults.get("delay_ms", "0")) / 1000
+    return FaultPlan(**numbers, delay_s=delay_s, seed=int(faults.get("seed", "0")))
+
+
+def _not_understood(text: str, evidence: str) -> PortError:
+    return PortError(
+        PortProblem.NOT_UNDERSTOOD,
+        f"the port {text!r} is not understood",
+        evidence=evidence,
+        fix="give a device path, socket://HOST:PORT, rfc2217://HOST:PORT, pty[:LINK], sim://PROFILE or fault+PORT",
+    )

@@ -1,0 +1,128 @@
+"""PORT, as users write it, to Pipe; and the list of the ports that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, assert_never
+
+from hardware.errors import PortError, PortProblem
+from hardware.holders import Holder, holders
+from hardware.port_spec import DevicePort, FaultyPort, PortSpec, PtyPort, SimPort, TcpPort, UrlPort, parse_port
+from hardware.serial_pipe import known_ports, open_serial
+from hardware.sim_port import open_sim
+from hardware.wake_line import WakeInput
+from meshwire.pipe import FaultyPipe, Pipe, PtyPipe, open_pty, open_tcp
+
+__all__ = ["PortInfo", "list_ports", "open_port", "peer_path"]
+
+_STABLE_FOLDERS: Final = ("/dev/serial/by-id", "/dev/serial/by-path")
+
+
+@dataclass(frozen=True, slots=True)
+class PortInfo:
+    """One serial port of this machine.
+
+    Args:
+        device: where the system has put it this time.
+        stable_name: a path that survives unplugging and restarting; the device where there is none.
+        description: what the device calls itself.
+        hardware_id: vendor, product and serial number, as pyserial writes them.
+        holders: the processes that have it open, as far as this user may see.
+    """
+
+    device: str
+    stable_name: str
+    description: str
+    hardware_id: str
+    holders: tuple[Holder, ...]
+
+
+async def open_port(uri: str, *, baud: int = 38400, wake: WakeInput = WakeInput.NONE) -> Pipe:
+    """Open any PORT.
+
+    A pty and a network port deliver at once; `meshwire.pipe.RateLimitedPipe` around one end gives them a line rate.
+
+    Args:
+        uri: device path, socket://, rfc2217://, pty[:LINK], sim://PROFILE?sensor=…, or fault+ and one of these.
+        baud: bits a second, for ports that have a rate.
+        wake: modem-control input that the board pulses, for ports that have one.
+
+    Raises:
+        PortError: with the code that fits.
+    """
+    return await _open(parse_port(uri), baud, wake)
+
+
+async def _open(spec: PortSpec, baud: int, wake: WakeInput) -> Pipe:
+    match spec:
+        case DevicePort(path=path):
+            return await open_serial(path, baud=baud, wake=wake)
+        case UrlPort(url=url):
+            return await open_serial(url, baud=baud)
+        case PtyPort(link=link):
+            return _open_pty(link)
+        case TcpPort(host=host, port=port):
+            return await _open_tcp(host, port)
+        case SimPort():
+            return await open_sim(spec, baud=baud)
+        case FaultyPort(inner=inner, plan=plan):
+            return FaultyPipe(await _open(inner, baud, wake), plan)
+        case _:
+            assert_never(spec)
+
+
+def peer_path(pipe: Pipe) -> str | None:
+    """Where the other side of a pty is to be opened, also through wrappers; None for other pipes."""
+    inner: object = pipe
+    while not isinstance(inner, PtyPipe):
+        inner = getattr(inner, "inner", None)
+        if inner is None:
+            return None
+    return inner.peer_path
+
+
+def list_ports() -> tuple[PortInfo, ...]:
+    """The serial ports of this machine, sorted by device path, with their stable names and who holds them."""
+    stable = {device: name for name, device in _stable_names()}
+    return tuple(
+        PortInfo(
+            port.device, stable.get(port.device, port.device), port.description, port.hardware_id, holders(port.device)
+        )
+        for port in known_ports()
+    )
+
+
+def _stable_names() -> Iterator[tuple[str, str]]:
+    """(stable name, device), by-path before by-id: the last one told for a device is the one that is kept."""
+    for folder in reversed(_STABLE_FOLDERS):
+        try:
+            links = sorted(Path(folder).iterdir())
+        except OSError:
+            continue
+        yield from ((str(link), str(link.resolve())) for link in links)
+
+
+def _open_pty(link: str | None) -> Pipe:
+    try:
+        return open_pty(link)
+    except OSError as error:
+        raise PortError(
+            PortProblem.NO_PTY,
+            f"cannot make the pseudo-terminal pty:{link}" if link else "cannot make a pseudo-terminal",
+            evidence=str(error),
+            fix="name a link in a folder that exists and may be written",
+        ) from None
+
+
+async def _open_tcp(host: str, port: int) -> Pipe:
+    try:
+        return await open_tcp(host, port)
+    except OSError as error:
+        raise PortError(
+            PortProblem.UNREACHABLE,
+            f"no connection to socket://{host}:{port}",
+            evidence=str(error),
+            fix="check host, port and that the server there is running",
+        ) from None
