@@ -1,0 +1,76 @@
+"""`meshwire broker`: the broker as a process of its own."""
+
+import asyncio
+import gc
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broker.server import Broker
+from broker.settings import BrokerSettings
+from meshwire.cli import main
+from meshwire.config import load_config, read_settings
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, help="The MQTT broker: 3.1, 3.1.1 and 5.0, tenants kept apart by roles.")
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", envvar="MESHWIRE_CONFIG", help="Configuration (TOML, [broker]); none: loopback."),
+    ] = None,
+) -> None:
+    """Serve until interrupted. The ports are told on stderr, one line, when clients may connect."""
+    settings = read_settings(BrokerSettings, "broker", load_config(config))
+    asyncio.run(_serve(Broker(settings)))
+
+
+async def _serve(broker: Broker) -> None:
+    """SIGINT and SIGTERM end the broker in order, with exit code 0."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    stopping = False
+
+    def stop() -> None:
+        nonlocal stopping
+        stopping = True
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    spare_the_collector()
+    try:
+        async with asyncio.TaskGroup() as group:
+            announcement = group.create_task(_announce(broker))
+            try:
+                await broker.run()
+            finally:
+                announcement.cancel()
+    except asyncio.CancelledError:
+        if not stopping:
+            raise
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+async def _announce(broker: Broker) -> None:
+    await broker.ready.wait()
+    addresses = [f"{item.host}:{port}" for item, port in zip(broker.settings.listener, broker.ports, strict=True)]
+    typer.echo(f"broker ready: mqtt on {', '.join(addresses)}", err=True)
+
+
+def spare_the_collector() -> None:
+    """What is loaded by now lives for ever, and the many small records of a busy broker need no collector."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+if __name__ == "__main__":
+    sys.exit(main(["broker", *sys.argv[1:]]))

@@ -1,0 +1,57 @@
+"""Connections that have not said who they are: bounded per source address and in all; when full, the oldest one gives
+way.
+
+The newcomer always gets in, so a flood of silent connections sheds itself while a client that sends its CONNECT at once
+is served.
+"""
+
+from typing import Generic, TypeVar
+
+__all__ = ["Admission"]
+
+C = TypeVar("C")
+
+
+class Admission(Generic[C]):
+    """The waiting room before CONNECT.
+
+    Args:
+        per_address: most connections of one source address.
+        total: most connections of all addresses.
+    """
+
+    def __init__(self, per_address: int, total: int) -> None:
+        self._per_address = per_address
+        self._total = total
+        self._waiting: dict[str, dict[C, None]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def enter(self, address: str, connection: C) -> C | None:
+        """Lets a connection in; returns the one that has to go for it: the address's own oldest, or the fullest
+        address's.
+        """
+        mine = self._waiting.setdefault(address, {})
+        mine[connection] = None
+        self._count += 1
+        if len(mine) > self._per_address:
+            return self._evict(address)
+        if self._count > self._total:
+            return self._evict(max(self._waiting, key=lambda known: len(self._waiting[known])))
+        return None
+
+    def leave(self, address: str, connection: C) -> None:
+        """The connection sent its CONNECT, or ended."""
+        mine = self._waiting.get(address)
+        if mine is not None and connection in mine:
+            del mine[connection]
+            self._count -= 1
+            if not mine:
+                del self._waiting[address]
+
+    def _evict(self, address: str) -> C:
+        oldest = next(iter(self._waiting[address]))
+        self.leave(address, oldest)
+        return oldest

@@ -1,0 +1,361 @@
+"""One client's connection from accept to end: CONNECT and login, timers, and the end of it, whoever causes that.
+
+States: WAITING (for CONNECT) → VERIFYING (its login; later octets stay unread) → ACTIVE → CLOSED. Nothing is changed
+anywhere before login and policy said yes. Whatever goes wrong here ends this connection and no other; it is counted by
+reason. What the packets of an ACTIVE client mean is `dialogue`.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, cast
+
+import structlog
+
+from broker import handshake
+from broker.admission import Admission
+from broker.credentials import Authenticator, RefusedLogin
+from broker.dialogue import Dialogue
+from broker.engine import Engine, OpenRequest
+from broker.flusher import Flusher
+from broker.handshake import RefusedConnect
+from broker.output import Output
+from broker.policy import Permissions, permissions_of
+from broker.session import Session
+from broker.settings import BrokerSettings
+from broker.statistics import Ending, Statistics
+from meshwire.identity import Principal
+from meshwire.mqtt import (
+    Connect,
+    Disconnect,
+    Packet,
+    PacketError,
+    PacketStream,
+    ProtocolVersion,
+    ReasonCode,
+    Side,
+    encode,
+)
+
+__all__ = ["Connection", "Surroundings"]
+
+_V5: Final = ProtocolVersion.V5
+LOGIN_CHECK_MAX_S: Final = 3_600.0
+"""A token's end is wall-clock time; it is looked at at least so often, in case the clock is set."""
+
+_log = structlog.get_logger()
+
+
+class State(Enum):
+    """How far a connection has come."""
+
+    WAITING = auto()
+    VERIFYING = auto()
+    ACTIVE = auto()
+    CLOSED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all connections of a broker share."""
+
+    loop: asyncio.AbstractEventLoop
+    settings: BrokerSettings
+    engine: Engine
+    authenticator: Authenticator
+    admission: "Admission[Connection]"
+    flusher: Flusher
+    statistics: Statistics
+    connections: "set[Connection]"
+    spawn: Callable[[Coroutine[None, None, None]], None]
+    wall_clock: Callable[[], float]
+    """Unix time in seconds."""
+
+
+class Connection(asyncio.Protocol):
+    """See the module."""
+
+    __slots__ = (
+        "_address",
+        "_around",
+        "_dialogue",
+        "_ending",
+        "_heard_at",
+        "_keep_alive_s",
+        "_session",
+        "_state",
+        "_statistics",
+        "_stream",
+        "_timers",
+        "_transport",
+        "_with_will",
+        "output",
+    )
+
+    def __init__(self, around: Surroundings) -> None:
+        limits = around.settings.limits
+        self.output = Output(
+            around.flusher,
+            limits,
+            around.statistics,
+            on_overflow=self.end_slow_reader,
+            on_taken_over=lambda: self.end(Ending.TAKEN_OVER, ReasonCode.SESSION_TAKEN_OVER),
+        )
+        self._around = around
+        self._statistics = around.statistics
+        self._state = State.WAITING
+        self._stream = PacketStream(Side.SERVER, max_packet_octets=limits.max_connect_octets)
+        self._transport: asyncio.Transport | None = None
+        self._address = ""
+        self._session: Session | None = None
+        self._dialogue: Dialogue | None = None
+        self._keep_alive_s = 0.0
+        self._heard_at = 0.0
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._with_will = True
+        self._ending: Ending | None = None
+
+    # --- transport --------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        around = self._around
+        self._transport = cast(asyncio.Transport, transport)
+        self.output.open(self._transport)
+        peer = transport.get_extra_info("peername")
+        self._address = str(peer[0]) if isinstance(peer, tuple) else "local"
+        raw = transport.get_extra_info("socket")
+        if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a client without keep-alive may be half open
+        self._statistics.connections_accepted += 1
+        self._statistics.connections_open += 1
+        around.connections.add(self)
+        self._arm("connect", around.settings.limits.connect_timeout_s, self._on_connect_timeout)
+        evicted = around.admission.enter(self._address, self)
+        if evicted is not None:
+            evicted.end(Ending.EVICTED, ReasonCode.CONNECTION_RATE_EXCEEDED)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = self._around.loop.time()
+        self._statistics.octets_received += len(data)
+        if self._state is not State.CLOSED:
+            self._stream.feed(data)
+            self._work()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        self._transport = None
+        self._statistics.connections_open -= 1
+        self._around.connections.discard(self)
+
+    def pause_writing(self) -> None:
+        self.output.pause(self._around.loop.time())
+
+    def resume_writing(self) -> None:
+        self.output.resume()
+        if self._session is not None:
+            self._session.pump(self._around.loop.time())
+
+    # --- ending -----------------------------------------------------------------------------------------------------
+
+    def end(self, ending: Ending, reason: ReasonCode, *, abort: bool = False) -> None:
+        """Ends the connection from our side; an MQTT 5 client is told the reason, but never before CONNACK
+        ([MQTT-3.14.0-1]).
+        """
+        if self._state is State.CLOSED:
+            return
+        self._statistics.endings[ending] += 1
+        self._ending = ending
+        if self._state is State.ACTIVE and self.output.version is _V5 and not abort:
+            self._send(Disconnect(reason))
+        self._close(abort=abort)
+
+    def end_slow_reader(self) -> None:
+        """The client does not read what it asked for."""
+        self.end(Ending.SLOW_READER, ReasonCode.QUOTA_EXCEEDED, abort=True)
+
+    def _on_disconnect(self, with_will: bool) -> None:
+        self._with_will = with_will
+        self._close()
+
+    def _close(self, *, abort: bool = False) -> None:
+        self.output.close(abort=abort)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Everything that ends with a connection, whichever way it ends; harmless when called again."""
+        if self._state is State.CLOSED:
+            return
+        self._state = State.CLOSED
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._around.admission.leave(self._address, self)
+        session, self._session, self._dialogue = self._session, None, None
+        if session is not None:
+            self._statistics.clients_connected -= 1
+            reason = self._ending.value if self._ending else "network" if self._with_will else "client"
+            _log.info("client left", tenant=session.key.tenant, client_id=session.key.client_id, reason=reason)
+            now = self._around.loop.time()
+            self._around.engine.close(session, self.output, with_will=self._with_will, now=now)
+
+    # --- timers -----------------------------------------------------------------------------------------------------
+
+    def _arm(self, name: str, delay_s: float, callback: Callable[[], None]) -> None:
+        self._timers[name] = self._around.loop.call_later(delay_s, callback)
+
+    def _on_connect_timeout(self) -> None:
+        if self._state is State.WAITING:
+            self.end(Ending.CONNECT_TIMEOUT, ReasonCode.MAXIMUM_CONNECT_TIME)
+
+    def _check_keep_alive(self) -> None:
+        """[MQTT-3.1.2-22]: one and a half times the keep-alive in silence. Re-armed when it fires, not with every
+        packet.
+        """
+        quiet_s = self._around.loop.time() - self._heard_at
+        if quiet_s >= self._keep_alive_s:
+            self.end(Ending.KEEP_ALIVE, ReasonCode.KEEP_ALIVE_TIMEOUT)
+        else:
+            self._arm("keep-alive", self._keep_alive_s - quiet_s, self._check_keep_alive)
+
+    def _check_login(self, expires_at: float) -> None:
+        left_s = expires_at - self._around.wall_clock()
+        if left_s <= 0:
+            self.end(Ending.LOGIN_EXPIRED, ReasonCode.MAXIMUM_CONNECT_TIME)
+        else:
+            self._arm("login", min(left_s, LOGIN_CHECK_MAX_S), lambda: self._check_login(expires_at))
+
+    # --- octets in --------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Packets as they come, until there are no more or until one of them must be waited for."""
+        if self._state is State.VERIFYING:
+            return
+        try:
+            for packet in self._stream.packets():
+                if self._dialogue is not None:
+                    self._dialogue.take(packet, self._heard_at)
+                else:
+                    self._take_first(packet)
+                if self._state is not State.ACTIVE:
+                    return
+        except PacketError as error:
+            self._on_packet_error(error)
+        except Exception:  # the top of this connection's work: a fault of ours ends this connection and no other
+            _log.exception("connection failed", address=self._address)
+            self.end(Ending.INTERNAL_ERROR, ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)
+
+    def _on_packet_error(self, error: PacketError) -> None:
+        self._statistics.protocol_errors[error.reason.name] += 1
+        _log.debug("protocol error", address=self._address, error=str(error))
+        if self._state is State.WAITING and error.reason is ReasonCode.UNSUPPORTED_PROTOCOL_VERSION:
+            self._refuse(RefusedConnect(error.reason, "unsupported-protocol-version"))
+        else:
+            self.end(Ending.PROTOCOL_ERROR, error.reason)
+
+    # --- CONNECT ----------------------------------------------------------------------------------------------------
+
+    def _take_first(self, packet: Packet) -> None:
+        if not isinstance(packet, Connect):
+            raise PacketError(ReasonCode.PROTOCOL_ERROR, "first packet is not CONNECT")  # [MQTT-3.1.0-1]
+        self._around.admission.leave(self._address, self)
+        self.output.version = packet.version
+        refused = handshake.judge_connect(packet)
+        if refused is not None:
+            self._refuse(refused)
+            return
+        login = self._around.authenticator.at_once(packet.username, packet.password)
+        if login is not None:
+            self._on_login(packet, login)
+            return
+        self._state = State.VERIFYING
+        if self._transport is not None:
+            self._transport.pause_reading()
+        self._around.spawn(self._verify(packet, packet.username or "", packet.password or b""))
+
+    async def _verify(self, packet: Connect, username: str, password: bytes) -> None:
+        try:
+            login = await self._around.authenticator.verify(username, password)
+            if self._state is not State.VERIFYING or self._transport is None:
+                return
+            self._transport.resume_reading()
+            self._heard_at = self._around.loop.time()
+            self._on_login(packet, login)
+            if self._session is not None:
+                self._work()
+        except Exception:  # the top of this task: one login that fails in an unforeseen way must not end the broker
+            _log.exception("login failed", address=self._address)
+            self.end(Ending.INTERNAL_ERROR, ReasonCode.UNSPECIFIED_ERROR)
+
+    def _on_login(self, packet: Connect, login: Principal | RefusedLogin) -> None:
+        if isinstance(login, RefusedLogin):
+            self._refuse(handshake.judge_login(login), detail=login.detail)
+            return
+        permissions = permissions_of(login)
+        self._statistics.roles_without_effect += len(permissions.refused_roles)
+        refused = handshake.judge_rights(packet, permissions, self._around.settings.limits)
+        if refused is not None:
+            self._refuse(refused, tenant=login.tenant.value)
+        else:
+            self._accept(packet, login, permissions)
+
+    def _refuse(self, refused: RefusedConnect, *, detail: str = "", tenant: str | None = None) -> None:
+        self._statistics.logins_refused[refused.cause] += 1
+        _log.warning(
+            "connect refused",
+            cause=refused.cause,
+            detail=detail or None,
+            address=self._address,
+            tenant=tenant,
+            code=refused.reason.name,
+        )
+        self._send(handshake.refusal_packet(refused, self.output.version))
+        self.end(Ending.LOGIN_REFUSED, refused.reason)
+
+    def _accept(self, packet: Connect, principal: Principal, permissions: Permissions) -> None:
+        """Everything was judged; from here on things change."""
+        around, limits, now = self._around, self._around.settings.limits, self._around.loop.time()
+        self.output.max_packet_octets = packet.properties.maximum_packet_size or self.output.max_packet_octets
+        self.output.receive_maximum = min(limits.max_inflight, packet.properties.receive_maximum or limits.max_inflight)
+        key = handshake.session_key(packet, principal)
+        wanted = handshake.session_expiry_s(packet)
+        request = OpenRequest(key, principal, permissions, self.output, packet.clean_start, wanted, packet.will)
+        opened = around.engine.open(request, now)
+        if opened is None:
+            self._refuse(RefusedConnect(ReasonCode.QUOTA_EXCEEDED, "too-many-sessions"), tenant=key.tenant)
+            return
+        session, present = opened
+        self._session, self._state = session, State.ACTIVE
+        self._dialogue = Dialogue(around.engine, session, self.output, limits, self._statistics, self._on_disconnect)
+        self._statistics.clients_connected += 1
+        self._stream.max_packet_octets = limits.max_packet_octets
+        self._log_connected(packet, principal, permissions, present)
+        self._send(handshake.welcome(packet, key, session.expiry_s, present, limits))
+        self._start_timers(packet, principal)
+        session.pump(now)
+
+    def _log_connected(self, packet: Connect, principal: Principal, permissions: Permissions, present: bool) -> None:
+        _log.info(
+            "client connected",
+            tenant=principal.tenant.value,
+            client_id=packet.client_id,
+            kind=principal.kind.value,
+            version=packet.version.name,
+            session_present=present,
+            roles_without_effect=permissions.refused_roles or None,
+        )
+
+    def _start_timers(self, packet: Connect, principal: Principal) -> None:
+        self._timers.pop("connect").cancel()
+        keep_alive_s = handshake.keep_alive_s(packet, self._around.settings.limits)
+        if keep_alive_s:
+            self._keep_alive_s = 1.5 * keep_alive_s
+            self._arm("keep-alive", self._keep_alive_s, self._check_keep_alive)
+        if principal.expires_at is not None:
+            self._check_login(principal.expires_at)
+
+    def _send(self, packet: Packet) -> None:
+        data = encode(packet, self.output.version)
+        if len(data) <= self.output.max_packet_octets:
+            self.output.write(data)

@@ -1,0 +1,252 @@
+"""What each packet of a connected client asks of the engine, and the answer it gets.
+
+Decides the acknowledgements and the order "policy first, then change"; raises PacketError for what the protocol
+forbids. Does not read sockets, does not end connections: a DISCONNECT is reported through `on_disconnect`.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from broker.engine import Engine
+from broker.message import Message
+from broker.session import Answer, Outlet, Session
+from broker.settings import Limits
+from broker.statistics import Drop, Statistics
+from meshwire.mqtt import (
+    NO_PROPERTIES,
+    Auth,
+    Connect,
+    Disconnect,
+    Packet,
+    PacketError,
+    PingReq,
+    ProtocolVersion,
+    PubAck,
+    PubComp,
+    Publish,
+    PubRec,
+    PubRel,
+    ReasonCode,
+    SubAck,
+    Subscribe,
+    UnsubAck,
+    Unsubscribe,
+    encode,
+)
+from meshwire.mqtt.reasons import is_failure
+
+__all__ = ["Dialogue"]
+
+KNOWN_TOPICS_MAX: Final = 1_024
+"""Decisions "may publish" remembered by one connection."""
+LOGGED_TOPIC_MAX: Final = 256
+"""Characters of a refused topic that go to the log."""
+PUBACK: Final = 0x40
+PUBREC: Final = 0x50
+PUBCOMP: Final = 0x70
+"""First octets of the acknowledgements that are written without detour."""
+
+_V5: Final = ProtocolVersion.V5
+_SUCCESS: Final = ReasonCode.SUCCESS
+
+_log = structlog.get_logger()
+
+
+class Dialogue:
+    """One connected client.
+
+    Args:
+        engine: where messages and subscriptions go.
+        session: the client's, attached to `outlet`.
+        outlet: where answers go.
+        limits: bounds.
+        statistics: counters.
+        on_disconnect: called with True when the will is to be published all the same.
+    """
+
+    __slots__ = (
+        "_aliases",
+        "_engine",
+        "_limits",
+        "_on_disconnect",
+        "_outlet",
+        "_publishable",
+        "_session",
+        "_speaks_v5",
+        "_statistics",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        session: Session,
+        outlet: Outlet,
+        limits: Limits,
+        statistics: Statistics,
+        on_disconnect: Callable[[bool], None],
+    ) -> None:
+        self._engine = engine
+        self._session = session
+        self._outlet = outlet
+        self._limits = limits
+        self._statistics = statistics
+        self._on_disconnect = on_disconnect
+        self._speaks_v5 = outlet.version is _V5
+        self._publishable: dict[str, ReasonCode] = {}
+        self._aliases: dict[int, str] = {}
+
+    def take(self, packet: Packet, now: float) -> None:
+        """Works off one packet; `now` is loop time in seconds. Raises PacketError."""
+        handler = _HANDLERS.get(type(packet))
+        if handler is None:
+            raise PacketError(ReasonCode.PROTOCOL_ERROR, "packet is not for a server")
+        handler(self, packet, now)
+
+    def _send(self, packet: Packet) -> None:
+        data = encode(packet, self._outlet.version)
+        if len(data) <= self._outlet.max_packet_octets:
+            self._outlet.write(data)
+
+    # --- PUBLISH -----------------------------------------------------------------------------------------------------
+
+    def _on_publish(self, packet: Publish, now: float) -> None:
+        """QoS 0, 1 and 2 from the client (MQTT 5.0 section 4.3)."""
+        qos, topic, properties = packet.qos, packet.topic, packet.properties
+        self._statistics.messages_received[qos] += 1
+        if properties is not NO_PROPERTIES and properties.topic_alias is not None:
+            topic = self._resolve_alias(topic, properties.topic_alias)
+            properties = replace(properties, topic_alias=None)
+        if qos == 2 and self._is_repeated(packet.packet_id):
+            self._acknowledge(PUBREC, packet.packet_id, _SUCCESS)  # [MQTT-4.3.3-10]: not published again
+            return
+        verdict = self._publishable.get(topic) or self._judge_publish(topic)
+        if verdict is not _GRANTED:
+            self._statistics.drops[Drop.PUBLISH_REFUSED] += 1
+        else:
+            if qos == 2:
+                self._session.incoming.add(packet.packet_id)
+            life = properties.message_expiry_interval
+            expires_at = None if life is None else now + life
+            message = Message(topic, packet.payload, qos, packet.retain, properties, expires_at, self._session)
+            verdict = _SUCCESS if self._engine.publish(message, now) else ReasonCode.NO_MATCHING_SUBSCRIBERS
+        if qos:
+            self._acknowledge(PUBACK if qos == 1 else PUBREC, packet.packet_id, verdict)
+
+    def _is_repeated(self, packet_id: int) -> bool:
+        incoming = self._session.incoming
+        if packet_id in incoming:
+            return True
+        if len(incoming) >= self._limits.receive_maximum:
+            raise PacketError(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "too many QoS 2 messages at once")
+        return False
+
+    def _resolve_alias(self, topic: str, alias: int) -> str:
+        """MQTT 5.0 section 3.3.2.3.4."""
+        if alias > self._limits.topic_alias_maximum:
+            raise PacketError(ReasonCode.TOPIC_ALIAS_INVALID, "topic alias above the maximum")  # [MQTT-3.3.2-9]
+        if topic:
+            self._aliases[alias] = topic
+            return topic
+        known = self._aliases.get(alias)
+        if known is None:
+            raise PacketError(ReasonCode.PROTOCOL_ERROR, "topic alias without a topic")
+        return known
+
+    def _judge_publish(self, topic: str) -> ReasonCode:
+        """The policy's answer, remembered; the first refusal of a topic is worth a line for the operator."""
+        if topic.count("/") >= self._limits.max_topic_levels:
+            verdict = ReasonCode.TOPIC_NAME_INVALID
+        elif self._session.permissions.may_publish(topic):
+            verdict = _GRANTED
+        else:
+            verdict = ReasonCode.NOT_AUTHORIZED
+        if verdict is not _GRANTED:
+            key, text = self._session.key, topic[:LOGGED_TOPIC_MAX]
+            _log.warning("publish refused", tenant=key.tenant, client_id=key.client_id, topic=text, code=verdict)
+        if len(self._publishable) >= KNOWN_TOPICS_MAX:
+            self._publishable.clear()
+        self._publishable[topic] = verdict
+        return verdict
+
+    def _acknowledge(self, first: int, packet_id: int, reason: ReasonCode) -> None:
+        """MQTT 3.x has no word for "refused": there the message is acknowledged and dropped (3.1.1 [MQTT-3.3.5-2])."""
+        if reason and self._speaks_v5:
+            self._outlet.write(b"%c\x03%c%c%c" % (first, packet_id >> 8, packet_id & 0xFF, reason))
+        else:
+            self._outlet.write(b"%c\x02%c%c" % (first, packet_id >> 8, packet_id & 0xFF))
+
+    def _on_pubrel(self, packet: PubRel, _now: float) -> None:
+        incoming = self._session.incoming
+        reason = _SUCCESS if packet.packet_id in incoming else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+        incoming.discard(packet.packet_id)
+        self._acknowledge(PUBCOMP, packet.packet_id, reason)
+
+    def _on_puback(self, packet: PubAck, now: float) -> None:
+        self._session.acknowledge(packet.packet_id, Answer.PUBACK, now)
+
+    def _on_pubrec(self, packet: PubRec, now: float) -> None:
+        answer = Answer.PUBREC_FAILURE if is_failure(packet.reason_code) else Answer.PUBREC
+        if not self._session.acknowledge(packet.packet_id, answer, now) and answer is Answer.PUBREC:
+            self._send(PubRel(packet.packet_id, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND))
+
+    def _on_pubcomp(self, packet: PubComp, now: float) -> None:
+        self._session.acknowledge(packet.packet_id, Answer.PUBCOMP, now)
+
+    # --- SUBSCRIBE and the rest --------------------------------------------------------------------------------------
+
+    def _on_subscribe(self, packet: Subscribe, now: float) -> None:
+        identifiers = packet.properties.subscription_identifiers
+        result = self._engine.subscribe(self._session, packet.subscriptions, identifiers[0] if identifiers else 0)
+        key = self._session.key
+        for item, code in zip(packet.subscriptions, result.codes, strict=True):
+            if is_failure(code):
+                text = item.topic_filter[:LOGGED_TOPIC_MAX]
+                _log.warning("subscribe refused", tenant=key.tenant, client_id=key.client_id, filter=text, code=code)
+        codes = result.codes
+        if not self._speaks_v5:
+            codes = tuple(0x80 if is_failure(code) else code for code in codes)
+        self._send(SubAck(packet.packet_id, codes))
+        self._engine.send_retained(self._session, result.retained_for, now)
+
+    def _on_unsubscribe(self, packet: Unsubscribe, _now: float) -> None:
+        self._send(UnsubAck(packet.packet_id, self._engine.unsubscribe(self._session, packet.topic_filters)))
+
+    def _on_pingreq(self, _packet: PingReq, _now: float) -> None:
+        self._outlet.write(b"\xd0\x00")
+
+    def _on_disconnect_packet(self, packet: Disconnect, _now: float) -> None:
+        """[MQTT-3.14.4-3]: a normal DISCONNECT discards the will. It may change the session's expiry (3.14.2.2.2)."""
+        expiry = packet.properties.session_expiry_interval
+        if expiry is not None:
+            if expiry and not self._session.expiry_s:
+                raise PacketError(ReasonCode.PROTOCOL_ERROR, "session expiry was zero")
+            self._session.expiry_s = min(expiry, self._limits.max_session_expiry_s)
+        self._on_disconnect(packet.reason_code != _SUCCESS)
+
+    def _on_second_connect(self, _packet: Connect, _now: float) -> None:
+        raise PacketError(ReasonCode.PROTOCOL_ERROR, "second CONNECT")  # [MQTT-3.1.0-2]
+
+    def _on_auth(self, _packet: Auth, _now: float) -> None:
+        raise PacketError(ReasonCode.PROTOCOL_ERROR, "AUTH without an authentication method")  # section 4.12
+
+
+_GRANTED: Final = ReasonCode.GRANTED_QOS_2
+"""Stands for "yes" among remembered decisions: SUCCESS is zero, which a look-up can't tell from nothing."""
+
+_HANDLERS: Final[dict[type, Callable[..., None]]] = {
+    Publish: Dialogue._on_publish,
+    PubAck: Dialogue._on_puback,
+    PubRec: Dialogue._on_pubrec,
+    PubRel: Dialogue._on_pubrel,
+    PubComp: Dialogue._on_pubcomp,
+    Subscribe: Dialogue._on_subscribe,
+    Unsubscribe: Dialogue._on_unsubscribe,
+    PingReq: Dialogue._on_pingreq,
+    Disconnect: Dialogue._on_disconnect_packet,
+    Connect: Dialogue._on_second_connect,
+    Auth: Dialogue._on_auth,
+}
+"""Every packet a client may send; `PacketStream` of a server lets no others through."""

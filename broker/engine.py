@@ -1,0 +1,303 @@
+"""The broker without its sockets: sessions, subscriptions, retained messages and wills, and the way of a message
+between them.
+
+Does: opens, takes over, keeps and ends sessions; routes; asks the policy at subscribing and again at delivery;
+publishes wills.
+Does not: authenticate (that is done before `open`), parse, write to sockets, or look at a clock: `now` is loop time in
+seconds.
+The caller owes: `tick` about once a second.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final
+
+import structlog
+
+from broker.message import Message
+from broker.policy import Permissions, filter_of_subscription
+from broker.retained import RetainedMessages
+from broker.router import ShareGroup, Subscription, SubscriptionTree, Target
+from broker.session import Outlet, Session, SessionKey
+from broker.settings import BrokerSettings
+from broker.statistics import Drop, Statistics
+from meshwire.identity import Principal
+from meshwire.mqtt import NO_PROPERTIES, Properties, ReasonCode, TopicSubscription, Will
+
+__all__ = ["Engine", "OpenRequest", "RetainHandling", "SubscribeResult"]
+
+NEVER_EXPIRES: Final = 0xFFFF_FFFF
+"""Session Expiry Interval that means "does not expire" (MQTT 5.0 section 3.1.2.11.2)."""
+
+_log = structlog.get_logger()
+
+
+class RetainHandling(Enum):
+    """MQTT 5.0 section 3.8.3.1."""
+
+    SEND = 0
+    SEND_IF_NEW = 1
+    DO_NOT_SEND = 2
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """An authenticated CONNECT."""
+
+    key: SessionKey
+    principal: Principal
+    permissions: Permissions
+    outlet: Outlet
+    clean_start: bool
+    expiry_s: int
+    will: Will | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeResult:
+    """Reason codes for the SUBACK, and the subscriptions whose retained messages go out after it."""
+
+    codes: tuple[int, ...]
+    retained_for: tuple[Subscription, ...]
+
+
+class Engine:
+    """See the module.
+
+    Args:
+        settings: limits.
+        statistics: counters shared with the connections.
+    """
+
+    def __init__(self, settings: BrokerSettings, statistics: Statistics) -> None:
+        self.limits = settings.limits
+        self.statistics = statistics
+        self.sessions: dict[SessionKey, Session] = {}
+        self.retained = RetainedMessages(self.limits.max_retained_messages, self.limits.max_retained_octets)
+        self.subscriptions: SubscriptionTree[Session] = SubscriptionTree(_may_receive)
+        self._waiting_for_will: dict[SessionKey, Session] = {}
+        self._away: dict[SessionKey, Session] = {}
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    def open(self, request: OpenRequest, now: float) -> tuple[Session, bool] | None:
+        """Gives an authenticated client its session (MQTT 5.0 section 3.1.2.4).
+
+        Returns:
+            The session and whether it existed before; None when there is no room for one more.
+        """
+        session = self.sessions.get(request.key)
+        resumed = session is not None and not request.clean_start
+        if session is None and len(self.sessions) >= self.limits.max_sessions:
+            return None
+        if session is not None:
+            self._take_over(session, resumed, now)
+        if session is None or not resumed:
+            session = self.sessions[request.key] = Session(request.key, self.limits, self.statistics)
+        self._away.pop(request.key, None)
+        self._admit(session, request)
+        session.will = request.will
+        session.expiry_s = min(request.expiry_s, self.limits.max_session_expiry_s)
+        session.attach(request.outlet)
+        return session, resumed
+
+    def _take_over(self, session: Session, resumed: bool, now: float) -> None:
+        """The former connection ends; its will goes out unless it has a delay and the session lives on (section
+        3.1.3.2.2).
+        """
+        former = session.outlet
+        if former is not None:
+            session.detach()
+            delayed = session.will is not None and session.will.properties.will_delay_interval
+            if resumed and delayed:
+                session.will = None
+            former.taken_over()
+        if session.will_due_at is not None and resumed:
+            session.will = session.will_due_at = None
+            self._waiting_for_will.pop(session.key, None)
+        if not resumed:
+            self._end(session, now)
+        else:
+            self._publish_will(session, now)
+
+    def _admit(self, session: Session, request: OpenRequest) -> None:
+        """Whoever resumes a session does so with the rights of now: what they do not cover any more is gone."""
+        if session.permissions != request.permissions:
+            self.subscriptions.forget()
+        session.principal, session.permissions = request.principal, request.permissions
+        for held in list(session.subscriptions.values()):
+            if not request.permissions.may_subscribe(held.topic_filter):
+                self._remove_subscription(session, held.topic_filter)
+        session.retain_only(lambda item: request.permissions.may_receive(item.message.topic))
+
+    def close(self, session: Session, outlet: Outlet, *, with_will: bool, now: float) -> None:
+        """The session's connection is gone; nothing happens when another one has the session by now."""
+        if session.outlet is not outlet:
+            return
+        session.detach()
+        if not with_will:
+            session.will = None
+        delay = session.will.properties.will_delay_interval or 0 if session.will is not None else 0
+        if session.expiry_s == 0:
+            self._end(session, now)
+            return
+        if session.expiry_s != NEVER_EXPIRES:
+            session.expires_at = now + session.expiry_s
+            self._away[session.key] = session
+        if delay and session.will is not None:
+            session.will_due_at = now + delay
+            self._waiting_for_will[session.key] = session
+        else:
+            self._publish_will(session, now)
+
+    def _end(self, session: Session, now: float) -> None:
+        """A will that still waits goes out when the session ends ([MQTT-3.1.2-8])."""
+        for held in session.subscriptions.values():
+            self.subscriptions.remove(session, held)
+        session.clear()
+        if self.sessions.get(session.key) is session:
+            del self.sessions[session.key]
+        self._away.pop(session.key, None)
+        self._waiting_for_will.pop(session.key, None)
+        self._publish_will(session, now)
+
+    def _publish_will(self, session: Session, now: float) -> None:
+        will, session.will, session.will_due_at = session.will, None, None
+        if will is None:
+            return
+        if not session.permissions.may_publish(will.topic):
+            self.statistics.drops[Drop.PUBLISH_REFUSED] += 1
+            return
+        properties = will.properties
+        if properties.will_delay_interval is not None:
+            properties = replace(properties, will_delay_interval=None)
+        self.publish(self.message_of(will, properties, session, now), now)
+
+    def tick(self, now: float) -> None:
+        """Ends expired sessions and publishes wills that are due."""
+        for session in [item for item in self._waiting_for_will.values() if (item.will_due_at or 0.0) <= now]:
+            self._waiting_for_will.pop(session.key, None)
+            self._publish_will(session, now)
+        for session in [item for item in self._away.values() if item.expires_at is not None and item.expires_at <= now]:
+            _log.info("session expired", tenant=session.key.tenant, client_id=session.key.client_id)
+            self._end(session, now)
+
+    # --- subscriptions ----------------------------------------------------------------------------------------------
+
+    def subscribe(self, session: Session, wanted: Iterable[TopicSubscription], identifier: int) -> SubscribeResult:
+        """Judges and adds each filter on its own (MQTT 5.0 section 3.8.4)."""
+        codes: list[int] = []
+        retained_for: list[Subscription] = []
+        for item in wanted:
+            refusal = self._refusal(session, item.topic_filter)
+            if refusal is not None:
+                self.statistics.subscriptions_refused += 1
+                codes.append(refusal)
+                continue
+            held = Subscription(item.topic_filter, item.qos, item.no_local, item.retain_as_published, identifier)
+            session.subscriptions[item.topic_filter] = held
+            is_new = self.subscriptions.add(session, held)
+            handling = RetainHandling(item.retain_handling)
+            if handling is RetainHandling.SEND or (handling is RetainHandling.SEND_IF_NEW and is_new):
+                retained_for.append(held)
+            codes.append(item.qos)
+        return SubscribeResult(tuple(codes), tuple(retained_for))
+
+    def _refusal(self, session: Session, topic_filter: str) -> ReasonCode | None:
+        if filter_of_subscription(topic_filter).count("/") >= self.limits.max_topic_levels:
+            return ReasonCode.TOPIC_FILTER_INVALID
+        if not session.permissions.may_subscribe(topic_filter):
+            return ReasonCode.NOT_AUTHORIZED
+        held = session.subscriptions
+        if topic_filter not in held and len(held) >= self.limits.max_subscriptions:
+            return ReasonCode.QUOTA_EXCEEDED
+        return None
+
+    def send_retained(self, session: Session, subscriptions: Iterable[Subscription], now: float) -> None:
+        """Retained messages of new subscriptions; a shared one gets none (MQTT 5.0 section 4.8.2)."""
+        for held in subscriptions:
+            if held.group is not None:
+                continue
+            identifiers = (held.identifier,) if held.identifier else ()
+            for message in self.retained.matching(held.levels):
+                if message.is_expired(now):
+                    self.retained.clear(message.topic)
+                elif session.permissions.may_receive(message.topic):
+                    session.deliver_retained(message, min(message.qos, held.qos), True, identifiers)
+        session.pump(now)
+
+    def unsubscribe(self, session: Session, topic_filters: Iterable[str]) -> tuple[int, ...]:
+        """Reason codes for the UNSUBACK (MQTT 5.0 section 3.11.3)."""
+        return tuple(
+            ReasonCode.SUCCESS if self._remove_subscription(session, text) else ReasonCode.NO_SUBSCRIPTION_EXISTED
+            for text in topic_filters
+        )
+
+    def _remove_subscription(self, session: Session, topic_filter: str) -> bool:
+        held = session.subscriptions.pop(topic_filter, None)
+        return held is not None and self.subscriptions.remove(session, held)
+
+    # --- messages ---------------------------------------------------------------------------------------------------
+
+    def message_of(self, source: Will, properties: Properties, publisher: Session, now: float) -> Message:
+        """A Will as the message it becomes."""
+        life = properties.message_expiry_interval
+        expires_at = None if life is None else now + life
+        return Message(source.topic, source.payload, source.qos, source.retain, properties, expires_at, publisher)
+
+    def publish(self, message: Message, now: float) -> int:
+        """Hands a message, which its publisher was allowed to publish, to everyone it reaches; returns to how many
+        clients.
+
+        No subscriber: the message is discarded and counted. Retained ones are kept besides.
+        """
+        if message.retain and not self.retained.store(message):
+            self.statistics.drops[Drop.RETAINED_FULL] += 1
+        match = self.subscriptions.match(message.topic)
+        qos, retain, publisher = message.qos, message.retain, message.publisher
+        reached = 0
+        for target in match.targets:
+            session = target.subscriber
+            if target.no_local and session is publisher:
+                continue  # [MQTT-3.8.3-3]
+            session.deliver(
+                message,
+                qos if qos < target.qos else target.qos,
+                retain and target.retain_as_published,
+                target.identifiers,
+                now,
+            )
+            reached += 1
+        for group in match.groups:
+            target = self._member(group)
+            flag = retain and target.retain_as_published
+            target.subscriber.deliver(message, min(qos, target.qos), flag, target.identifiers, now)
+            reached += 1
+        if not reached:
+            self.statistics.drops[Drop.NO_SUBSCRIBER] += 1
+        return reached
+
+    @staticmethod
+    def _member(group: ShareGroup[Session]) -> Target[Session]:
+        """The next member in turn that is connected; when none is, the next one in turn keeps the message for later."""
+        turn, members = group.turn, group.members
+        group.turn = turn + 1
+        for step in range(len(members)):
+            candidate = members[(turn + step) % len(members)]
+            outlet = candidate.subscriber.outlet
+            if outlet is not None and not outlet.is_full:
+                return candidate
+        return members[turn % len(members)]
+
+    def publish_own(self, topic: str, payload: str, now: float) -> None:
+        """A retained message of the broker itself, under `$SYS/`; nobody listening is no loss worth counting."""
+        message = Message(topic, payload.encode(), 0, True, NO_PROPERTIES)
+        self.retained.store(message)
+        match = self.subscriptions.match(topic)
+        if match.targets or match.groups:
+            self.publish(message, now)
+
+
+def _may_receive(session: Session, topic: str) -> bool:
+    return session.permissions.may_receive(topic)

@@ -1,0 +1,118 @@
+"""CONNECT: what it is judged by, in order, and what the answer says. Pure but for the login itself, which `Connection`
+asks for.
+"""
+
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+from broker.credentials import Refusal, RefusedLogin
+from broker.engine import NEVER_EXPIRES
+from broker.policy import Permissions
+from broker.session import SessionKey
+from broker.settings import Limits
+from meshwire.identity import Principal
+from meshwire.mqtt import NO_PROPERTIES, ConnAck, Connect, Properties, ProtocolVersion, ReasonCode
+from meshwire.mqtt.reasons import connect_return_code
+
+__all__ = [
+    "RefusedConnect",
+    "judge_connect",
+    "judge_login",
+    "judge_rights",
+    "refusal_packet",
+    "session_expiry_s",
+    "welcome",
+]
+
+_V5: Final = ProtocolVersion.V5
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedConnect:
+    """Why a CONNECT is refused: the code the client gets and the cause the log and the counters get."""
+
+    reason: ReasonCode
+    cause: str
+
+
+_LOGIN_REASONS: Final[dict[Refusal, ReasonCode]] = {
+    Refusal.NO_CREDENTIALS: ReasonCode.NOT_AUTHORIZED,
+    Refusal.UNKNOWN_USER: ReasonCode.BAD_USER_NAME_OR_PASSWORD,
+    Refusal.WRONG_PASSWORD: ReasonCode.BAD_USER_NAME_OR_PASSWORD,
+    Refusal.INVALID_TOKEN: ReasonCode.BAD_USER_NAME_OR_PASSWORD,
+    Refusal.TOO_BUSY: ReasonCode.SERVER_BUSY,
+}
+
+
+def judge_connect(packet: Connect) -> RefusedConnect | None:
+    """What can be said before the login."""
+    if packet.properties.authentication_method is not None:
+        return RefusedConnect(ReasonCode.BAD_AUTHENTICATION_METHOD, "enhanced-authentication")  # MQTT 5.0 section 4.12
+    no_id = not packet.client_id
+    if no_id and (packet.version is ProtocolVersion.V3_1 or (packet.version is not _V5 and not packet.clean_start)):
+        return RefusedConnect(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "no-client-id")  # 3.1.1 [MQTT-3.1.3-8]
+    return None
+
+
+def judge_login(login: RefusedLogin) -> RefusedConnect:
+    """The code of a refused login (MQTT 5.0 section 3.2.2.2); an unknown user looks like a wrong password."""
+    return RefusedConnect(_LOGIN_REASONS[login.cause], login.cause.value)
+
+
+def judge_rights(packet: Connect, permissions: Permissions, limits: Limits) -> RefusedConnect | None:
+    """A will is a message like any other: it must be allowed, and small enough, before the connection is taken."""
+    will = packet.will
+    if will is None:
+        return None
+    if will.topic.count("/") >= limits.max_topic_levels:
+        return RefusedConnect(ReasonCode.TOPIC_NAME_INVALID, "will-topic-too-deep")
+    if not permissions.may_publish(will.topic):
+        return RefusedConnect(ReasonCode.NOT_AUTHORIZED, "will-not-allowed")
+    return None
+
+
+def refusal_packet(refused: RefusedConnect, version: ProtocolVersion) -> ConnAck:
+    """CONNACK with the code of the version; session present is 0 ([MQTT-3.2.2-6])."""
+    code = refused.reason if version is _V5 else connect_return_code(refused.reason)
+    return ConnAck(False, code)
+
+
+def session_key(packet: Connect, principal: Principal) -> SessionKey:
+    """The session of this client id within its tenant and kind of login; a missing client id gets a random one."""
+    client_id = packet.client_id or f"auto-{secrets.token_hex(12)}"
+    return SessionKey(principal.tenant.value, principal.kind, client_id)
+
+
+def session_expiry_s(packet: Connect) -> int:
+    """How long the client wants its session to outlive the connection; 3.1.1 knows only "not at all" and "for ever"."""
+    if packet.version is _V5:
+        return packet.properties.session_expiry_interval or 0
+    return 0 if packet.clean_start else NEVER_EXPIRES
+
+
+def keep_alive_s(packet: Connect, limits: Limits) -> int:
+    """The keep-alive that holds; 0: none."""
+    most = limits.max_keep_alive_s
+    if packet.version is not _V5 or not most:
+        return packet.keep_alive
+    return min(packet.keep_alive, most) if packet.keep_alive else most
+
+
+def welcome(packet: Connect, key: SessionKey, expiry_s: int, present: bool, limits: Limits) -> ConnAck:
+    """The CONNACK of a taken connection; MQTT 5 clients are told each limit they would not assume."""
+    if packet.version is ProtocolVersion.V3_1:
+        return ConnAck()  # 3.1 has no session present flag
+    if packet.version is not _V5:
+        return ConnAck(present)
+    keep_alive = keep_alive_s(packet, limits)
+    wanted_expiry = packet.properties.session_expiry_interval or 0
+    properties = Properties(
+        session_expiry_interval=expiry_s if expiry_s != wanted_expiry else None,
+        receive_maximum=limits.receive_maximum if limits.receive_maximum != 65_535 else None,
+        maximum_packet_size=limits.max_packet_octets,
+        assigned_client_identifier=None if packet.client_id else key.client_id,
+        topic_alias_maximum=limits.topic_alias_maximum or None,
+        server_keep_alive=keep_alive if keep_alive != packet.keep_alive else None,
+    )
+    return ConnAck(present, ReasonCode.SUCCESS, properties if properties != Properties() else NO_PROPERTIES)

@@ -1,0 +1,89 @@
+"""One application message on its way through the broker, with its PUBLISH encoded once for all subscribers that get it
+alike.
+"""
+
+from dataclasses import replace
+
+from meshwire.mqtt import NO_PROPERTIES, Properties, ProtocolVersion, publish_parts
+
+__all__ = ["Message"]
+
+_V3 = ProtocolVersion.V3_1_1
+_V5 = ProtocolVersion.V5
+
+
+class Message:
+    """What a publisher said.
+
+    Args:
+        topic: valid topic name.
+        payload: octets, never changed.
+        qos: at which it was published.
+        retain: the publisher's RETAIN flag.
+        properties: those that travel with the message (MQTT 5.0 [MQTT-3.3.2-4] and following); no alias, no
+            subscription identifiers.
+        expires_at: loop time in seconds after which it is not delivered any more; None: never.
+        publisher: who published it, compared for No Local; None: the broker itself.
+    """
+
+    __slots__ = ("_encoded", "expires_at", "payload", "properties", "publisher", "qos", "retain", "topic")
+
+    def __init__(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int = 0,
+        retain: bool = False,
+        properties: Properties = NO_PROPERTIES,
+        expires_at: float | None = None,
+        publisher: object = None,
+    ) -> None:
+        self.topic = topic
+        self.payload = payload
+        self.qos = qos
+        self.retain = retain
+        self.properties = properties
+        self.expires_at = expires_at
+        self.publisher = publisher
+        self._encoded: dict[int | tuple[int, int, tuple[int, ...]], tuple[bytes, bytes]] = {}
+
+    @property
+    def octets(self) -> int:
+        """Size for the bounds of queues: topic and payload."""
+        return len(self.topic) + len(self.payload)
+
+    def is_expired(self, now: float) -> bool:
+        return self.expires_at is not None and now >= self.expires_at
+
+    def parts(self, version: ProtocolVersion, qos: int, retain: bool) -> tuple[bytes, bytes]:
+        """PUBLISH as (head, tail) for a message without expiry and subscription identifiers; the packet identifier goes
+        between.
+        """
+        key = (version << 3 if version == _V5 else 0) | qos << 1 | retain
+        found = self._encoded.get(key)
+        if found is None:
+            known = _V5 if version == _V5 else _V3
+            found = publish_parts(self.topic, self.payload, qos, retain, self.properties, known)
+            self._encoded[key] = found
+        return found
+
+    def parts_for(
+        self, version: ProtocolVersion, qos: int, retain: bool, identifiers: tuple[int, ...], now: float
+    ) -> tuple[bytes, bytes]:
+        """The same with what differs between subscribers of MQTT 5: remaining life ([MQTT-3.3.2-6]) and identifiers."""
+        if version != _V5 or (self.expires_at is None and not identifiers):
+            return self.parts(version, qos, retain)
+        life = -1 if self.expires_at is None else max(1, round(self.expires_at - now))
+        key = (qos << 1 | retain, life, identifiers)
+        found = self._encoded.get(key)
+        if found is None:
+            properties = replace(
+                self.properties,
+                message_expiry_interval=None if life < 0 else life,
+                subscription_identifiers=identifiers,
+            )
+            found = publish_parts(self.topic, self.payload, qos, retain, properties, _V5)
+            if len(self._encoded) > 16:
+                self._encoded.clear()  # a queued message must not collect one encoding a second
+            self._encoded[key] = found
+        return found

@@ -1,0 +1,62 @@
+"""Counters of one broker: what went in and out, and what was turned away, by reason."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+__all__ = ["Drop", "Ending", "Statistics"]
+
+
+class Drop(StrEnum):
+    """Why a message did not reach a client (or anybody)."""
+
+    NO_SUBSCRIBER = "no-subscriber"
+    PUBLISH_REFUSED = "publish-refused"
+    RECEIVE_REFUSED = "receive-refused"
+    QUEUE_FULL = "queue-full"
+    QOS0_OFFLINE = "qos0-offline"
+    QOS0_BACKLOG = "qos0-backlog"
+    EXPIRED = "expired"
+    TOO_LARGE_FOR_CLIENT = "too-large-for-client"
+    SESSION_ENDED = "session-ended"
+    RETAINED_FULL = "retained-full"
+    REFUSED_BY_CLIENT = "refused-by-client"
+
+
+class Ending(StrEnum):
+    """Why a connection ended, where the network or the client did not simply end it."""
+
+    PROTOCOL_ERROR = "protocol-error"
+    CONNECT_TIMEOUT = "connect-timeout"
+    KEEP_ALIVE = "keep-alive"
+    TAKEN_OVER = "taken-over"
+    LOGIN_REFUSED = "login-refused"
+    LOGIN_EXPIRED = "login-expired"
+    SLOW_READER = "slow-reader"
+    EVICTED = "evicted-unauthenticated"
+    SHUTDOWN = "shutdown"
+    INTERNAL_ERROR = "internal-error"
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Plain numbers; read them at any time, write them only from the event loop."""
+
+    connections_accepted: int = 0
+    connections_open: int = 0
+    clients_connected: int = 0
+    octets_received: int = 0
+    octets_sent: int = 0
+    messages_received: list[int] = field(default_factory=lambda: [0, 0, 0])
+    """PUBLISH packets taken, by QoS."""
+    messages_sent: list[int] = field(default_factory=lambda: [0, 0, 0])
+    """PUBLISH packets written, by QoS."""
+    drops: Counter[Drop] = field(default_factory=Counter)
+    endings: Counter[Ending] = field(default_factory=Counter)
+    protocol_errors: Counter[str] = field(default_factory=Counter)
+    """By MQTT 5 reason code name."""
+    logins_refused: Counter[str] = field(default_factory=Counter)
+    """By cause."""
+    roles_without_effect: int = 0
+    """Roles that a login named and that granted nothing: unknown, or kept for password users."""
+    subscriptions_refused: int = 0

@@ -1,0 +1,39 @@
+"""The `$SYS/broker/…` tree: names as users of Mosquitto know them where the meaning is the same. Readable by ADMIN
+alone (policy).
+"""
+
+from collections.abc import Iterator
+from importlib import metadata
+
+from broker.engine import Engine
+from broker.statistics import Statistics
+
+__all__ = ["sys_topics"]
+
+
+def sys_topics(engine: Engine, statistics: Statistics, uptime_s: float) -> Iterator[tuple[str, str]]:
+    """(topic, text) of every figure; the counters count from the start of the broker."""
+    figures: dict[str, int | str] = {
+        "version": f"meshwire {metadata.version('meshwire')}",
+        "uptime": f"{int(uptime_s)} seconds",
+        "clients/connected": statistics.clients_connected,
+        "clients/disconnected": len(engine.sessions) - statistics.clients_connected,
+        "clients/total": len(engine.sessions),
+        "connections/open": statistics.connections_open,
+        "bytes/received": statistics.octets_received,
+        "bytes/sent": statistics.octets_sent,
+        "publish/messages/received": sum(statistics.messages_received),
+        "publish/messages/sent": sum(statistics.messages_sent),
+        "publish/messages/dropped": sum(statistics.drops.values()),
+        "retained messages/count": len(engine.retained),
+        "subscriptions/count": len(engine.subscriptions),
+        "subscriptions/refused": statistics.subscriptions_refused,
+    }
+    for qos in range(3):
+        figures[f"publish/messages/received/qos{qos}"] = statistics.messages_received[qos]
+        figures[f"publish/messages/sent/qos{qos}"] = statistics.messages_sent[qos]
+    figures |= {f"publish/messages/dropped/{reason}": count for reason, count in statistics.drops.items()}
+    figures |= {f"connections/ended/{reason}": count for reason, count in statistics.endings.items()}
+    figures |= {f"connections/refused/{cause}": count for cause, count in statistics.logins_refused.items()}
+    for name, value in figures.items():
+        yield f"$SYS/broker/{name}", str(value)
