@@ -1,0 +1,36 @@
+"""Socket addresses as the gateway writes and reads them."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+__all__ = ["Address", "parse_endpoint"]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An IP address and a UDP or TCP port; `host` is canonical text, with `%scope` for link-local addresses."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the address can only be reached from this machine."""
+        try:
+            return ipaddress.ip_address(self.host.split("%", 1)[0]).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_endpoint(text: str) -> Address:
+    """Read `HOST:PORT` or `[IPV6]:PORT`; raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdigit() or int(port) > 65_535:
+        raise ValueError(f"{text!r} is not HOST:PORT")
+    return Address(host, int(port))

@@ -1,0 +1,141 @@
+"""The CoAP endpoint on port 5683: which datagram goes to whom, and the group commit behind the answers to NICs.
+
+Datagrams are decoded by the pure codec. Requests of NICs go to the sink; everything else goes to `clients` (aiocoap).
+What is no CoAP message is counted and, where its header can be read and it is confirmable, answered by a Reset
+(RFC 7252 section 4.2). Nothing that arrives makes the reader raise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from gateway.addresses import Address
+from gateway.cancellation import to_its_end
+from gateway.outbox import Commit, Outbox
+from gateway.sink import Datagram, Sink, is_for_sink
+from gateway.sockets import DatagramSockets
+from gateway.statistics import Event, Statistics
+from meshwire.coap import CON, RST, Message, MessageError, codes, decode, encode
+
+__all__ = ["ClientSide", "Endpoint"]
+
+_log = structlog.get_logger(__name__)
+
+
+class ClientSide(Protocol):
+    """Who takes the datagrams that are not for the sink."""
+
+    def receive(self, octets: bytes, message: Message, source: Address) -> None:
+        """Take one datagram and what the pure codec read in it."""
+
+
+class Endpoint:
+    """See the module's text.
+
+    Args:
+        sockets: bound, not yet started.
+        sink: requests of NICs.
+        outbox: committed here, a batch at a time, on a worker thread.
+        clients: everything else.
+        statistics: counted here.
+        sync: whether a commit waits for the disk.
+        on_stored: called after each commit: there is something to publish.
+    """
+
+    def __init__(
+        self,
+        sockets: DatagramSockets,
+        sink: Sink,
+        outbox: Outbox,
+        clients: ClientSide,
+        statistics: Statistics,
+        *,
+        sync: bool,
+        on_stored: Callable[[], None],
+    ) -> None:
+        self._sockets = sockets
+        self._sink = sink
+        self._outbox = outbox
+        self._clients = clients
+        self._statistics = statistics
+        self._sync = sync
+        self._on_stored = on_stored
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until cancelled. On the way out, what was taken in is still committed and answered."""
+        self._sockets.start(self._receive, self._drained)
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._sink.is_waiting:
+                    await to_its_end(asyncio.create_task(self._commit(), name="group commit"))
+        finally:
+            self._sockets.close()
+
+    def _drained(self) -> None:
+        if self._sink.is_waiting:
+            self._wake.set()
+
+    # --- one datagram
+
+    def _receive(self, octets: bytes, source: Address) -> None:
+        try:
+            message = decode(octets)
+        except MessageError as error:
+            self._statistics.count(Event.MALFORMED, error.reason)
+            if error.mtype == CON and error.mid is not None:
+                self._sockets.send(encode(Message(RST, codes.EMPTY, error.mid)), source)
+            return
+        try:
+            self._route(octets, message, source)
+        except Exception:  # A fault of ours must not end the service for everybody else.
+            self._statistics.count(Event.MALFORMED, "internal")
+            _log.exception("a datagram could not be handled", source=str(source), octets=len(octets))
+
+    def _route(self, octets: bytes, message: Message, source: Address) -> None:
+        if not is_for_sink(message):
+            self._statistics.count(Event.DATAGRAM, "client")
+            self._clients.receive(octets, message, source)
+            return
+        self._statistics.count(Event.DATAGRAM, "sink")
+        answer = self._sink.receive(message, source, time.monotonic(), time.time())
+        if answer is not None:
+            self._sockets.send(answer.octets, answer.to)
+
+    # --- the group commit
+
+    async def _commit(self) -> None:
+        """Write everything taken in so far as one batch, then answer: while the disk works, the next batch gathers."""
+        commit = self._outbox.begin_commit()
+        self._sink.committing()
+        answers: list[Datagram]
+        if commit is None:
+            # Only repetitions of what an earlier commit has settled.
+            answers = self._sink.committed()
+        elif await self._write(commit):
+            self._outbox.finish_commit(commit)
+            answers = self._sink.committed()
+            self._on_stored()
+        else:
+            self._outbox.fail_commit(commit)
+            answers = self._sink.failed()
+        for answer in answers:
+            self._sockets.send(answer.octets, answer.to)
+
+    async def _write(self, commit: Commit) -> bool:
+        try:
+            if self._sync:
+                await asyncio.to_thread(commit.write, sync=True)
+            else:
+                commit.write(sync=False)
+        except OSError as error:
+            _log.error("the outbox can't be written; NICs are asked to come back", error=str(error))
+            return False
+        return True

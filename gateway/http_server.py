@@ -1,0 +1,67 @@
+"""Serving an ASGI application in the gateway's own event loop: uvicorn without its signal handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import uvicorn
+
+from gateway.addresses import Address
+from gateway.errors import AddressInUseError
+
+__all__ = ["HttpServer", "bind_http"]
+
+_GOODBYE_S: Final = 2
+"""Open requests may take so long to end when the gateway stops, in seconds."""
+
+
+def bind_http(address: Address) -> socket.socket:
+    """A TCP socket at `address`, port 0 for any; raises AddressInUseError."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return socket.create_server((address.host, address.port), family=family, backlog=128)
+    except OSError as error:
+        raise AddressInUseError(
+            "the HTTP port can't be bound",
+            evidence=f"{address}: {error.strerror or error}",
+            fix="stop the program that holds the port, or choose another: gateway.http",
+        ) from None
+
+
+class _Server(uvicorn.Server):
+    """Signals are the process's business, and this is only one task of it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """One application on one socket.
+
+    Args:
+        app: an ASGI application.
+        sock: bound and listening; closed at the end.
+    """
+
+    def __init__(self, app: Callable[..., Any], sock: socket.socket) -> None:
+        self._sock = sock
+        self._server = _Server(
+            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_GOODBYE_S)
+        )
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        serving = asyncio.create_task(self._server.serve(sockets=[self._sock]), name="http")
+        try:
+            await asyncio.shield(serving)
+        except asyncio.CancelledError:
+            self._server.should_exit = True
+            await serving
+            raise
+        finally:
+            self._sock.close()

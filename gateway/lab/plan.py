@@ -1,0 +1,62 @@
+"""Who takes part in the demo: MACs, tenants, board profiles and sensors, decided before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from meshwire.identity import DeviceId, TenantId
+
+__all__ = ["TENANTS", "PlannedDevice", "plan_devices"]
+
+TENANTS: Final = (TenantId("riverside"), TenantId("hilltop"))
+FIRST_MAC: Final = 0x0013500500470001
+"""The vendor's address block of the dialect's examples; the last digits count."""
+
+_PATTERN: Final = (
+    ("standard", "temp", TENANTS[0]),
+    ("milli-1.4.8", "temp", TENANTS[0]),
+    ("milli-1.4.5", "temp", TENANTS[1]),
+    ("standard", "ncmth1", TENANTS[1]),
+    ("milli-1.4.8", "echo", TENANTS[0]),
+)
+"""Five neighbours; with more NICs the pattern is repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedDevice:
+    """One NIC and the board on it. `port` is None where a simulated board on a new pty is wanted."""
+
+    mac: DeviceId
+    tenant: TenantId
+    profile: str
+    sensor: str
+    port: str | None = None
+
+    @property
+    def observed_path(self) -> str:
+        """The resource that the NIC observes, as the network names it."""
+        return f"snsr/arduino/{self.sensor}"
+
+
+def plan_devices(nics: int, replacements: Mapping[DeviceId, str]) -> Sequence[PlannedDevice]:
+    """The first `nics` devices; those named in `replacements` get that port in the place of a simulated board.
+
+    A MAC that is not among them is added, as a further device of the first tenant: a real board keeps its own MAC.
+    """
+    devices = []
+    for index in range(nics):
+        profile, sensor, tenant = _PATTERN[index % len(_PATTERN)]
+        mac = DeviceId(f"{FIRST_MAC + index:016x}")
+        devices.append(_planned(mac, tenant, profile, sensor, replacements.get(mac)))
+    known = {device.mac for device in devices}
+    devices += [_planned(mac, TENANTS[0], "", "temp", port) for mac, port in replacements.items() if mac not in known]
+    return devices
+
+
+def _planned(mac: DeviceId, tenant: TenantId, profile: str, sensor: str, port: str | None) -> PlannedDevice:
+    if port is not None:
+        # A real board is a Milli board until somebody says otherwise; `sim://PROFILE` says so itself.
+        profile = "standard" if "sim://standard" in port else "milli-1.4.8"
+    return PlannedDevice(mac, tenant, profile, sensor, port)

@@ -1,0 +1,191 @@
+"""The demo's site: every component of the product in one process, joined by real ptys, UDP and TCP on loopback.
+
+This is an assembly file: it is the one place that may import all components, and it decides nothing but addresses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from broker.credentials import UsersFile
+from broker.server import Broker
+from broker.settings import BrokerSettings, ListenerSettings
+from gateway.gateway import Gateway
+from gateway.lab.plan import TENANTS, PlannedDevice
+from gateway.lab.subscriber import Arrival, TenantSubscriber
+from gateway.lab.view import ReadySite
+from gateway.settings import BridgeSettings, GatewaySettings
+from hardware.ports import open_port
+from meshwire.identity import INTERNAL_TENANT, Role, TenantId
+from meshwire.site import Site
+from nic_sim.board_profile import ProfileName
+from nic_sim.nic import Nic
+from nic_sim.settings import NicSettings, parse_observe
+from sensor_sim.board import SensorBoard, pty_opener
+from sensor_sim.spec import SensorSpec
+
+__all__ = ["DemoSite"]
+
+_log = structlog.get_logger(__name__)
+
+HOST: Final = "127.0.0.1"
+PREFERRED_PORTS: Final = {"mqtt": 1883, "coap": 5683, "http": 8080}
+BACK_OFFICE: Final = "backoffice"
+TOKEN_ROLES: Final = (Role.BUBBLE_UP_READ_CONSUMER, Role.BUBBLE_UP_ALERT_CONSUMER, Role.COMMAND_CLIENT)
+TOKEN_TTL_S: Final = 24 * 3600.0
+STANDARD_PERIOD_S: Final = 1.0
+MILLI_PERIOD_S: Final = 5.0
+STANDARD_POLL_S: Final = 0.2
+MILLI_POLL_S: Final = 2.0
+"""A pty has no wake line, so boards are asked. A Milli exchange takes about 1.4 s of line time: not much oftener."""
+
+
+class DemoSite:
+    """Broker, gateway, and a NIC with a board for each planned device.
+
+    Args:
+        devices: who takes part.
+        state_dir: an empty folder (or one of an earlier run) for everything the site must remember.
+        seed: for the boards' value sources.
+        on_arrival: called for each message that a tenant's MQTT client gets.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[PlannedDevice],
+        state_dir: Path,
+        *,
+        seed: int,
+        on_arrival: Callable[[Arrival], None],
+    ) -> None:
+        self._devices = devices
+        self._site = Site(state_dir)
+        self._seed = seed
+        self._on_arrival = on_arrival
+
+    async def run(self, on_ready: Callable[[ReadySite], None]) -> None:
+        """Start everything in the order of the arrows, say when it is ready, run until cancelled.
+
+        What was started last ends first, so that every client takes its leave of a server that is still there.
+        """
+        listener = ListenerSettings(host=HOST, port=_port("mqtt"))
+        broker = Broker(BrokerSettings(listener=(listener,)), site=self._site)
+        async with _beside(broker.run()):
+            await broker.ready.wait()
+            gateway = Gateway(self._gateway_settings(broker.ports[0]), site=self._site)
+            async with _beside(gateway.run()):
+                await gateway.ready.wait()
+                tenants = self._provision(gateway)
+                subscribers = [self._subscriber(tenant, broker.ports[0]) for tenant in TENANTS]
+                async with _beside(*(subscriber.run() for subscriber in subscribers)):
+                    for subscriber in subscribers:
+                        await subscriber.ready.wait()
+                    boards = [self._board(device) for device in self._devices if device.port is None]
+                    nics = [self._nic(device, gateway.coap_port) for device in self._devices]
+                    async with _beside(*(board.run() for board in boards), *(nic.run() for nic in nics)):
+                        for nic in nics:
+                            await nic.ready.wait()
+                        on_ready(self._ready_site(broker.ports[0], gateway, tenants))
+                        await asyncio.Event().wait()
+
+    def _gateway_settings(self, mqtt_port: int) -> GatewaySettings:
+        http = f"{HOST}:{_port('http')}"
+        bridge = BridgeSettings(port=mqtt_port)
+        return GatewaySettings(listen=[HOST], port=_port("coap"), http=http, bridge=bridge)
+
+    def _ready_site(self, mqtt_port: int, gateway: Gateway, tenants: dict[str, dict[str, str]]) -> ReadySite:
+        return ReadySite(
+            mqtt=f"mqtt://{HOST}:{mqtt_port}",
+            coap=f"coap://{HOST}:{gateway.coap_port}",
+            http=f"http://{HOST}:{gateway.http_port}",
+            tenants=tenants,
+            caas=self._add_back_office(),
+            devices=self._devices,
+            ports={device.mac: self._port_of(device) for device in self._devices},
+        )
+
+    def _token(self, tenant: TenantId) -> str:
+        return self._site.signing_keys().issue(tenant, TOKEN_ROLES, now=time.time(), ttl_s=TOKEN_TTL_S)
+
+    def _subscriber(self, tenant: TenantId, port: int) -> TenantSubscriber:
+        return TenantSubscriber(tenant, HOST, port, lambda: self._token(tenant), self._on_arrival)
+
+    def _provision(self, gateway: Gateway) -> dict[str, dict[str, str]]:
+        """Devices and an OAuth client for each tenant, before the first datum flows."""
+        credentials: dict[str, dict[str, str]] = {}
+        for tenant in TENANTS:
+            client = gateway.registry.add_client(tenant, TOKEN_ROLES)
+            credentials[str(tenant)] = {
+                "token": self._token(tenant),
+                "clientId": client.id,
+                "clientSecret": client.secret,
+            }
+        for device in self._devices:
+            gateway.registry.add_device(device.mac, device.tenant)
+        return credentials
+
+    def _add_back_office(self) -> dict[str, str]:
+        """An internal ("CAAS") user who may read all tenants; the broker reads its users file again by itself."""
+        password = secrets.token_urlsafe(18)
+        users = UsersFile(self._site.path("broker", "users.json"))
+        roles = (Role.BUBBLE_UP_READ_CONSUMER_ALL, Role.BUBBLE_UP_ALERT_CONSUMER_ALL)
+        users.add(BACK_OFFICE, password, tenant=INTERNAL_TENANT, roles=roles)
+        return {"username": BACK_OFFICE, "password": password}
+
+    def _board(self, device: PlannedDevice) -> SensorBoard:
+        return SensorBoard(
+            device.profile,
+            [SensorSpec(device.sensor)],
+            pty_opener(self._port_of(device)),
+            period_s=STANDARD_PERIOD_S if device.profile == "standard" else MILLI_PERIOD_S,
+            seed=self._seed + int(device.mac.value[-4:], 16),
+            name=f"board-{device.mac}",
+        )
+
+    def _nic(self, device: PlannedDevice, coap_port: int) -> Nic:
+        settings = NicSettings(
+            mac=device.mac.value,
+            gateway=f"coap://{HOST}:{coap_port}",
+            listen=f"{HOST}:0",
+            profile=ProfileName(device.profile),
+            observe=(parse_observe(device.observed_path),),
+            poll_s=STANDARD_POLL_S if device.profile == "standard" else MILLI_POLL_S,
+            state_dir=self._site.path("nics", device.mac.value),
+        )
+        return Nic(settings, lambda: open_port(self._port_of(device)))
+
+    def _port_of(self, device: PlannedDevice) -> str:
+        """The real port, or the symlink that stands for the simulated board's pty."""
+        return device.port or str(self._site.path("ports", device.mac.value))
+
+
+@asynccontextmanager
+async def _beside(*works: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Run `works` beside the block and end them when the block ends; a failure of one ends the block."""
+    async with asyncio.TaskGroup() as tasks:
+        started = [tasks.create_task(work) for work in works]
+        yield
+        for task in started:
+            task.cancel()
+
+
+def _port(name: str) -> int:
+    """The usual port when it is free, so that pasted lines stay the same from run to run; else 0: any free one."""
+    kind = socket.SOCK_DGRAM if name == "coap" else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as probe:
+        try:
+            if kind is socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, PREFERRED_PORTS[name]))
+        except OSError:
+            return 0
+    return PREFERRED_PORTS[name]

@@ -1,0 +1,258 @@
+"""MQTT as the gateway uses it: one connection, publishing with the broker's verdict on each message.
+
+This is the gateway's only file that knows aiomqtt (pinned below 3). It decides how a connection is made and told to
+be lost. aiomqtt drops the reason code of PUBACK, which says whether a broker has refused a message; so publishing
+goes to the paho client inside it, whose callback carries the code. MQTT 5 is spoken first; a broker that does not
+know it gets 3.1.1, where a refusal can't be told from success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from types import TracebackType
+from typing import TYPE_CHECKING, Final
+
+import aiomqtt
+from aiomqtt.exceptions import MqttConnectError
+from paho.mqtt.client import Client as PahoClient
+from paho.mqtt.client import ConnectFlags
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from gateway.cancellation import to_its_end
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import SocketLike
+
+__all__ = ["ConnectFailure", "Connection", "ConnectionLost", "Login", "MqttVersion", "Publication", "client_id"]
+
+_CONNECT_TIMEOUT_S: Final = 5.0
+_CLIENT_ID_CHARACTERS: Final = 23
+_UNSUPPORTED_VERSION: Final = frozenset({0x01, 0x84})
+"""CONNACK: 3.1.1 section 3.2.2.3 return code 1, and 5.0 section 3.2.2.2 reason code 0x84."""
+
+
+# What paho logs of failing sockets is told by `ConnectFailure` and `ConnectionLost` already.
+_quiet = logging.getLogger("gateway.mqtt.paho")
+_quiet.setLevel(logging.CRITICAL)
+
+
+class MqttVersion(Enum):
+    """Protocol levels we speak."""
+
+    V5 = aiomqtt.ProtocolVersion.V5
+    V311 = aiomqtt.ProtocolVersion.V311
+
+
+class ConnectFailure(Exception):
+    """No connection; `version_refused` when another protocol version may help."""
+
+    def __init__(self, reason: str, *, version_refused: bool = False) -> None:
+        super().__init__(reason)
+        self.version_refused = version_refused
+
+
+class ConnectionLost(Exception):
+    """The connection has ended; `code` is the reason code of the broker's DISCONNECT, or None."""
+
+    def __init__(self, reason: str, code: int | None = None) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Where to connect, and as whom."""
+
+    host: str
+    port: int
+    client_id: str
+    username: str
+    password: str
+    keepalive_s: int = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One message for the broker."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool = False
+    content_type: str | None = None
+    properties: tuple[tuple[str, str], ...] = ()
+    """MQTT 5 user properties; not sent by 3.1.1."""
+
+
+def client_id(prefix: str, number: int) -> str:
+    """`<prefix>-<number>-` padded with random letters to 23 characters, what every broker must take."""
+    name = f"{prefix}-{number}-"
+    return name + secrets.token_hex(_CLIENT_ID_CHARACTERS)[: max(0, _CLIENT_ID_CHARACTERS - len(name))]
+
+
+class Connection:
+    """One connection, from `async with` to `wait_lost`; not used again afterwards.
+
+    Args:
+        login: where and as whom.
+        version: protocol version.
+        will: published by the broker when we go without a word.
+    """
+
+    def __init__(self, login: Login, version: MqttVersion, will: Publication | None = None) -> None:
+        self.receive_maximum = 65_535
+        """Messages that the broker takes at once (MQTT 5.0 section 3.2.2.3.3)."""
+        self._version = version
+        self._waiting: dict[int, Callable[[int], None]] = {}
+        self._client = aiomqtt.Client(
+            login.host,
+            login.port,
+            username=login.username,
+            password=login.password,
+            identifier=login.client_id,
+            protocol=version.value,
+            keepalive=login.keepalive_s,
+            logger=_quiet,
+            timeout=_CONNECT_TIMEOUT_S,
+            clean_session=True if version is MqttVersion.V311 else None,
+            max_inflight_messages=65_535,
+            will=None if will is None else aiomqtt.Will(will.topic, will.payload, will.qos, will.retain),
+        )
+        self._paho: PahoClient = self._client._client
+        self._inner_on_connect = self._paho.on_connect
+        self._paho.on_connect = self._on_connect
+        self._paho.on_publish = self._on_publish
+        self._loop = asyncio.get_running_loop()
+        self._paho.on_socket_register_write = self._on_socket_register_write
+
+    async def __aenter__(self) -> Connection:
+        """Connect; raises ConnectFailure."""
+        connecting = asyncio.create_task(self._connect(), name="connecting to the broker")
+        try:
+            await to_its_end(connecting)
+        except asyncio.CancelledError:
+            # Only now: aiomqtt waits in a way that may swallow a cancellation, and leaves its socket open after one.
+            if connecting.exception() is None:
+                await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def _connect(self) -> None:
+        try:
+            await self._client.__aenter__()
+        except MqttConnectError as error:
+            self._abandon()
+            refused = _code(error.rc) in _UNSUPPORTED_VERSION
+            raise ConnectFailure(f"refused: {error}", version_refused=refused) from None
+        except (aiomqtt.MqttError, OSError, ValueError) as error:
+            # Old brokers hang up on a version that they do not know, and aiomqtt waits for CONNACK till it is tired.
+            self._abandon()
+            raise ConnectFailure(str(error), version_refused="timed out" in str(error)) from None
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Say goodbye where there is still somebody."""
+        self._waiting.clear()
+        try:
+            await self._client.__aexit__(kind, error, trace)
+        except aiomqtt.MqttError:
+            self._abandon()
+        ended = self._client._disconnected
+        if ended.done() and not ended.cancelled():
+            # Looked at, so that asyncio does not complain of it when nobody waited for the end.
+            ended.exception()
+
+    def publish(self, publication: Publication, done: Callable[[int], None]) -> None:
+        """Send a message; returns at once.
+
+        Args:
+            publication: what to send.
+            done: called with the reason code of PUBACK or PUBCOMP, or with 0 when a QoS 0 message has left;
+                never called when the connection is lost before.
+
+        Raises:
+            ConnectionLost: it can't be sent any more.
+        """
+        properties = self._properties(publication) if self._version is MqttVersion.V5 else None
+        try:
+            info = self._paho.publish(
+                publication.topic, publication.payload, publication.qos, publication.retain, properties
+            )
+        except (ValueError, OSError) as error:
+            raise ConnectionLost(f"can't be sent: {error}") from None
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise ConnectionLost(f"can't be sent: {MQTTErrorCode(info.rc).name}")
+        if info.is_published():
+            done(0)
+        else:
+            self._waiting[info.mid] = done
+
+    async def wait_lost(self) -> ConnectionLost:
+        """Return when the connection has ended."""
+        try:
+            async for _ in self._client.messages:
+                pass
+        except aiomqtt.MqttError as error:
+            cause = error.__cause__
+            code = _code(cause.rc) if isinstance(cause, aiomqtt.MqttCodeError) else None
+            return ConnectionLost(str(cause or error), code)
+        return ConnectionLost("closed")
+
+    def _properties(self, publication: Publication) -> Properties:
+        properties = Properties(PacketTypes.PUBLISH)
+        if publication.content_type is not None:
+            properties.ContentType = publication.content_type
+        if publication.properties:
+            properties.UserProperty = list(publication.properties)
+        return properties
+
+    def _abandon(self) -> None:
+        """Close the socket of a client that aiomqtt has given up: it leaves it open."""
+        self._paho.disconnect()
+
+    def _on_connect(
+        self,
+        client: PahoClient,
+        userdata: object,
+        flags: ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        self.receive_maximum = int(getattr(properties, "ReceiveMaximum", 65_535))
+        if self._inner_on_connect is not None:
+            self._inner_on_connect(client, userdata, flags, reason, properties)  # type: ignore[call-arg, arg-type]
+
+    def _on_socket_register_write(self, client: PahoClient, userdata: object, sock: SocketLike) -> None:
+        """Called by paho, on any thread: there is something to write.
+
+        aiomqtt remembers the descriptor's number for the next turn of the loop; by then the socket may be closed, and
+        the number even another's. We remember the socket.
+        """
+
+        def add_writer() -> None:
+            if sock.fileno() >= 0 and client.socket() is sock:
+                self._loop.add_writer(sock.fileno(), client.loop_write)
+
+        self._loop.call_soon_threadsafe(add_writer)
+
+    def _on_publish(
+        self, client: PahoClient, userdata: object, mid: int, reason: ReasonCode, properties: Properties
+    ) -> None:
+        done = self._waiting.pop(mid, None)
+        if done is not None:
+            done(_code(reason) or 0)
+
+
+def _code(reason: object) -> int | None:
+    if isinstance(reason, ReasonCode):
+        return int(reason.value)
+    return reason if isinstance(reason, int) else None

@@ -1,0 +1,300 @@
+"""The durable store between NICs and broker: a bounded, ordered log with a cursor.
+
+Does: take payloads, write them in batches, hand them out in order, forget them once acknowledged, find its place
+again after a crash. Does not: know what a payload means, run threads, read a clock. The caller owes: one
+`begin_commit … write … finish_commit` at a time (`write` may run on a worker thread), and an acknowledgement of what
+`read` gave. What is not committed is not readable, so nothing is published that a crash could take back.
+
+A record that was damaged on disk is skipped and counted as lost; an interrupted write at the end is cut: its
+senders never got an answer and will send again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.segments import HEADER_OCTETS, MAX_PAYLOAD_OCTETS, Damage, Record, encode_record, read_records
+from gateway.storage import Segment, Storage
+
+__all__ = ["Commit", "Outbox", "OutboxFull", "OutboxStatus"]
+
+_CHUNK_OCTETS: Final = 4 * MAX_PAYLOAD_OCTETS
+"""Read at once; half of it still holds the longest record."""
+_SAVE_EVERY: Final = 16
+"""The cursor is saved after so many acknowledgements: that many may be published again after a crash."""
+
+
+class OutboxFull(Exception):
+    """The store has reached its limit of octets: the sender has to keep its notification and come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxStatus:
+    """What an operator wants to see."""
+
+    depth: int
+    """Records stored and not acknowledged."""
+    octets: int
+    age_s: float
+    """How long the oldest one has waited."""
+    damaged: int
+    """Records lost to damage on disk since start."""
+    torn_octets: int
+    """Octets of an interrupted write that were cut at start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A batch on its way to the disk."""
+
+    segment: Segment
+    octets: bytes
+    first: int
+    count: int
+
+    def write(self, *, sync: bool) -> None:
+        """Write it, and with `sync` wait for the disk; may run on a worker thread. Raises OSError."""
+        self.segment.append(self.octets)
+        if sync:
+            self.segment.sync()
+
+
+@dataclass(slots=True)
+class _Run:
+    """A segment and how much of it is committed."""
+
+    segment: Segment
+    committed: int
+
+
+class Outbox:
+    """See the module's text.
+
+    Args:
+        storage: where the octets go.
+        max_octets: limit of all records that wait, headers included.
+        segment_octets: a segment is closed when it is this long.
+    """
+
+    def __init__(self, storage: Storage, *, max_octets: int, segment_octets: int) -> None:
+        self._storage = storage
+        self._max_octets = max_octets
+        self._segment_octets = segment_octets
+        self._runs: deque[_Run] = deque()
+        self._pending: list[tuple[int, bytes]] = []
+        self._committing = False
+        self._octets = 0
+        self._next_sequence = 1
+        self._cursor = self._saved_cursor = 1
+        self._acknowledged: set[int] = set()
+        self._outstanding: dict[int, Record] = {}
+        self._ahead: deque[Record] = deque()
+        self._read_run = 0
+        self._read_from = 0
+        self._next_read = 1
+        self._damaged = 0
+        self._torn_octets = 0
+        self._open()
+
+    # --- for the side that stores
+
+    def append(self, payload: bytes, time_ms: int) -> None:
+        """Take a payload into the next commit.
+
+        Args:
+            payload: at most `MAX_PAYLOAD_OCTETS`.
+            time_ms: now, Unix milliseconds.
+
+        Raises:
+            OutboxFull: the limit is reached; nothing was taken.
+            ValueError: the payload is too long.
+        """
+        octets = HEADER_OCTETS + len(payload)
+        if len(payload) > MAX_PAYLOAD_OCTETS:
+            raise ValueError(f"payload of {len(payload)} octets; at most {MAX_PAYLOAD_OCTETS}")
+        if self._octets + octets > self._max_octets:
+            raise OutboxFull
+        self._octets += octets
+        self._pending.append((time_ms, payload))
+
+    def begin_commit(self) -> Commit | None:
+        """Everything appended since the last one, as one batch; None when there is nothing or one is under way."""
+        if self._committing or not self._pending:
+            return None
+        first = self._next_sequence
+        octets = b"".join(encode_record(first + n, *entry) for n, entry in enumerate(self._pending))
+        run = self._run_for(len(octets))
+        commit = Commit(run.segment, octets, first, len(self._pending))
+        self._pending.clear()
+        self._committing = True
+        return commit
+
+    def finish_commit(self, commit: Commit) -> None:
+        """The batch is written: its records may be read."""
+        self._committing = False
+        self._runs[-1].committed += len(commit.octets)
+        self._next_sequence = commit.first + commit.count
+
+    def fail_commit(self, commit: Commit) -> None:
+        """The batch could not be written: forget it, the senders will be told."""
+        self._committing = False
+        self._octets -= len(commit.octets)
+        run = self._runs[-1]
+        run.segment.truncate(run.committed)
+
+    # --- for the side that publishes
+
+    def read(self, limit: int) -> list[Record]:
+        """The next committed records, at most `limit`, in the order of storing; empty when there is nothing new."""
+        records: list[Record] = []
+        while len(records) < limit and self._fill():
+            record = self._ahead.popleft()
+            self._outstanding[record.sequence] = record
+            records.append(record)
+        return records
+
+    def rewind(self) -> None:
+        """Read again from the first record that is not acknowledged."""
+        self._outstanding.clear()
+        self._ahead.clear()
+        self._read_run = self._read_from = 0
+        self._next_read = self._cursor
+
+    def acknowledge(self, sequence: int) -> None:
+        """A record that was read is done with; its space is given back when all before it are, too."""
+        record = self._outstanding.pop(sequence, None)
+        if record is None:
+            return
+        self._octets -= record.octets
+        self._acknowledged.add(sequence)
+        self._advance()
+
+    # --- for operators
+
+    def status(self, now_ms: int) -> OutboxStatus:
+        """A snapshot; `now_ms` is Unix milliseconds."""
+        depth = self._next_sequence - self._cursor - len(self._acknowledged) + len(self._pending)
+        oldest = self._oldest_ms()
+        age_s = max(0, now_ms - oldest) / 1000 if oldest is not None else 0.0
+        return OutboxStatus(depth, self._octets, age_s, self._damaged, self._torn_octets)
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether `read` would give something."""
+        return self._fill()
+
+    def close(self) -> None:
+        """Save the cursor and let go of the files."""
+        self._storage.save_cursor(self._cursor)
+        for run in self._runs:
+            run.segment.close()
+        self._storage.close()
+
+    # --- private
+
+    def _open(self) -> None:
+        """Find the place: the saved cursor, the last whole record, how much waits."""
+        self._cursor = self._next_sequence = max(1, self._storage.load_cursor())
+        segments = self._storage.segments()
+        for segment in segments:
+            self._runs.append(_Run(segment, self._measure(segment, last=segment is segments[-1])))
+        if segments:
+            # Never behind what the disk still holds: a lost cursor file costs duplicates, not notifications.
+            self._cursor = max(self._cursor, segments[0].base)
+        self._next_sequence = max(self._next_sequence, self._cursor)
+        self._saved_cursor = self._cursor
+        self.rewind()
+        self._drop_finished()
+
+    def _measure(self, segment: Segment, *, last: bool) -> int:
+        """Count what waits in a segment left by an earlier run, cut a torn end; gives its committed octets."""
+        octets = segment.read(0, segment.size)
+        self._next_sequence = max(self._next_sequence, segment.base)
+        for item in read_records(octets):
+            if isinstance(item, Record):
+                self._next_sequence = max(self._next_sequence, item.sequence + 1)
+                self._octets += item.octets if item.sequence >= self._cursor else 0
+            elif item.torn and last:
+                segment.truncate(item.start)
+                self._torn_octets += item.end - item.start
+                return item.start
+        return len(octets)
+
+    def _run_for(self, octets: int) -> _Run:
+        if not self._runs or (self._runs[-1].committed and self._runs[-1].committed + octets > self._segment_octets):
+            self._runs.append(_Run(self._storage.begin(self._next_sequence), 0))
+        return self._runs[-1]
+
+    def _fill(self) -> bool:
+        """Make sure that a record is read ahead, when there is one."""
+        while not self._ahead:
+            if self._read_run >= len(self._runs):
+                return False
+            run = self._runs[self._read_run]
+            if self._read_from < run.committed:
+                self._read_ahead(run)
+            elif self._read_run + 1 < len(self._runs):
+                self._read_run, self._read_from = self._read_run + 1, 0
+            else:
+                return False
+        return True
+
+    def _read_ahead(self, run: _Run) -> None:
+        """Read the next chunk of a run."""
+        available = run.committed - self._read_from
+        octets = run.segment.read(self._read_from, min(_CHUNK_OCTETS, available))
+        if not octets:
+            self._read_from = run.committed
+            return
+        items = list(read_records(octets))
+        last, consumed = items[-1], len(octets)
+        if isinstance(last, Damage) and last.torn and consumed < available:
+            # Not damage but a record that the chunk's end has cut: it is whole in the next chunk.
+            consumed = last.start or _CHUNK_OCTETS // 2
+        self._read_from += consumed
+        for item in items:
+            if isinstance(item, Record):
+                self._take_ahead(item)
+        self._advance()
+
+    def _take_ahead(self, record: Record) -> None:
+        if record.sequence < self._next_read:
+            return
+        for missing in range(self._next_read, record.sequence):
+            self._skip(missing)
+        self._next_read = record.sequence + 1
+        if record.sequence not in self._acknowledged:
+            self._ahead.append(record)
+
+    def _skip(self, sequence: int) -> None:
+        """A record that damage has swallowed: nobody will ever acknowledge it."""
+        if sequence not in self._acknowledged:
+            self._damaged += 1
+            self._acknowledged.add(sequence)
+
+    def _advance(self) -> None:
+        while self._cursor in self._acknowledged:
+            self._acknowledged.remove(self._cursor)
+            self._cursor += 1
+        if self._cursor - self._saved_cursor >= _SAVE_EVERY or self._cursor == self._next_sequence:
+            self._storage.save_cursor(self._cursor)
+            self._saved_cursor = self._cursor
+        self._drop_finished()
+
+    def _drop_finished(self) -> None:
+        while len(self._runs) > 1 and self._runs[1].segment.base <= self._cursor:
+            self._runs.popleft().segment.remove()
+            if self._read_run > 0:
+                self._read_run -= 1
+            else:
+                self._read_from = 0
+
+    def _oldest_ms(self) -> int | None:
+        """When the record was stored that waits longest."""
+        if self._outstanding:
+            return self._outstanding[min(self._outstanding)].time_ms
+        if self._fill():
+            return self._ahead[0].time_ms
+        return self._pending[0][0] if self._pending else None

@@ -1,0 +1,112 @@
+"""Which devices are online, told on retained topics by an MQTT client of its own (`gw-presence-…`) with a will.
+
+A device is online from its registration (or any data) on, and offline when it has been silent for a few registration
+intervals. The will says on `ssni/presence/gateway` that the gateway itself has gone. States are kept in the registry,
+so everything is told again after each reconnect: a broker may have forgotten what it retained.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from gateway.mqtt import Connection, ConnectionLost, Login, Publication
+from gateway.reconnecting import stay_connected
+from gateway.registry import Device, Registry
+from gateway.settings import PresenceSettings
+from meshwire.identity import INTERNAL_TENANT, DeviceId
+from meshwire.topics import Branch, presence_topic
+
+__all__ = ["OFFLINE", "ONLINE", "Presence"]
+
+ONLINE: Final = b"online"
+OFFLINE: Final = b"offline"
+GATEWAY_TOPIC: Final = f"{INTERNAL_TENANT}/{Branch.PRESENCE}/gateway"
+LOOK_EVERY_S: Final = 1.0
+
+
+class Presence:
+    """See the module's text.
+
+    Args:
+        registry: devices and when they were seen.
+        settings: intervals.
+        login: towards the broker.
+        now_s: Unix time.
+    """
+
+    def __init__(
+        self, registry: Registry, settings: PresenceSettings, login: Login, now_s: Callable[[], float]
+    ) -> None:
+        self._registry = registry
+        self._settings = settings
+        self._login = login
+        self._now_s = now_s
+        self._told: dict[DeviceId, bytes] = {}
+        self._wake = asyncio.Event()
+
+    def registered(self, device: Device) -> None:
+        """A device has registered."""
+        if self._told.get(device.mac) != ONLINE:
+            self._wake.set()
+
+    def changes(self) -> list[Publication]:
+        """What is to be told now: the state of each device whose state is not what was told last."""
+        now_s = self._now_s()
+        publications = []
+        for device in self._registry.devices():
+            state = self._state(device, now_s)
+            if state is not None and self._told.get(device.mac) != state:
+                self._told[device.mac] = state
+                publications.append(Publication(presence_topic(device.tenant, device.mac), state, 1, retain=True))
+        return publications
+
+    async def run(self) -> None:
+        """Tell states until cancelled."""
+        will = Publication(GATEWAY_TOPIC, OFFLINE, 1, retain=True)
+        await stay_connected(self._login, self._serve, will=will)
+
+    async def _serve(self, connection: Connection) -> ConnectionLost:
+        self._told.clear()
+        lost = asyncio.create_task(connection.wait_lost(), name="presence connection")
+        lost.add_done_callback(lambda task: self._wake.set())
+        try:
+            self._publish(connection, Publication(GATEWAY_TOPIC, ONLINE, 1, retain=True))
+            while not lost.done():
+                for publication in self.changes():
+                    self._publish(connection, publication)
+                await self._wait()
+            return lost.result()
+        except ConnectionLost as failure:
+            return failure
+        finally:
+            if not lost.done():
+                # We go in order: say so, for the will is then not published.
+                self._farewell(connection)
+            lost.cancel()
+
+    def _farewell(self, connection: Connection) -> None:
+        try:
+            self._publish(connection, Publication(GATEWAY_TOPIC, OFFLINE, 1, retain=True))
+        except ConnectionLost:
+            return
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(LOOK_EVERY_S):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    def _publish(self, connection: Connection, publication: Publication) -> None:
+        connection.publish(publication, lambda code: None)
+
+    def _state(self, device: Device, now_s: float) -> bytes | None:
+        """None for a device that was never heard of."""
+        sighting = self._registry.sighting(device.mac)
+        if sighting is None:
+            return None
+        interval_s = self._registry.interval_s(device.mac) or self._settings.interval_s
+        return ONLINE if now_s - sighting.seen_s <= self._settings.missed * interval_s else OFFLINE

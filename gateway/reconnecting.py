@@ -1,0 +1,61 @@
+"""Keeping a connection to the broker: tries again with a growing pause, falls back from MQTT 5 to 3.1.1, for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from gateway.mqtt import ConnectFailure, Connection, ConnectionLost, Login, MqttVersion, Publication
+
+__all__ = ["FIRST_PAUSE_S", "LONGEST_PAUSE_S", "stay_connected"]
+
+FIRST_PAUSE_S: Final = 0.2
+LONGEST_PAUSE_S: Final = 3.0
+_STEADY_S: Final = 5.0
+"""A connection that stood this long was a good one: the pauses begin at the first one again."""
+
+_log = structlog.get_logger(__name__)
+
+
+async def stay_connected(
+    login: Login,
+    serve: Callable[[Connection], Awaitable[ConnectionLost]],
+    *,
+    will: Publication | None = None,
+    count: Callable[[str], None] = lambda what: None,
+) -> None:
+    """Connect and serve, again and again, until cancelled.
+
+    Args:
+        login: where and as whom.
+        serve: uses a connection until it is lost.
+        will: see `Connection`.
+        count: told `connected`, `disconnected` and `failed`.
+    """
+    loop = asyncio.get_running_loop()
+    log = _log.bind(client_id=login.client_id, broker=f"{login.host}:{login.port}")
+    version, pause_s, silent = MqttVersion.V5, FIRST_PAUSE_S, False
+    while True:
+        try:
+            async with Connection(login, version, will) as connection:
+                count("connected")
+                log.info("connected to the broker", version=version.name)
+                silent, since = False, loop.time()
+                lost = await serve(connection)
+            count("disconnected")
+            log.warning("connection to the broker lost", reason=str(lost))
+            if loop.time() - since >= _STEADY_S:
+                pause_s = FIRST_PAUSE_S
+        except ConnectFailure as failure:
+            count("failed")
+            if failure.version_refused:
+                version = MqttVersion.V311 if version is MqttVersion.V5 else MqttVersion.V5
+            if not silent:
+                # Once an outage is enough: the status page shows that it lasts.
+                log.warning("the broker can't be reached", reason=str(failure))
+                silent = True
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

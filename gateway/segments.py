@@ -1,0 +1,100 @@
+"""The octets of the outbox: how a record is written, and how records are found again in damaged octets.
+
+A record is `magic (2) · CRC-32 (4) · length (4) · sequence (8) · time (8) · payload`, big-endian, the checksum over
+everything behind it. Does: encode, walk a run of octets, tell records from damage. Does not: know files. The marker
+in front lets a reader find the next whole record behind a damaged one, so that one flipped bit costs one record.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["HEADER_OCTETS", "MAX_PAYLOAD_OCTETS", "Damage", "Record", "encode_record", "read_records"]
+
+MAGIC: Final = b"\xa5\x5e"
+_HEADER: Final = struct.Struct(">2sIIQQ")
+_CHECKED_FROM: Final = 6
+"""The checksum covers everything behind itself."""
+HEADER_OCTETS: Final = _HEADER.size
+MAX_PAYLOAD_OCTETS: Final = 64 << 10
+"""Longer is not written, and read only as damage; a notification comes in one datagram."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One stored entry."""
+
+    sequence: int
+    time_ms: int
+    """When it was stored, Unix milliseconds."""
+    payload: bytes
+    start: int
+    """Where its octets start in the run that was read."""
+
+    @property
+    def octets(self) -> int:
+        """Its length in the log."""
+        return HEADER_OCTETS + len(self.payload)
+
+    @property
+    def end(self) -> int:
+        """Where the octets behind it start."""
+        return self.start + self.octets
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Octets that hold no whole record; `torn` when nothing whole follows: an interrupted write."""
+
+    start: int
+    end: int
+    torn: bool
+
+
+def encode_record(sequence: int, time_ms: int, payload: bytes) -> bytes:
+    """The octets of one record; raises ValueError when the payload is longer than `MAX_PAYLOAD_OCTETS`."""
+    if len(payload) > MAX_PAYLOAD_OCTETS:
+        raise ValueError(f"payload of {len(payload)} octets; at most {MAX_PAYLOAD_OCTETS}")
+    header = _HEADER.pack(MAGIC, 0, len(payload), sequence, time_ms)
+    checksum = zlib.crc32(payload, zlib.crc32(header[_CHECKED_FROM:]))
+    return b"".join((MAGIC, checksum.to_bytes(4, "big"), header[_CHECKED_FROM:], payload))
+
+
+def read_records(octets: bytes, start: int = 0) -> Iterator[Record | Damage]:
+    """Walk `octets` from `start`: every whole record, and the damage between and behind them."""
+    position = start
+    while position < len(octets):
+        record = _record_at(octets, position)
+        if record is not None:
+            yield record
+            position = record.end
+            continue
+        following = _next_record(octets, position + 1)
+        end = len(octets) if following is None else following.start
+        yield Damage(position, end, following is None)
+        position = end
+
+
+def _record_at(octets: bytes, position: int) -> Record | None:
+    if len(octets) - position < HEADER_OCTETS:
+        return None
+    magic, checksum, length, sequence, time_ms = _HEADER.unpack_from(octets, position)
+    end = position + HEADER_OCTETS + length
+    if magic != MAGIC or length > MAX_PAYLOAD_OCTETS or end > len(octets):
+        return None
+    if zlib.crc32(memoryview(octets)[position + _CHECKED_FROM : end]) != checksum:
+        return None
+    return Record(sequence, time_ms, octets[position + HEADER_OCTETS : end], position)
+
+
+def _next_record(octets: bytes, position: int) -> Record | None:
+    while (position := octets.find(MAGIC, position)) >= 0:
+        record = _record_at(octets, position)
+        if record is not None:
+            return record
+        position += 1
+    return None

@@ -1,0 +1,161 @@
+"""The gateway's settings: names, defaults, units and ranges of the sections `[gateway]` and below."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from gateway.addresses import parse_endpoint
+
+__all__ = [
+    "BridgeSettings",
+    "CategoryRule",
+    "Durability",
+    "GatewaySettings",
+    "OutboxSettings",
+    "PresenceSettings",
+    "ProxySettings",
+    "Qos",
+    "SessionSettings",
+]
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class Qos(StrEnum):
+    """MQTT quality of service by the names that deployments use."""
+
+    AT_MOST_ONCE = "AT_MOST_ONCE"
+    AT_LEAST_ONCE = "AT_LEAST_ONCE"
+    EXACTLY_ONCE = "EXACTLY_ONCE"
+
+    @property
+    def level(self) -> int:
+        """0, 1 or 2 (MQTT 5.0 section 4.3)."""
+        return (Qos.AT_MOST_ONCE, Qos.AT_LEAST_ONCE, Qos.EXACTLY_ONCE).index(self)
+
+
+class CategoryRule(StrEnum):
+    """Which branch of the topic tree a device type goes to."""
+
+    READ = "read"
+    ALERT = "alert"
+    BOTH = "both"
+
+
+class Durability(StrEnum):
+    """What a stored notification survives: power loss, the end of the process, nothing."""
+
+    FSYNC = "fsync"
+    OS = "os"
+    MEMORY = "memory"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class BridgeSettings(_Section):
+    """`[gateway.bridge]`: from the outbox to MQTT."""
+
+    enabled: bool = True
+    """Whether notifications are published; without it they are only stored."""
+    host: str = "127.0.0.1"
+    """Host name or address of the MQTT broker."""
+    port: Port = 1883
+    """TCP port of the MQTT broker."""
+    username: str = "gateway"
+    """User name towards the broker."""
+    password_file: Path | None = None
+    """File with the password; without it the site's secret `gateway-mqtt` is used."""
+    default_message_qos: Qos = Qos.AT_LEAST_ONCE
+    """AT_MOST_ONCE, AT_LEAST_ONCE or EXACTLY_ONCE."""
+    default_category: CategoryRule = CategoryRule.READ
+    """Branch for device types that `categories` does not name: read, alert or both."""
+    categories: dict[str, CategoryRule] = Field(default_factory=dict)
+    """Branch by device type, such as { lnic = "alert", ncmth1 = "both" }."""
+    client_number: int = Field(default=1, ge=0)
+    """Tells several gateways at one broker apart; part of the MQTT client id."""
+    window: int = Field(default=20, ge=1, le=1000)
+    """Messages under way to the broker at once; Mosquitto takes 20 by default."""
+    acknowledge_timeout_s: float = Field(default=10.0, gt=0)
+    """The connection is given up when the broker acknowledges nothing for so long, in seconds."""
+    keepalive_s: int = Field(default=15, ge=5)
+    """MQTT keep alive in seconds."""
+
+
+class OutboxSettings(_Section):
+    """`[gateway.outbox]`: the store between NICs and broker."""
+
+    durability: Durability = Durability.FSYNC
+    """fsync (survives power loss), os (survives the end of the process), memory."""
+    max_octets: int = Field(default=256 << 20, ge=4096)
+    """Most octets of notifications waiting; beyond it NICs are asked to come back later."""
+    segment_octets: int = Field(default=4 << 20, ge=1024)
+    """A file of the log is closed when it is this long, and removed when all it holds is published."""
+    retry_after_s: int = Field(default=10, ge=1)
+    """Max-Age of the 5.03 that a NIC gets while the outbox is full, in seconds."""
+
+
+class SessionSettings(_Section):
+    """`[gateway.sessions]`: CoAP sessions of client applications."""
+
+    lifetime_s: float = Field(default=4 * 3600.0, gt=0)
+    """A session ends after so many seconds, or with its token."""
+    max_per_account: int = Field(default=10, ge=1)
+    """Open sessions of one account; a further one closes the oldest."""
+
+
+class ProxySettings(_Section):
+    """`[gateway.proxy]`: requests to devices."""
+
+    timeout_s: float = Field(default=30.0, gt=0)
+    """How long a device may take to answer, in seconds."""
+    empty_ack_s: float = Field(default=1.5, gt=0)
+    """A client gets an empty acknowledgement when the answer takes longer, in seconds."""
+
+
+class PresenceSettings(_Section):
+    """`[gateway.presence]`: online and offline by registration."""
+
+    interval_s: float = Field(default=60.0, gt=0)
+    """How often a device registers when it does not say so itself (`lt=`), in seconds."""
+    missed: int = Field(default=3, ge=1)
+    """A device is offline after so many registrations have not come."""
+
+
+class GatewaySettings(_Section):
+    """`[gateway]`."""
+
+    listen: list[str] = Field(default_factory=lambda: ["127.0.0.1", "::1"])
+    """Addresses to listen on for CoAP; plain UDP beyond loopback carries tokens and readings in the clear."""
+    port: Port = 5683
+    """UDP port for CoAP, the same on every address; 0 lets the system choose."""
+    http: str = "127.0.0.1:8080"
+    """HOST:PORT of the HTTP API; port 0 lets the system choose, an empty text switches it off."""
+    domains: list[str] = Field(default_factory=list)
+    """Domains of device host names (SSN<mac>.<domain>); none: any domain is accepted."""
+    receive_buffer_octets: int = Field(default=4 << 20, ge=65_536)
+    """Receive buffer of the CoAP socket; the system's default holds 256 small datagrams."""
+    bridge: BridgeSettings = Field(default_factory=BridgeSettings)
+    outbox: OutboxSettings = Field(default_factory=OutboxSettings)
+    sessions: SessionSettings = Field(default_factory=SessionSettings)
+    proxy: ProxySettings = Field(default_factory=ProxySettings)
+    presence: PresenceSettings = Field(default_factory=PresenceSettings)
+
+    @field_validator("http")
+    @classmethod
+    def _http_is_an_endpoint(cls, value: str) -> str:
+        if value:
+            parse_endpoint(value)
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _listens_somewhere(cls, value: list[str]) -> list[str]:
+        if not value:
+            raise ValueError("at least one address is needed")
+        return value

@@ -1,0 +1,292 @@
+"""What is done with one request of a NIC: a bubble-up notification or an address registration. No socket, no clock.
+
+Does: judge the request, find the device and its tenant, recognise repetitions, put the notification into the outbox,
+and say what is answered and when. Does not: write to disk or to sockets. The caller owes: a commit of the outbox
+after `receive` has deferred answers, then `committed` or `failed`, and the datagrams that these give sent.
+
+A notification is answered 2.04 only after its commit: from then on the gateway is responsible for it (dialect H.5:
+unknown devices get 4.03; a full store 5.03 with Max-Age, so that the NIC keeps what it has).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.addresses import Address
+from gateway.deduplication import EXCHANGE_LIFETIME_S, ExpiringTable
+from gateway.envelope import StoredNotification, pack
+from gateway.outbox import Outbox, OutboxFull
+from gateway.registry import Device, Registry
+from gateway.statistics import Event, Statistics
+from meshwire.coap import ACK, CON, NON, Message, codes, encode, options
+from meshwire.identity import DeviceId, IdentityError
+from meshwire.notification import BUBBLE_UP, NotificationError, parse_uplink
+
+__all__ = ["REGISTER", "Datagram", "Sink", "is_for_sink"]
+
+REGISTER: Final = "register"
+"""First path segment of an address registration: `POST /register/{mac}`."""
+
+MAX_MESSAGES: Final = 65_536
+MAX_KEYS: Final = 65_536
+KEY_LIFETIME_S: Final = 3600.0
+"""How long a stored notification is recognised when a NIC sends it again with another message ID."""
+
+_UNDERSTOOD: Final = frozenset(
+    {options.URI_HOST, options.URI_PORT, options.URI_PATH, options.URI_QUERY, options.ACCEPT}
+)
+"""Critical options that do not stop us (RFC 7252 section 5.4.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """Octets for a peer."""
+
+    to: Address
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    code: int
+    diagnostic: str = ""
+    max_age_s: int | None = None
+
+
+class _Refusal(Exception):
+    """The request is not taken; carries the answer and the reason for the counters."""
+
+    def __init__(self, answer: _Answer, reason: str) -> None:
+        super().__init__(reason)
+        self.answer = answer
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """One message ID of one peer; `answer` is None until it is known."""
+
+    answer: bytes | None = None
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One notification by its key; `stored` once its commit has succeeded."""
+
+    stored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A request whose answer waits for a commit: of its own notification, or of the earlier one that it repeats."""
+
+    source: Address
+    request: Message
+    exchange: _Exchange
+    key: str
+    entry: _Entry
+    repeats: bool
+
+
+_CHANGED: Final = _Answer(codes.CHANGED)
+
+
+def is_for_sink(message: Message) -> bool:
+    """Whether a request is of a NIC to the gateway itself, and not of a client or for a device."""
+    first = message.option(options.URI_PATH)
+    return (
+        first in (BUBBLE_UP.encode(), REGISTER.encode())
+        and codes.is_request(message.code)
+        and message.option(options.PROXY_URI) is None
+        and message.option(options.PROXY_SCHEME) is None
+    )
+
+
+class Sink:
+    """See the module's text.
+
+    Args:
+        registry: who owns which device.
+        outbox: where notifications go.
+        statistics: counted here.
+        next_message_id: message ID for an answer of its own to a NON request.
+        on_registration: told of each device that has registered.
+        retry_after_s: Max-Age of the answer while the outbox is full.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        outbox: Outbox,
+        statistics: Statistics,
+        *,
+        next_message_id: Callable[[], int],
+        on_registration: Callable[[Device], None] = lambda device: None,
+        retry_after_s: int = 10,
+    ) -> None:
+        self._registry = registry
+        self._outbox = outbox
+        self._statistics = statistics
+        self._next_message_id = next_message_id
+        self._on_registration = on_registration
+        self._full = _Answer(codes.SERVICE_UNAVAILABLE, "gateway: outbox is full", retry_after_s)
+        self._unwritable = _Answer(codes.SERVICE_UNAVAILABLE, "gateway: outbox can't be written", retry_after_s)
+        self._exchanges: ExpiringTable[tuple[Address, int], _Exchange] = ExpiringTable(
+            EXCHANGE_LIFETIME_S, MAX_MESSAGES
+        )
+        self._keys: ExpiringTable[str, _Entry] = ExpiringTable(KEY_LIFETIME_S, MAX_KEYS)
+        self._appended: list[_Waiting] = []
+        self._committing: list[_Waiting] = []
+
+    def receive(self, message: Message, source: Address, now: float, now_s: float) -> Datagram | None:
+        """Take one request in.
+
+        Args:
+            message: for which `is_for_sink` holds.
+            source: who sent it.
+            now: a monotonic time in seconds, for lifetimes.
+            now_s: Unix time in seconds, for what is stored.
+
+        Returns:
+            The answer, or None when it waits for a commit or has been lost to a repetition.
+        """
+        known = self._exchanges.get((source, message.mid), now)
+        if known is not None:
+            self._statistics.count(Event.DUPLICATE, "message-id")
+            return Datagram(source, known.answer) if known.answer else None
+        exchange = _Exchange()
+        self._exchanges.put((source, message.mid), exchange, now)
+        try:
+            answer = self._handle(message, source, exchange, now, now_s)
+        except _Refusal as refusal:
+            self._statistics.count(Event.REFUSED, refusal.reason)
+            answer = refusal.answer
+        return None if answer is None else self._answer(message, source, exchange, answer)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether answers wait for the next commit."""
+        return bool(self._appended)
+
+    def committing(self) -> None:
+        """The outbox has begun a commit: what was appended so far is in it."""
+        self._committing, self._appended = self._appended, []
+
+    def committed(self) -> list[Datagram]:
+        """The commit has succeeded: the answers to all that waited for it."""
+        done, self._committing = self._committing, []
+        for waiting in done:
+            if not waiting.repeats:
+                waiting.entry.stored = True
+                self._statistics.count(Event.STORED)
+        return self._answers(done)
+
+    def failed(self) -> list[Datagram]:
+        """The commit has failed: nothing of it was stored, and the NICs keep it."""
+        done, self._committing = self._committing, []
+        for waiting in done:
+            if not waiting.repeats:
+                self._keys.drop(waiting.key)
+                self._statistics.count(Event.REFUSED, "unwritable")
+        return self._answers(done)
+
+    # --- private
+
+    def _answers(self, done: list[_Waiting]) -> list[Datagram]:
+        answers = []
+        for waiting in done:
+            answer = _CHANGED if waiting.entry.stored else self._unwritable
+            datagram = self._answer(waiting.request, waiting.source, waiting.exchange, answer)
+            if datagram is not None:
+                answers.append(datagram)
+        return answers
+
+    def _handle(
+        self, message: Message, source: Address, exchange: _Exchange, now: float, now_s: float
+    ) -> _Answer | None:
+        if message.code != codes.POST:
+            raise _Refusal(_Answer(codes.METHOD_NOT_ALLOWED), "method")
+        for number, _ in message.options:
+            if options.is_critical(number) and number not in _UNDERSTOOD:
+                raise _Refusal(_Answer(codes.BAD_OPTION, f"gateway: option {number}"), "option")
+        if message.option(options.URI_PATH) == REGISTER.encode():
+            return self._register(message, source, now_s)
+        return self._bubble_up(message, source, exchange, now, now_s)
+
+    def _register(self, message: Message, source: Address, now_s: float) -> _Answer:
+        path = message.path()
+        try:
+            mac = DeviceId.parse(path[1] if len(path) == 2 else "")
+        except IdentityError as error:
+            raise _Refusal(_Answer(codes.BAD_REQUEST, f"gateway: {error}"), "malformed") from None
+        device = self._device(mac)
+        self._registry.registered(mac, source, now_s, _interval_s(message.query()))
+        self._statistics.count(Event.REGISTERED)
+        self._on_registration(device)
+        return _CHANGED
+
+    def _bubble_up(
+        self, message: Message, source: Address, exchange: _Exchange, now: float, now_s: float
+    ) -> _Answer | None:
+        content_format = message.uint(options.CONTENT_FORMAT)
+        try:
+            notification = parse_uplink(message.path(), message.query(), content_format, message.payload)
+        except NotificationError as error:
+            raise _Refusal(_Answer(codes.BAD_REQUEST, f"gateway: {error}"), "malformed") from None
+        device = self._device(notification.device)
+        self._registry.seen(device.mac, source, now_s)
+        key = notification.key
+        entry = self._keys.get(key, now)
+        repeats = entry is not None
+        if entry is not None:
+            self._statistics.count(Event.DUPLICATE, "key")
+            if entry.stored:
+                return _CHANGED
+        else:
+            self._append(StoredNotification(device.tenant, notification), now_s)
+            entry = _Entry()
+            self._keys.put(key, entry, now)
+        self._appended.append(_Waiting(source, message, exchange, key, entry, repeats))
+        return None
+
+    def _append(self, stored: StoredNotification, now_s: float) -> None:
+        try:
+            self._outbox.append(pack(stored), int(now_s * 1000))
+        except OutboxFull:
+            raise _Refusal(self._full, "outbox-full") from None
+        except ValueError:
+            raise _Refusal(_Answer(codes.REQUEST_ENTITY_TOO_LARGE), "too-large") from None
+
+    def _device(self, mac: DeviceId) -> Device:
+        device = self._registry.device(mac)
+        if device is None or not device.enabled:
+            raise _Refusal(
+                _Answer(codes.FORBIDDEN, "gateway: device is not provisioned"),
+                "unknown-device" if device is None else "disabled-device",
+            )
+        return device
+
+    def _answer(self, request: Message, source: Address, exchange: _Exchange, answer: _Answer) -> Datagram | None:
+        octets = self._encode(request, answer)
+        exchange.answer = octets
+        return Datagram(source, octets) if octets else None
+
+    def _encode(self, request: Message, answer: _Answer) -> bytes:
+        """CON is answered by a piggybacked ACK, NON by NON (RFC 7252 sections 5.2.1 and 5.2.3)."""
+        if (request.uint(options.NO_RESPONSE) or 0) & 1 << (answer.code >> 5) - 1:
+            # RFC 7967: no answer wanted; a confirmable request is acknowledged all the same.
+            return encode(Message(ACK, codes.EMPTY, request.mid)) if request.mtype == CON else b""
+        mtype, mid = (ACK, request.mid) if request.mtype == CON else (NON, self._next_message_id())
+        max_age = () if answer.max_age_s is None else ((options.MAX_AGE, options.encode_uint(answer.max_age_s)),)
+        return encode(Message(mtype, answer.code, mid, request.token, max_age, answer.diagnostic.encode()))
+
+
+def _interval_s(queries: tuple[str, ...]) -> float | None:
+    """`lt=`: how often the device registers, in seconds, when it says so and it makes sense."""
+    for query in queries:
+        name, _, value = query.partition("=")
+        if name == "lt" and value.isascii() and value.isdigit() and 0 < int(value[:10]) <= 0xFFFF_FFFF:
+            return float(value[:10])
+    return None

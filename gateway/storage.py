@@ -1,0 +1,209 @@
+"""Where the outbox's octets lie: segment files with a cursor file beside them, or memory.
+
+This file decides file names, locking and which system calls make octets durable. What the octets mean is told in
+`segments.py`, when a segment is begun and removed in `outbox.py`. Only `append` and `sync` may run on another thread.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import zlib
+from pathlib import Path
+from typing import Final, Protocol
+
+from gateway.errors import GatewayError
+
+__all__ = ["FileStorage", "MemoryStorage", "Segment", "Storage"]
+
+_SEGMENT_SUFFIX: Final = ".log"
+_CURSOR_NAME: Final = "cursor"
+_SLOT_OCTETS: Final = 12
+
+
+class Segment(Protocol):
+    """One run of records, written at its end only."""
+
+    @property
+    def base(self) -> int:
+        """The first sequence number it holds or will hold."""
+
+    @property
+    def size(self) -> int:
+        """Octets it holds."""
+
+    def append(self, octets: bytes) -> None:
+        """Write at the end."""
+
+    def sync(self) -> None:
+        """Return when all that was appended survives power loss."""
+
+    def read(self, start: int, octets: int) -> bytes:
+        """Up to `octets` from `start`."""
+
+    def truncate(self, octets: int) -> None:
+        """Cut everything from `octets` on."""
+
+    def remove(self) -> None:
+        """Give the space back."""
+
+    def close(self) -> None:
+        """Let go without removing."""
+
+
+class Storage(Protocol):
+    """All segments of one outbox and its cursor."""
+
+    def segments(self) -> list[Segment]:
+        """What was left by an earlier run, oldest first."""
+
+    def begin(self, base: int) -> Segment:
+        """Begin a new segment."""
+
+    def load_cursor(self) -> int:
+        """The first sequence number that is not acknowledged, as far as it was saved; 0 when unknown."""
+
+    def save_cursor(self, cursor: int) -> None:
+        """Remember it; may be lost with power, never torn."""
+
+    def close(self) -> None:
+        """Let go of everything but the segments."""
+
+
+class _FileSegment:
+    def __init__(self, path: Path, base: int, *, fresh: bool) -> None:
+        self._path = path
+        self.base = base
+        self._fresh = fresh
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def append(self, octets: bytes) -> None:
+        view = memoryview(octets)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def sync(self) -> None:
+        os.fdatasync(self._descriptor)
+        if self._fresh:
+            # A new name is durable only when its folder is, too.
+            _sync_folder(self._path.parent)
+            self._fresh = False
+
+    def read(self, start: int, octets: int) -> bytes:
+        return os.pread(self._descriptor, octets, start)
+
+    def truncate(self, octets: int) -> None:
+        os.ftruncate(self._descriptor, octets)
+
+    def remove(self) -> None:
+        self.close()
+        self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class FileStorage:
+    """Segments as files `<first sequence>.log`; the cursor in two slots written in turn, so one is always whole."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+        self._slot = 0
+        self._cursor_file = os.open(folder / _CURSOR_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._cursor_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._cursor_file)
+            raise GatewayError(
+                "the outbox is in use by another gateway",
+                evidence=str(folder),
+                fix="stop the other one, or give this one its own state folder (MESHWIRE_STATE)",
+                code="MW-GWY-004",
+            ) from None
+
+    def segments(self) -> list[Segment]:
+        paths = sorted(path for path in self._folder.glob(f"*{_SEGMENT_SUFFIX}") if path.stem.isdigit())
+        return [_FileSegment(path, int(path.stem), fresh=False) for path in paths]
+
+    def begin(self, base: int) -> Segment:
+        return _FileSegment(self._folder / f"{base:020d}{_SEGMENT_SUFFIX}", base, fresh=True)
+
+    def load_cursor(self) -> int:
+        octets = os.pread(self._cursor_file, 2 * _SLOT_OCTETS, 0)
+        slots = (octets[:_SLOT_OCTETS], octets[_SLOT_OCTETS:])
+        return max(map(_read_slot, slots))
+
+    def save_cursor(self, cursor: int) -> None:
+        value = cursor.to_bytes(8, "big")
+        os.pwrite(self._cursor_file, value + zlib.crc32(value).to_bytes(4, "big"), self._slot * _SLOT_OCTETS)
+        self._slot ^= 1
+
+    def close(self) -> None:
+        os.close(self._cursor_file)
+
+
+def _read_slot(octets: bytes) -> int:
+    value, checksum = octets[:8], octets[8:]
+    return int.from_bytes(value, "big") if checksum == zlib.crc32(value).to_bytes(4, "big") else 0
+
+
+class _MemorySegment:
+    def __init__(self, base: int) -> None:
+        self.base = base
+        self._octets = bytearray()
+
+    @property
+    def size(self) -> int:
+        return len(self._octets)
+
+    def append(self, octets: bytes) -> None:
+        self._octets += octets
+
+    def sync(self) -> None:
+        """Nothing to do: memory does not survive."""
+
+    def read(self, start: int, octets: int) -> bytes:
+        return bytes(self._octets[start : start + octets])
+
+    def truncate(self, octets: int) -> None:
+        del self._octets[octets:]
+
+    def remove(self) -> None:
+        self._octets.clear()
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class MemoryStorage:
+    """An outbox that ends with its process."""
+
+    def segments(self) -> list[Segment]:
+        return []
+
+    def begin(self, base: int) -> Segment:
+        return _MemorySegment(base)
+
+    def load_cursor(self) -> int:
+        return 0
+
+    def save_cursor(self, cursor: int) -> None:
+        """Nobody will ask."""
+
+    def close(self) -> None:
+        """Nothing to let go of."""

@@ -1,0 +1,124 @@
+"""Which device and resource a proxied request is for: Proxy-Uri or Proxy-Scheme with Uri-Host, taken apart. Pure.
+
+The splitter is our own (RFC 7252 section 6.4): aiocoap's proxy refuses Proxy-Uri. A device is named by its MAC, as
+`SSN<mac>.<domain>` in any case or bare; the port is ignored, since the registry knows where the device is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from meshwire.coap import Message, codes, options
+from meshwire.identity import DeviceId, IdentityError
+
+__all__ = ["Target", "TargetError", "is_proxied", "target_of"]
+
+_ACCESS_TOKEN: Final = b"access_token="
+_URI: Final = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<host>\[[^\]/?#@]*\]|[^:/?#@\[\]]*)(?::(?P<port>[0-9]*))?"
+    r"(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?"
+)
+_ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_LONGEST_VALUE: Final = 255
+"""Longest Uri-Path or Uri-Query value (RFC 7252 table 4)."""
+
+
+class TargetError(ValueError):
+    """A request names no target that a proxy could take; `code` is the answer."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A resource of a device."""
+
+    mac: DeviceId | None
+    """None: the host names no device that we could know."""
+    path: tuple[bytes, ...]
+    query: tuple[bytes, ...]
+    access_token: str | None = None
+    """The request's own token, taken out of the query."""
+
+
+def is_proxied(request: Message) -> bool:
+    """Whether a request is for somebody else."""
+    return request.option(options.PROXY_URI) is not None or request.option(options.PROXY_SCHEME) is not None
+
+
+def target_of(request: Message, domains: Sequence[str]) -> Target:
+    """Take a proxied request's target apart.
+
+    Args:
+        request: for which `is_proxied` holds.
+        domains: accepted domains of host names; empty: any.
+
+    Raises:
+        TargetError: with 4.02 for what is no URI, 5.05 for a scheme that is not ours.
+    """
+    uris = request.option_values(options.PROXY_URI)
+    if len(uris) > 1:
+        raise TargetError(codes.BAD_OPTION, "gateway: more than one Proxy-Uri")
+    if uris:
+        # RFC 7252 section 5.10.2: Proxy-Uri takes precedence over any Uri-* option.
+        scheme, host, path, query = _split(uris[0])
+    else:
+        scheme = (request.option(options.PROXY_SCHEME) or b"").decode(errors="replace")
+        host = (request.option(options.URI_HOST) or b"").decode(errors="replace")
+        path, query = request.option_values(options.URI_PATH), request.option_values(options.URI_QUERY)
+    if scheme.lower() != "coap":
+        raise TargetError(codes.PROXYING_NOT_SUPPORTED, "gateway: only scheme coap is forwarded")
+    if not host:
+        raise TargetError(codes.BAD_OPTION, "gateway: no host to forward to")
+    token, rest = _take_token(query)
+    if any(len(value) > _LONGEST_VALUE for value in (*path, *rest)):
+        raise TargetError(codes.BAD_OPTION, f"gateway: a part of the URI is longer than {_LONGEST_VALUE} octets")
+    return Target(_device(host, domains), path, rest, token)
+
+
+def _split(octets: bytes) -> tuple[str, str, tuple[bytes, ...], tuple[bytes, ...]]:
+    try:
+        text = octets.decode()
+    except UnicodeDecodeError:
+        raise TargetError(codes.BAD_OPTION, "gateway: Proxy-Uri is not UTF-8") from None
+    match = _URI.fullmatch(text)
+    if match is None or _BAD_ESCAPE.search(octets):
+        raise TargetError(codes.BAD_OPTION, "gateway: Proxy-Uri is no absolute URI")
+    # Section 6.4, items 8 and 9: "/" alone and a missing path are no segment; an empty query is no argument.
+    path = (match["path"] or "/")[1:]
+    segments = path.split("/") if path else []
+    arguments = match["query"].split("&") if match["query"] else []
+    return match["scheme"], _decoded(match["host"]).decode(errors="replace"), _all(segments), _all(arguments)
+
+
+def _all(parts: list[str]) -> tuple[bytes, ...]:
+    return tuple(map(_decoded, parts))
+
+
+def _decoded(part: str) -> bytes:
+    return _ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), part.encode())
+
+
+def _take_token(query: tuple[bytes, ...]) -> tuple[str | None, tuple[bytes, ...]]:
+    tokens = [value[len(_ACCESS_TOKEN) :] for value in query if value.startswith(_ACCESS_TOKEN)]
+    rest = tuple(value for value in query if not value.startswith(_ACCESS_TOKEN))
+    return (tokens[0].decode(errors="replace") if tokens else None), rest
+
+
+def _device(host: str, domains: Sequence[str]) -> DeviceId | None:
+    name = host.rstrip(".").lower()
+    label, _, domain = name.partition(".")
+    if domain and domains and domain not in {known.rstrip(".").lower() for known in domains}:
+        return None
+    if domain and not label.startswith("ssn"):
+        return None
+    try:
+        return DeviceId.parse(label)
+    except IdentityError:
+        return None

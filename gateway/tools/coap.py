@@ -1,0 +1,322 @@
+"""`meshwire coap get|put|post|delete|observe`: a request to a device through a gateway.
+
+A session is opened with the token, the request goes out from the same UDP socket with a Proxy-Uri (dialect D.3),
+and the session is closed. Without `--token` a token is signed with this site's own key for `--tenant`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.parse
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Final
+
+import aiocoap
+import typer
+from aiocoap import error as coap_error
+
+from gateway.tools.admin import DEFAULT_ROLES, issue_token
+from gateway.tools.errors import DeviceAnswer, NotReachable, Refused, TimedOut, WrongInput
+from meshwire.errors import MeshwireError
+from meshwire.identity import DeviceId, IdentityError, TenantId
+from meshwire.notification import decode_reading
+
+__all__ = ["GatewayClient", "app"]
+
+app = typer.Typer(help="A CoAP request to a device, through a gateway.", no_args_is_help=True)
+
+DEFAULT_DOMAIN: Final = "SG.YEL01.SSN.SSNSGS.NET"
+DEVICE_PORT: Final = 4849
+CBOR: Final = 60
+TEXT: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayClient:
+    """A session with one gateway: all requests leave from the socket to which the session is bound."""
+
+    context: aiocoap.Context
+    authority: str
+    domain: str = DEFAULT_DOMAIN
+    timeout_s: float = 60.0
+
+    async def open_session(self, token: str) -> None:
+        """POST /sessions with the token as payload; raises Refused."""
+        request = self._to_gateway(aiocoap.POST, payload=token.encode())
+        request.opt.uri_path = ("sessions",)
+        request.opt.content_format = TEXT
+        answer = await self._answer(request)
+        if not _succeeded(answer):
+            raise Refused(
+                "the gateway opened no session", evidence=_words(answer), fix="check --token; it lives one hour"
+            )
+
+    async def close_session(self) -> None:
+        """DELETE /sessions; a gateway that has gone is no error."""
+        request = self._to_gateway(aiocoap.DELETE)
+        request.opt.uri_path = ("sessions",)
+        try:
+            await asyncio.wait_for(self.context.request(request).response, 2.0)
+        except (TimeoutError, coap_error.Error, OSError):
+            pass
+
+    async def request(self, method: str, device: DeviceId, path: str, payload: bytes = b"") -> aiocoap.Message:
+        """One request; an answer of class 4 or 5 raises DeviceAnswer or Refused."""
+        answer = await self._answer(self.build(method, device, path, payload))
+        raise_for_code(answer)
+        return answer
+
+    def build(self, method: str, device: DeviceId, path: str, payload: bytes = b"") -> aiocoap.Message:
+        """The request with its Proxy-Uri `coap://SSN<mac>.<domain>:4849/<path>`."""
+        request = self._to_gateway(aiocoap.Code[method.upper()], payload=payload)
+        request.opt.proxy_uri = f"coap://{device.host(self.domain)}:{DEVICE_PORT}/{path.lstrip('/')}"
+        return request
+
+    def _to_gateway(self, code: aiocoap.Code, payload: bytes = b"") -> aiocoap.Message:
+        request = aiocoap.Message(code=code, payload=payload)
+        request.unresolved_remote = self.authority
+        return request
+
+    async def _answer(self, request: aiocoap.Message) -> aiocoap.Message:
+        try:
+            return await asyncio.wait_for(self.context.request(request).response, self.timeout_s)
+        except (TimeoutError, coap_error.ConRetransmitsExceeded):
+            raise TimedOut(
+                "no answer in time",
+                evidence=f"{self.authority}, {self.timeout_s:g} s",
+                fix="a board on a slow line needs some seconds: raise --timeout; or see whether the NIC runs",
+            ) from None
+        except (coap_error.NetworkError, OSError) as error:
+            raise NotReachable(
+                "the gateway does not answer",
+                evidence=f"{self.authority}: {error}",
+                fix="start `meshwire gateway`, or name its address with --gateway",
+            ) from None
+
+
+def raise_for_code(answer: aiocoap.Message) -> None:
+    """Turn an answer of class 4 or 5 into the error that names it."""
+    if _succeeded(answer):
+        return
+    if answer.code in (aiocoap.UNAUTHORIZED, aiocoap.FORBIDDEN):
+        raise Refused("the gateway refused", evidence=_words(answer), fix="use a token of the device's tenant")
+    raise DeviceAnswer("the device answered with an error", evidence=_words(answer), fix="see the hop that is named")
+
+
+def _succeeded(answer: aiocoap.Message) -> bool:
+    return answer.code is not None and answer.code.is_successful()
+
+
+def _words(answer: aiocoap.Message) -> str:
+    text = answer.payload.decode(errors="replace")
+    return f"{answer.code}" + (f": {text}" if text else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What all sub-commands have in common."""
+
+    device: DeviceId
+    path: str
+    gateway: str
+    token: str = field(repr=False)
+    timeout_s: float
+    form: str
+
+
+@asynccontextmanager
+async def session(target: Target) -> AsyncIterator[GatewayClient]:
+    """A context with an open session at the target's gateway."""
+    authority = urllib.parse.urlsplit(target.gateway).netloc or target.gateway
+    context = await aiocoap.Context.create_client_context(transports=["udp6"])
+    client = GatewayClient(context, authority, timeout_s=target.timeout_s)
+    try:
+        await client.open_session(target.token)
+        yield client
+        await client.close_session()
+    finally:
+        await context.shutdown()
+
+
+DeviceArgument = Annotated[str, typer.Argument(help="MAC or host name of the device", metavar="DEVICE")]
+PathArgument = Annotated[str, typer.Argument(help="path and query, such as 'snsr/arduino/temp?sens'", metavar="PATH")]
+GatewayOption = Annotated[str, typer.Option("--gateway", help="address of the gateway", envvar="MESHWIRE_GATEWAY")]
+TokenOption = Annotated[str | None, typer.Option("--token", help="token of the tenant", envvar="MESHWIRE_TOKEN")]
+TenantOption = Annotated[str, typer.Option("--tenant", help="without --token: sign one for this tenant")]
+TimeoutOption = Annotated[float, typer.Option("--timeout", help="seconds to wait for an answer")]
+JsonOption = Annotated[bool, typer.Option("--json", help="one JSON object a line")]
+HexOption = Annotated[bool, typer.Option("--hex", help="payload as hexadecimal digits")]
+PayloadOption = Annotated[str, typer.Option("--payload", "-m", help="text; @FILE; or hex:0608…")]
+DEFAULT_GATEWAY: Final = "coap://127.0.0.1:5683"
+
+
+def _target(
+    device: str, path: str, gateway: str, token: str | None, tenant: str, timeout_s: float, *, form: str
+) -> Target:
+    try:
+        mac = DeviceId.parse(device)
+        signed = token or issue_token(TenantId(tenant), DEFAULT_ROLES, ttl_s=3600, admin=False)
+    except IdentityError as error:
+        raise WrongInput("can't address that", evidence=str(error), fix="give a MAC, and --token or --tenant") from None
+    return Target(mac, path, gateway, signed, timeout_s, form)
+
+
+def _form(as_json: bool, as_hex: bool) -> str:
+    return "json" if as_json else "hex" if as_hex else "text"
+
+
+def _single(method: str, target: Target, payload: bytes = b"") -> None:
+    async def run() -> None:
+        async with session(target) as client:
+            show(await client.request(method, target.device, target.path, payload), target.form)
+
+    _run(run())
+
+
+@app.command("get")
+def get(
+    device: DeviceArgument,
+    path: PathArgument,
+    gateway: GatewayOption = DEFAULT_GATEWAY,
+    token: TokenOption = None,
+    tenant: TenantOption = "",
+    timeout_s: TimeoutOption = 60.0,
+    as_json: JsonOption = False,
+    as_hex: HexOption = False,
+) -> None:
+    """Read a resource."""
+    _single("GET", _target(device, path, gateway, token, tenant, timeout_s, form=_form(as_json, as_hex)))
+
+
+@app.command("put")
+def put(
+    device: DeviceArgument,
+    path: PathArgument,
+    payload: PayloadOption = "",
+    gateway: GatewayOption = DEFAULT_GATEWAY,
+    token: TokenOption = None,
+    tenant: TenantOption = "",
+    timeout_s: TimeoutOption = 60.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Set a resource."""
+    target = _target(device, path, gateway, token, tenant, timeout_s, form=_form(as_json, False))
+    _single("PUT", target, octets(payload))
+
+
+@app.command("post")
+def post(
+    device: DeviceArgument,
+    path: PathArgument,
+    payload: PayloadOption = "",
+    gateway: GatewayOption = DEFAULT_GATEWAY,
+    token: TokenOption = None,
+    tenant: TenantOption = "",
+    timeout_s: TimeoutOption = 60.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Send data to a resource."""
+    target = _target(device, path, gateway, token, tenant, timeout_s, form=_form(as_json, False))
+    _single("POST", target, octets(payload))
+
+
+@app.command("delete")
+def delete(
+    device: DeviceArgument,
+    path: PathArgument,
+    gateway: GatewayOption = DEFAULT_GATEWAY,
+    token: TokenOption = None,
+    tenant: TenantOption = "",
+    timeout_s: TimeoutOption = 60.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a resource."""
+    _single("DELETE", _target(device, path, gateway, token, tenant, timeout_s, form=_form(as_json, False)))
+
+
+@app.command("observe")
+def observe(
+    device: DeviceArgument,
+    path: PathArgument,
+    count: Annotated[int | None, typer.Option("-C", "--count", help="end after so many notifications", min=1)] = None,
+    gateway: GatewayOption = DEFAULT_GATEWAY,
+    token: TokenOption = None,
+    tenant: TenantOption = "",
+    timeout_s: TimeoutOption = 60.0,
+    as_json: JsonOption = False,
+    as_hex: HexOption = False,
+) -> None:
+    """Print a resource now and whenever it changes, until Ctrl-C."""
+    target = _target(device, path, gateway, token, tenant, timeout_s, form=_form(as_json, as_hex))
+
+    async def run() -> None:
+        async with session(target) as client:
+            request = client.build("GET", target.device, target.path)
+            request.opt.observe = 0
+            pending = client.context.request(request, handle_blockwise=False)
+            answer = await asyncio.wait_for(pending.response, target.timeout_s)
+            raise_for_code(answer)
+            show(answer, target.form)
+            left = None if count is None else count - 1
+            if left == 0 or pending.observation is None:
+                return
+            async for notification in pending.observation:
+                raise_for_code(notification)
+                show(notification, target.form)
+                if left is not None and (left := left - 1) == 0:
+                    pending.observation.cancel()
+                    return
+
+    _run(run())
+
+
+def octets(text: str) -> bytes:
+    """A payload argument as octets: `@FILE`, `hex:…`, or the text itself."""
+    if text.startswith("@"):
+        return Path(text[1:]).read_bytes()
+    if text.startswith("hex:"):
+        try:
+            return bytes.fromhex(text[4:])
+        except ValueError as error:
+            raise WrongInput("not hexadecimal", evidence=str(error), fix="give pairs of digits after hex:") from None
+    return text.encode()
+
+
+def show(answer: aiocoap.Message, form: str) -> None:
+    """Print one answer on standard output; an empty one is its code on standard error."""
+    payload: bytes = answer.payload
+    content_format = answer.opt.content_format
+    reading = decode_reading("", payload) if content_format == CBOR or payload[:1] == b"\xa2" else None
+    if form == "json":
+        record = {
+            "code": answer.code.dotted if answer.code else None,
+            "observe": answer.opt.observe,
+            "content_format": None if content_format is None else int(content_format),
+            "payload_hex": payload.hex(),
+            "text": reading.text if reading else payload.decode(errors="replace"),
+        }
+        typer.echo(json.dumps(record, ensure_ascii=False))
+    elif form == "hex":
+        typer.echo(payload.hex())
+    elif not payload:
+        typer.echo(str(answer.code), err=True)
+    elif reading is not None:
+        typer.echo(reading.text)
+    else:
+        text = payload.decode(errors="replace")
+        typer.echo(text if text.isprintable() or "\n" in text else payload.hex(" "))
+
+
+def _run(work: Coroutine[object, object, None]) -> None:
+    try:
+        asyncio.run(work)
+    except MeshwireError:
+        raise
+    except coap_error.NetworkError as error:
+        raise NotReachable("the gateway does not answer", evidence=str(error), fix="start `meshwire gateway`") from None
+    except (TimeoutError, coap_error.ConRetransmitsExceeded) as error:
+        raise TimedOut("no answer in time", evidence=str(error), fix="raise --timeout") from None

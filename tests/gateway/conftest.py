@@ -1,0 +1,231 @@
+"""A gateway on loopback, clients that speak raw CoAP, a device that answers, and a broker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import shutil
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.gateway import Gateway
+from gateway.settings import BridgeSettings, GatewaySettings, OutboxSettings, ProxySettings
+from meshwire.coap import ACK, CON, Message, codes, decode, encode, options
+from meshwire.identity import DeviceId, TenantId
+from meshwire.notification import Notification, uplink_request
+from meshwire.site import Site
+
+MAC = DeviceId("001350050047dc9a")
+FOREIGN_MAC = DeviceId("001350050047dd92")
+TENANT = TenantId("acme")
+FOREIGN_TENANT = TenantId("other")
+RECORD = bytes.fromhex("a2006474656d7001723137303030303030 30352c37322e35302c46".replace(" ", ""))
+
+
+SO_RCVBUFFORCE = 33
+
+
+class RawClient:
+    """A UDP socket that speaks CoAP by the pure codec, octet for octet; nothing is repeated or acknowledged for you."""
+
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.socket.setblocking(False)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        with contextlib.suppress(OSError):
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
+        self.socket.connect((host, port))
+        self._mids = itertools.count(0x1000)
+
+    def send(self, octets: bytes) -> None:
+        self.socket.send(octets)
+
+    async def receive(self, timeout_s: float = 5.0) -> Message:
+        async with asyncio.timeout(timeout_s):
+            return decode(await asyncio.get_running_loop().sock_recv(self.socket, 65_535))
+
+    def waiting(self) -> list[Message]:
+        """What has come so far, without waiting."""
+        messages = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                messages.append(decode(self.socket.recv(65_535)))
+        return messages
+
+    async def silence(self, for_s: float = 0.1) -> None:
+        with pytest.raises(TimeoutError):
+            await self.receive(for_s)
+
+    async def request(
+        self,
+        code: int,
+        *pairs: tuple[int, bytes],
+        path: str = "",
+        payload: bytes = b"",
+        mtype: int = CON,
+        token: bytes = b"tk",
+        timeout_s: float = 5.0,
+    ) -> Message:
+        """Send one request and give the first datagram that comes back."""
+        segments = tuple((options.URI_PATH, part.encode()) for part in path.split("/") if part)
+        message = Message(mtype, code, next(self._mids) & 0xFFFF, token, (), payload).with_options((*segments, *pairs))
+        self.send(encode(message))
+        return await self.receive(timeout_s)
+
+    async def answer_to(self, code: int, *pairs: tuple[int, bytes], **details: Any) -> Message:
+        """Send one request and give its answer, piggybacked or separate."""
+        answer = await self.request(code, *pairs, **details)
+        if answer.code == codes.EMPTY:
+            answer = await self.receive()
+            self.send(encode(Message(ACK, codes.EMPTY, answer.mid)))
+        return answer
+
+    async def open_session(self, token: str) -> None:
+        answer = await self.request(codes.POST, path="sessions", payload=token.encode())
+        assert answer.code == codes.CREATED, str(answer)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def make_bubble_up(
+    mac: DeviceId = MAC,
+    *,
+    observe: int = 1,
+    epoch: int = 1,
+    payload: bytes = RECORD,
+    mid: int | None = None,
+    mtype: int = CON,
+    path: str = "snsr/arduino/temp",
+    token: bytes = b"up",
+) -> Message:
+    """The request of a NIC."""
+    notification = Notification(mac, path, observe, epoch, options.CBOR, payload, 1_700_000_000.25)
+    segments, queries = uplink_request(notification)
+    pairs = [(options.URI_PATH, segment.encode()) for segment in segments]
+    pairs.append((options.CONTENT_FORMAT, options.encode_uint(options.CBOR)))
+    pairs += [(options.URI_QUERY, query.encode()) for query in queries]
+    return Message(mtype, codes.POST, observe & 0xFFFF if mid is None else mid, token, tuple(pairs), payload)
+
+
+@pytest.fixture
+def bubble_up() -> Callable[..., Message]:
+    return make_bubble_up
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path / "state")
+
+
+def make_settings(broker_port: int | None = None, **changes: Any) -> GatewaySettings:
+    values: dict[str, Any] = {
+        "listen": ["127.0.0.1", "::1"],
+        "port": 0,
+        "http": "",
+        "bridge": BridgeSettings(enabled=broker_port is not None, port=broker_port or 1),
+        "outbox": OutboxSettings(segment_octets=65_536),
+        "proxy": ProxySettings(empty_ack_s=0.15, timeout_s=2.0),
+    }
+    return GatewaySettings(**(values | changes))
+
+
+@pytest.fixture
+def settings_for() -> Callable[..., GatewaySettings]:
+    return make_settings
+
+
+@contextlib.asynccontextmanager
+async def run_gateway(gateway: Gateway) -> AsyncIterator[Gateway]:
+    """The gateway at work; two tenants with a device each."""
+    gateway.registry.add_device(MAC, TENANT)
+    gateway.registry.add_device(FOREIGN_MAC, FOREIGN_TENANT)
+    task = asyncio.create_task(gateway.run())
+    ready = asyncio.create_task(gateway.ready.wait())
+    await asyncio.wait({task, ready}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        ready.cancel()
+        await task
+    try:
+        yield gateway
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+def running() -> Callable[[Gateway], contextlib.AbstractAsyncContextManager[Gateway]]:
+    return run_gateway
+
+
+@pytest.fixture
+async def gateway(site: Site) -> AsyncIterator[Gateway]:
+    async with run_gateway(Gateway(make_settings(), site)) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def connect(gateway: Gateway) -> AsyncIterator[Callable[[], RawClient]]:
+    clients: list[RawClient] = []
+
+    def make(host: str = "127.0.0.1", port: int | None = None) -> RawClient:
+        clients.append(RawClient(port or gateway.coap_port, host))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+class Mosquitto:
+    """Debian's mosquitto on a port of its own; may be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
+        self._process: asyncio.subprocess.Process | None = None
+
+    def configure(self, text: str) -> None:
+        self._config.write_text(f"listener {self.port} 127.0.0.1\n{text}\n")
+
+    async def start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            str(mosquitto_path()), "-c", str(self._config), stderr=asyncio.subprocess.DEVNULL
+        )
+        for _ in range(250):
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                writer.close()
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError("mosquitto does not listen")
+
+    async def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            await self._process.wait()
+            self._process = None
+
+
+def mosquitto_path() -> str | None:
+    return shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
+
+
+@pytest.fixture
+async def mosquitto(tmp_path: Path) -> AsyncIterator[Mosquitto]:
+    if mosquitto_path() is None:
+        pytest.skip("mosquitto is not installed")
+    broker = Mosquitto(tmp_path)
+    await broker.start()
+    yield broker
+    await broker.kill()

@@ -1,0 +1,165 @@
+"""The HTTP API over a real socket: tokens, devices, tenants, clients, status."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gateway.addresses import Address
+from gateway.gateway import Gateway
+from meshwire.identity import DeviceId, Role, TenantId
+from meshwire.site import Site
+from meshwire.tokens import VerifyingKeys
+
+MAC = DeviceId("001350050047dc9a")
+FOREIGN_MAC = DeviceId("001350050047dd92")
+DEVICES = "/api/solutions/sandbox/devices"
+
+
+class Api:
+    def __init__(self, port: int, site: Site) -> None:
+        self._port = port
+        keys = site.signing_keys()
+        self.tokens = {
+            "acme": keys.issue(TenantId("acme"), [], now=time.time()),
+            "empty": keys.issue(TenantId("empty"), [], now=time.time()),
+            "admin": keys.issue(TenantId("ssni"), [], now=time.time(), scope="api admin"),
+            "expired": keys.issue(TenantId("acme"), [], now=time.time() - 7200),
+            "rubbish": "rubbish",
+        }
+
+    def _call(self, method: str, path: str, body: object, headers: dict[str, str]) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        text = None if body is None else json.dumps(body)
+        connection.request(method, path, text, {"Content-Type": "application/json"} | headers)
+        response = connection.getresponse()
+        octets = response.read()
+        connection.close()
+        return response.status, json.loads(octets) if octets else None
+
+    async def call(
+        self, method: str, path: str, body: object = None, *, who: str | None = None, bearer: bool = False
+    ) -> tuple[int, Any]:
+        headers = {} if who is None else {"Authorization": ("Bearer " if bearer else "") + self.tokens[who]}
+        return await asyncio.to_thread(self._call, method, path, body, headers)
+
+
+@pytest.fixture
+async def gateway(site: Site, settings_for: Any, running: Any) -> AsyncIterator[Gateway]:
+    async with running(Gateway(settings_for(http="127.0.0.1:0"), site)) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def api(gateway: Gateway, site: Site) -> Api:
+    return Api(gateway.http_port, site)
+
+
+async def test_a_client_gets_a_token_that_holds(api: Api, gateway: Gateway, site: Site) -> None:
+    issued = gateway.registry.add_client(TenantId("acme"), [Role.COMMAND_CLIENT])
+    status, answer = await api.call("POST", "/api/tokens", {"clientId": issued.id, "clientSecret": issued.secret})
+    assert status == 200 and answer.keys() == {"accessToken"}
+    principal = VerifyingKeys.load(site.jwks_path).verify(answer["accessToken"], now=time.time())
+    assert (principal.tenant, principal.roles) == (TenantId("acme"), {"COMMAND_CLIENT"})
+    assert principal.expires_at is not None and 3500 < principal.expires_at - time.time() <= 3600
+    for wrong in ({"clientId": issued.id, "clientSecret": "x"}, {"clientId": "nobody", "clientSecret": issued.secret}):
+        status, answer = await api.call("POST", "/api/tokens", wrong)
+        assert (status, answer) == (401, {"detail": "unknown client, or wrong secret"})
+    assert (await api.call("POST", "/api/tokens", {"clientId": "x"}))[0] == 422
+
+
+@pytest.mark.parametrize("who", [None, "expired", "rubbish"])
+async def test_without_a_token_that_holds_401(api: Api, who: str | None) -> None:
+    for method, path, body in [
+        ("GET", DEVICES, None),
+        ("POST", DEVICES, {"deviceType": "MILLI", "domainInfo": {"nic_macID": MAC.value}}),
+        ("DELETE", f"{DEVICES}/{MAC}", None),
+        ("POST", "/api/tenants", {"id": "x"}),
+        ("POST", "/api/clients", {"tenant": "x"}),
+        ("GET", "/api/status", None),
+    ]:
+        status, answer = await api.call(method, path, body, who=who)
+        assert status == 401 and "token" in answer["detail"]
+
+
+@pytest.mark.parametrize("bearer", [False, True])
+async def test_a_tenant_sees_its_own_devices(api: Api, gateway: Gateway, bearer: bool) -> None:
+    for path in (DEVICES, f"{DEVICES}/"):
+        status, answer = await api.call("GET", path, who="acme", bearer=bearer)
+        assert status == 200
+        assert answer == {"devices": [{"id": MAC.value, "deviceType": "MILLI", "domainInfo": {"nic_macID": MAC.value}}]}
+    assert (await api.call("GET", f"{DEVICES}?deviceType=MILLI", who="acme"))[0] == 200
+    assert (await api.call("GET", f"{DEVICES}?deviceType=OTHER", who="acme"))[0] == 404
+    assert (await api.call("GET", DEVICES, who="empty"))[0] == 404
+
+
+async def test_an_administrator_sees_all_with_tenant_and_address(api: Api, gateway: Gateway) -> None:
+    gateway.registry.seen(MAC, Address("fd00::5", 4849), 123.0)
+    status, answer = await api.call("GET", DEVICES, who="admin")
+    assert status == 200
+    first, second = answer["devices"]
+    assert (first["tenant"], first["address"], first["seen"]) == ("acme", "[fd00::5]:4849", 123.0)
+    assert second["tenant"] == "other" and "address" not in second
+
+
+async def test_devices_are_added_and_removed(api: Api, gateway: Gateway) -> None:
+    body: dict[str, Any] = {"deviceType": "LNIC", "domainInfo": {"nic_macID": "00:13:50:05:00:47:AA:01"}}
+    status, answer = await api.call("POST", f"{DEVICES}/", body, who="acme")
+    assert (status, answer) == (201, {"id": "001350050047aa01"})
+    device = gateway.registry.device(DeviceId("001350050047aa01"))
+    assert device is not None and (device.tenant, device.type) == (TenantId("acme"), "LNIC")
+    assert (await api.call("DELETE", f"{DEVICES}/{answer['id']}", who="empty"))[0] == 404
+    assert (await api.call("DELETE", f"{DEVICES}/{answer['id']}", who="acme")) == (204, None)
+    assert (await api.call("DELETE", f"{DEVICES}/{answer['id']}", who="acme"))[0] == 404
+
+
+async def test_foreign_and_unknown_devices_can_not_be_told_apart(api: Api) -> None:
+    foreign = await api.call("DELETE", f"{DEVICES}/{FOREIGN_MAC}", who="acme")
+    unknown = await api.call("DELETE", f"{DEVICES}/0000000000000001", who="acme")
+    assert foreign == unknown == (404, {"detail": "no such device"})
+
+
+async def test_only_an_administrator_names_a_tenant(api: Api, gateway: Gateway) -> None:
+    body = {"deviceType": "MILLI", "domainInfo": {"nic_macID": "0013500500000001"}, "tenant": "third"}
+    assert (await api.call("POST", DEVICES, body, who="acme"))[0] == 403
+    assert (await api.call("POST", DEVICES, body, who="admin"))[0] == 201
+    assert TenantId("third") in gateway.registry.tenants()
+    taken = body | {"tenant": "acme"}
+    status, answer = await api.call("POST", DEVICES, taken, who="admin")
+    assert status == 409 and "third" not in json.dumps(answer)
+    assert (await api.call("POST", DEVICES, body | {"domainInfo": {"nic_macID": "xyz"}}, who="admin"))[0] == 422
+    assert (await api.call("POST", DEVICES, body | {"tenant": "a/b"}, who="admin"))[0] == 422
+
+
+async def test_tenants_and_clients(api: Api) -> None:
+    assert (await api.call("POST", "/api/tenants", {"id": "third"}, who="acme"))[0] == 403
+    assert (await api.call("POST", "/api/clients", {"tenant": "third"}, who="acme"))[0] == 403
+    assert await api.call("POST", "/api/tenants", {"id": "third"}, who="admin") == (201, {"id": "third"})
+    assert (await api.call("POST", "/api/tenants", {"id": "third"}, who="admin"))[0] == 409
+    status, client = await api.call("POST", "/api/clients", {"tenant": "third"}, who="admin")
+    assert status == 201 and client.keys() == {"clientId", "clientSecret", "tenant"}
+    status, _ = await api.call("POST", "/api/tokens", {k: client[k] for k in ("clientId", "clientSecret")})
+    assert status == 200
+
+
+async def test_status_and_health(api: Api) -> None:
+    assert (await api.call("GET", "/api/status", who="acme"))[0] == 403
+    status, answer = await api.call("GET", "/api/status", who="admin")
+    assert status == 200
+    assert answer["outbox"]["depth"] == 0 and answer["losses"] == {} and answer["devices"] == 2
+    assert answer["bridge"] == {"enabled": False, "connected": False}
+    assert await api.call("GET", "/healthz") == (200, {"status": "ok"})
+    assert (await api.call("GET", "/readyz"))[0] == 200
+    status, document = await api.call("GET", "/api/openapi.json")
+    assert status == 200 and "/api/tokens" in document["paths"]
+
+
+async def test_not_ready_without_the_broker(site: Site, settings_for: Any, running: Any) -> None:
+    async with running(Gateway(settings_for(broker_port=1, http="127.0.0.1:0"), site)) as gateway:
+        assert (await Api(gateway.http_port, site).call("GET", "/readyz"))[0] == 503
