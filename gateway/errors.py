@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from meshwire.errors import ExitCode, MeshwireError
 
-__all__ = ["AddressInUseError", "GatewayError", "RegistryError"]
+__all__ = ["CATALOGUE", "AddressInUseError", "GatewayError", "RegistryError"]
+
+
+CATALOGUE: Final = {
+    "MW-GWY-001": "The gateway can't do what was asked; the message says what and why.",
+    "MW-GWY-002": "A UDP or TCP port of the gateway is taken, or the address is not one of this machine.",
+    "MW-GWY-003": "The registry refused: a tenant, device, client or account is unknown, taken, or belongs to another.",
+    "MW-GWY-004": "Another gateway has this outbox open: two of them would publish everything twice.",
+}
+"""Stable error codes of this package and what they mean; shown by `meshwire help CODE`."""
 
 
 class GatewayError(MeshwireError):

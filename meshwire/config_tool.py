@@ -60,9 +60,10 @@ def show(config: ConfigOption = None) -> None:
     for section in SECTIONS:
         model = _model(section)
         values = read_settings(model, section, tree) if section in tree or not _required(model) else None
-        typer.echo(f"\n[{section}]")
-        for line in _toml_lines(section, model, values):
-            typer.echo(line)
+        typer.echo("")
+        for line in [f"[{section}]", *_toml_lines(section, model, values)]:
+            # A section with required values that nobody gave is shown as comment, so that the output stays valid.
+            typer.echo(line if values is not None or line.startswith("#") or not line else f"# {line}")
 
 
 @app.command("schema")

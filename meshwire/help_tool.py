@@ -17,7 +17,16 @@ __all__ = ["CATALOGUES", "app", "catalogue"]
 
 app = typer.Typer(help="Explain an error code such as MW-SER-012.")
 
-CATALOGUES: Final = ("meshwire.config", "hardware.errors", "gateway.tools.errors", "gateway.lab")
+CATALOGUES: Final = (
+    "meshwire.config",
+    "sensor_sim.errors",
+    "nic_sim.errors",
+    "hardware.errors",
+    "gateway.errors",
+    "gateway.tools.errors",
+    "gateway.lab",
+    "broker.errors",
+)
 
 
 def catalogue() -> dict[str, str]:

@@ -36,11 +36,10 @@ class Arrival:
     latency_s: float | None
     """From the NIC's receipt to here; None where the broker gave no `time` property."""
 
-    @property
-    def age_s(self) -> float | None:
-        """Seconds since the board sampled, where the record tells (whole seconds only)."""
+    def age_s(self, now_s: float) -> float:
+        """Seconds at `now_s` since the board sampled, where the record tells (in whole seconds), else since arrival."""
         sampled = self.reading.values.get("epoch_s") if self.reading else None
-        return max(0.0, self.arrived_at_s - sampled) if isinstance(sampled, float) else None
+        return max(0.0, now_s - (sampled if isinstance(sampled, float) else self.arrived_at_s))
 
 
 class TenantSubscriber:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
@@ -95,7 +97,7 @@ class LineView:
         sys.stderr.write(f"site is ready: {site.mqtt}  {site.coap}  {site.http}\n\n{pasteable(site)}\n\n")
 
     def reading(self, arrival: Arrival) -> None:
-        cells = _cells(arrival)
+        cells = _cells(arrival, arrival.arrived_at_s)
         sys.stdout.write(
             f"{arrival.tenant!s:<10}  {arrival.mac}  {arrival.kind:<7} {cells.value:<24} "
             f"age {cells.age:>6}  latency {cells.latency:>7}  QoS {arrival.qos}\n"
@@ -140,13 +142,14 @@ class TableView:
         for name in ("age", "latency", "count"):
             table.add_column(name, justify="right")
         for device in self._site.devices if self._site else ():
-            port = self._site.ports[device.mac] if self._site else ""
-            start = (str(device.tenant), str(device.mac), device.profile, port)
+            port = Path(self._site.ports[device.mac] if self._site else "")
+            shown = str(port.resolve() if port.is_symlink() else port)
+            start = (str(device.tenant), str(device.mac), device.profile, shown)
             arrival = self._last.get(device.mac)
             if arrival is None:
                 table.add_row(*start, device.sensor, "waiting …", "", "", "0", style="dim")
                 continue
-            cells = _cells(arrival)
+            cells = _cells(arrival, time.time())
             count = str(self._counts[device.mac])
             table.add_row(*start, arrival.kind, cells.value, cells.age, cells.latency, count)
         return table
@@ -159,16 +162,16 @@ class _Cells:
     latency: str
 
 
-def _cells(arrival: Arrival) -> _Cells:
-    """A reading as short text: the value with its unit, its age, its way through the site."""
+def _cells(arrival: Arrival, now_s: float) -> _Cells:
+    """A reading as short text: the value with its unit, its age at `now_s`, its way through the site."""
     value = arrival.reading.text if arrival.reading else arrival.payload.hex(" ")
     parts = value.split(",")
     if arrival.kind == "temp" and len(parts) == 3:
         value = f"{parts[1]} °{parts[2]}"
-    age, latency = arrival.age_s, arrival.latency_s
+    age, latency = arrival.age_s(now_s), arrival.latency_s
     return _Cells(
         value[:40],
-        "-" if age is None else f"{age:.1f} s",
+        f"{age:.1f} s",
         "-" if latency is None else f"{latency * 1000:.0f} ms",
     )
 
