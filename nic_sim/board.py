@@ -148,7 +148,7 @@ class BoardClient:
         try:
             return await self._queue(message, own)
         finally:
-            pass
+            self._clients_waiting -= 1
 
     async def _queue(self, message: Message, own: bool) -> Message:
         self._jobs_made += 1

@@ -13,6 +13,7 @@ import pytest
 from meshwire.coap import codes
 from meshwire.coap.message import ACK, CON, NON, RST, Message, decode, encode
 from meshwire.coap.options import OBSERVE, PROXY_URI, URI_PATH, URI_QUERY
+from nic_sim import endpoint
 from nic_sim.errors import NicError
 from nic_sim.nic import Nic
 
@@ -88,6 +89,29 @@ def _datagram(chance: random.Random) -> bytes:
     good = bytearray(encode(observe(chance.choice([CON, NON]), chance.randrange(1 << 16), b"tok")))
     good[chance.randrange(len(good))] = chance.randrange(256)
     return bytes(good)
+
+
+def test_memory_for_deduplication_is_bounded(tmp_path: Path, run: Any, site: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(endpoint, "MAX_REMEMBERED", 100)
+    remembered: list[int] = []
+
+    class Watched(endpoint._BoundedManager):
+        def dispatch_message(self, message: Any) -> None:
+            super().dispatch_message(message)
+            remembered.append(len(self._manager._recent_messages))
+
+    monkeypatch.setattr(endpoint, "_BoundedManager", Watched)
+
+    async def scenario() -> None:
+        async with site("standard", tmp_path) as s:
+            peer = await Peer().open(s.nic.coap_address)
+            for mid in range(1000):
+                peer.send(Message(CON, codes.GET, mid, b"", ((URI_PATH, b"sys"), (URI_PATH, b"date"))))
+                await asyncio.sleep(0.1)
+            assert len(peer.received) == 1000
+
+    run(scenario())
+    assert 100 < max(remembered) <= 100 + 60, "what comes beyond is remembered for 5 s"
 
 
 def test_confirmable_message_that_cannot_be_read_gets_a_reset(tmp_path: Path, run: Any, site: Any) -> None:

@@ -121,6 +121,17 @@ def test_backs_off_to_five_seconds_and_registers_before_it_goes_on(run: Any) -> 
     assert channel.posts[-4][1] == "register"
 
 
+def test_gateway_that_was_away_is_told_the_address_before_it_gets_data(run: Any) -> None:
+    def answer(kind: str) -> GatewayAnswer | None:
+        return None if kind == "bubble-up" and len(channel.sent()) == 1 else OK
+
+    channel = Channel(answer=answer)
+    run(talk(channel, 3, 50))
+    kinds = [what for _, what, _ in channel.posts]
+    assert kinds == ["register", "bubble-up", "bubble-up", "register", "bubble-up", "bubble-up"]
+    assert channel.sent() == ["o=0", "o=1", "o=1", "o=2"]
+
+
 @pytest.mark.parametrize(("max_age_s", "waited_s"), [(7, 7), (0, 1), (None, 60), (100_000, 300)])
 def test_full_gateway_is_given_the_time_it_asks_for(max_age_s: int | None, waited_s: int, run: Any) -> None:
     full = GatewayAnswer(codes.SERVICE_UNAVAILABLE, max_age_s, "outbox is full")

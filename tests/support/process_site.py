@@ -107,7 +107,10 @@ class ProcessSite:
         return self.meshwire("token", "issue", "--tenant", tenant).strip()
 
     def status(self) -> dict[str, object]:
-        return dict(json.loads(self.attempt("curl", "-s", f"http://127.0.0.1:{self.http}/api/status").stdout))
+        """The gateway's counters, by its HTTP API."""
+        token = self.meshwire("token", "issue", "--tenant", "ssni", "--admin").strip()
+        answer = self.attempt("curl", "-s", "-H", f"Authorization: {token}", f"http://127.0.0.1:{self.http}/api/status")
+        return dict(json.loads(answer.stdout))
 
     def logs(self) -> str:
         """The ends of all logs, for a failed assertion."""
