@@ -43,9 +43,9 @@ BACK_OFFICE: Final = "backoffice"
 TOKEN_ROLES: Final = (Role.BUBBLE_UP_READ_CONSUMER, Role.BUBBLE_UP_ALERT_CONSUMER, Role.COMMAND_CLIENT)
 TOKEN_TTL_S: Final = 24 * 3600.0
 STANDARD_PERIOD_S: Final = 1.0
-MILLI_PERIOD_S: Final = 5.0
+MILLI_PERIOD_S: Final = 3.0
 STANDARD_POLL_S: Final = 0.2
-MILLI_POLL_S: Final = 2.0
+MILLI_POLL_S: Final = 1.0
 """A pty has no wake line, so boards are asked. A Milli exchange takes about 1.4 s of line time: not much oftener."""
 
 
