@@ -74,7 +74,8 @@ class ObserveRelay:
         registry: where the device is; tells when it moves.
         mac: the device.
         request: the registration as it is forwarded.
-        session: the client's; None when the request carried its own token (then nothing but the client ends it).
+        session: the client's; None when the request carried its own token.
+        ends_in_s: then the life that the token has left, in seconds; None: it has no end.
         timeout_s: how long the device may take for its first answer.
     """
 
@@ -86,6 +87,7 @@ class ObserveRelay:
         request: Message,
         session: Session | None,
         timeout_s: float,
+        ends_in_s: float | None = None,
     ) -> None:
         self._devices = devices
         self._registry = registry
@@ -93,6 +95,7 @@ class ObserveRelay:
         self._request = request
         self._session = session
         self._timeout_s = timeout_s
+        self._ends_in_s = ends_in_s
         self._inbox: asyncio.Queue[tuple[int, _Happening]] = asyncio.Queue(_QUEUE)
         self._shift = SequenceShift()
         self._started = self._session_ended = False
@@ -178,12 +181,17 @@ class ObserveRelay:
     @contextlib.contextmanager
     def _listening(self) -> Iterator[None]:
         unwatch = self._registry.watch(self._on_change)
+        end = None
         if self._session is not None:
             self._session.on_end.append(self._on_session_end)
+        elif self._ends_in_s is not None:
+            end = asyncio.get_running_loop().call_later(self._ends_in_s, self._on_session_end)
         try:
             yield
         finally:
             unwatch()
+            if end is not None:
+                end.cancel()
             if self._session is not None and self._on_session_end in self._session.on_end:
                 self._session.on_end.remove(self._on_session_end)
 

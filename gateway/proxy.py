@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
@@ -21,7 +22,7 @@ from gateway.observing import ObserveRelay
 from gateway.registry import Registry
 from gateway.target import TargetError, target_of
 from meshwire.coap import Message, codes, options
-from meshwire.identity import DeviceId
+from meshwire.identity import DeviceId, Principal
 
 __all__ = ["Proxy"]
 
@@ -74,13 +75,23 @@ class Proxy:
             yield Response(error.code, str(error).encode())
             return
         if forwarded.code == codes.GET and forwarded.uint(options.OBSERVE) == 0:
-            session = self._access.session(source)
-            relay = ObserveRelay(self._devices, self._registry, device.mac, forwarded, session, self._timeout_s)
+            relay = self._relay(device.mac, forwarded, source, principal, own_token=target.access_token is not None)
             async with contextlib.aclosing(relay.run()) as answers:
                 async for answer in answers:
                     yield answer
             return
         yield await self._ask(device.mac, forwarded)
+
+    def _relay(
+        self, mac: DeviceId, request: Message, source: Address, principal: Principal, *, own_token: bool
+    ) -> ObserveRelay:
+        """An observation that lasts as long as the session, or as the request's own token."""
+        session, ends_in_s = None, None
+        if not own_token:
+            session = self._access.session(source)
+        elif principal.expires_at is not None:
+            ends_in_s = principal.expires_at - time.time()
+        return ObserveRelay(self._devices, self._registry, mac, request, session, self._timeout_s, ends_in_s)
 
     async def _ask(self, mac: DeviceId, request: Message) -> Response:
         sighting = self._registry.sighting(mac)

@@ -61,20 +61,26 @@ class TenantSubscriber:
             try:
                 await self._listen()
             except (aiomqtt.MqttError, OSError):
-                # Leaving the client's block while being cancelled may fail, and then hides the cancellation.
-                if (task := asyncio.current_task()) is not None and task.cancelling():
-                    raise asyncio.CancelledError from None
+                _heed_cancellation()
                 await asyncio.sleep(RECONNECT_S)
 
     async def _listen(self) -> None:
         connection = Connection(self._host, self._port, "notused", self._token(), version="5", keep_alive_s=10)
         async with open_client(connection) as client:
+            _heed_cancellation()
             await subscribe(client, [f"{self._tenant}/read/#", f"{self._tenant}/alert/#"], qos=1)
             self.ready.set()
             async for message in client.messages:
                 arrival = _arrival(message)
                 if arrival is not None:
                     self._on_arrival(arrival)
+
+
+def _heed_cancellation() -> None:
+    """aiomqtt may swallow a cancellation, when it comes with CONNACK or when leaving fails; the task still knows."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _arrival(message: aiomqtt.Message) -> Arrival | None:

@@ -249,16 +249,16 @@ async def test_the_window_is_bounded(broker: ScriptedBroker) -> None:
 
 async def test_lost_connections_lose_nothing_and_keep_the_order(broker: ScriptedBroker) -> None:
     rng = random.Random(11)
-    broker.verdict = lambda publish: None if rng.random() < 0.02 else 0
-    bench = Bench(broker.port, acknowledge_timeout_s=30)
-    bench.store(*range(400))
+    broker.verdict = lambda publish: None if rng.random() < 0.01 else 0
+    bench = Bench(broker.port, acknowledge_timeout_s=0.2)
+    bench.store(*range(200))
     async with working(bench.bridge.run):
         for _ in range(12):
             await asyncio.sleep(rng.random() * 0.03)
             broker.hang_up()
         await bench.until_empty()
     first_seen = list(dict.fromkeys(publish.payload for publish in broker.seen))
-    assert first_seen == sorted(set(broker.taken)) == [b"%06d" % n for n in range(400)]
+    assert first_seen == sorted(set(broker.taken)) == [b"%06d" % n for n in range(200)]
     assert bench.statistics.total(Event.LOST) == 0
     assert bench.statistics.total(Event.BRIDGE, "disconnected") > 2
 
@@ -310,14 +310,14 @@ async def test_a_broker_that_refuses_us_is_tried_again_and_costs_nothing(
     broker: ScriptedBroker, code: int | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("gateway.mqtt._CONNECT_TIMEOUT_S", 0.05)
-    broker.welcome = lambda: code if len(broker.versions) < 20 else 0
+    broker.welcome = lambda: code if len(broker.versions) < 10 else 0
     bench = Bench(broker.port)
     bench.store(1)
     async with working(bench.bridge.run):
         await until(lambda: len(broker.versions) == 3)
         files = open_files()
         await bench.until_empty()
-        assert open_files() <= files + 4, "seventeen attempts later"
+        assert open_files() <= files + 4, "seven attempts later"
     assert broker.taken == [b"000001"]
     assert [record for record in caplog.records if record.name == "asyncio"] == []
 

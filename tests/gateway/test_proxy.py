@@ -430,6 +430,15 @@ async def test_the_sessions_end_ends_it(nic: FakeNic, client: Any) -> None:
     await nic.until(lambda: not nic.observers)
 
 
+async def test_the_end_of_the_requests_own_token_ends_it(nic: FakeNic, connect: Any, site: Site) -> None:
+    client, keys = connect(), site.signing_keys()
+    token = keys.issue(TenantId("acme"), [], now=time.time(), ttl_s=2)
+    uri = proxy_uri(f"snsr/arduino/temp?sens&access_token={token}")
+    assert (await client.request(codes.GET, (options.OBSERVE, b""), uri)).payload == b"first"
+    assert (await client.receive()).code == codes.UNAUTHORIZED
+    await nic.until(lambda: not nic.observers)
+
+
 async def test_a_device_that_moved_is_observed_again(nic: FakeNic, client: Any, gateway: Gateway) -> None:
     await observe(client)
     nic.notify(b"high", 900)
