@@ -6,6 +6,7 @@ offers a Typer application. Loading by name keeps `meshwire --help` quick and th
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 import os
@@ -28,14 +29,16 @@ class Command:
     target: str
     summary: str
     log_level: int = logging.WARNING
+    fast_loop: bool = False
+    """Whether the command runs on uvloop where that is installed (pip install meshwire[fast])."""
 
 
 COMMANDS: Final[dict[str, Command]] = {
     "demo": Command("gateway.lab:app", "a whole site on this machine: boards, NICs, gateway, broker, readings"),
     "sensor": Command("sensor_sim.__main__:app", "a simulated sensor board on a serial port or a pty", logging.INFO),
     "nic": Command("nic_sim.__main__:app", "one NIC on one board", logging.INFO),
-    "gateway": Command("gateway.__main__:app", "the CoAP gateway and bridge to MQTT", logging.INFO),
-    "broker": Command("broker.__main__:app", "the tenant-segregated MQTT broker", logging.INFO),
+    "gateway": Command("gateway.__main__:app", "the CoAP gateway and bridge to MQTT", logging.INFO, True),
+    "broker": Command("broker.__main__:app", "the tenant-segregated MQTT broker", logging.INFO, True),
     "ports": Command("hardware.cli:ports_app", "serial ports of this machine and who holds them"),
     "coap": Command("gateway.tools.coap:app", "GET, PUT, POST, DELETE or observe a device through a gateway"),
     "mqtt": Command("gateway.tools.mqtt:app", "subscribe and publish (options as in mosquitto_sub and mosquitto_pub)"),
@@ -72,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(name: str, command: Command, rest: list[str]) -> int:
     module, attribute = command.target.split(":")
+    if command.fast_loop:
+        _use_uvloop()
     try:
         app = getattr(importlib.import_module(module), attribute)
         app(args=rest, prog_name=f"meshwire {name}")
@@ -89,6 +94,14 @@ def _run(name: str, command: Command, rest: list[str]) -> int:
             raise
         return _complain(f"meshwire {name}: {foreseeable}", foreseeable.exit_code)
     return ExitCode.OK
+
+
+def _use_uvloop() -> None:
+    try:
+        import uvloop
+    except ImportError:
+        return
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
 
 def _first_foreseeable(error: Exception) -> MeshwireError | None:
