@@ -22,6 +22,8 @@ __all__ = ["BENCHES", "app"]
 
 BENCHES: Final[dict[str, str]] = {
     "link": "bench.link",
+    "broker": "bench.broker",
+    "bridge": "bench.bridge",
 }
 """Name on the command line -> module with `measure`."""
 
@@ -74,8 +76,9 @@ def _line(result: Result) -> str:
         case Comparison():
             head = f"{name:<34}{record['ours']:>14}{record['theirs']:>14}{record['ratio']:>8}"
             head += f"  {result.unit} ({result.peer})"
-    if result.bar is not None:
-        head += f"; bar {result.bar:g}: {'met' if record['met'] else 'MISSED'}"
+    for name in ("bar", "ratio_bar"):
+        if name in record:
+            head += f"; {name.replace('_', ' ')} {record[name]:g}: {'met' if record['met'] else 'MISSED'}"
     return head
 
 

@@ -1,55 +1,48 @@
 """From the outbox to MQTT: publishes in order, frees what the broker has taken, starts over when it was away.
 
 Does: keep a bounded window of messages under way, hand the broker's verdicts back to the outbox. Does not: choose
-topics (`publication.py`), connect (`reconnecting.py`). Messages leave in the order of storing on one connection, so
-they are in order per device and path; after a lost connection the first unacknowledged one is sent again, and all
-behind it. A message that the broker refuses for good is counted as lost and not tried again.
+topics (`publication.py`), know packets (`mqtt_session.py`), connect (`reconnecting.py`). Messages leave in the order
+of storing on one connection, so they are in order per device and path; after a lost connection what is not settled is
+sent again first, in the same order. A message that the broker refuses for good is counted as lost and not tried again.
+
+A whole batch is published by one write of a turn of the loop: there is no task, future or event for a message.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections import deque
 from typing import Final
 
 import structlog
 
-from gateway.envelope import EnvelopeError, unpack
-from gateway.mqtt import Connection, ConnectionLost, Login
+from gateway.envelope import EnvelopeError
+from gateway.mqtt import ConnectionLost, Login, MqttVersion
+from gateway.mqtt_publisher import PublisherConnection
+from gateway.mqtt_session import PublishSession, Verdict
 from gateway.outbox import Outbox
-from gateway.publication import publications
-from gateway.reconnecting import stay_connected
+from gateway.publication import PacketMaker
+from gateway.reconnecting import keep_connected
 from gateway.segments import Record
 from gateway.settings import BridgeSettings
 from gateway.statistics import Event, Statistics
-from meshwire.notification import Category
+from meshwire.mqtt import MqttError, ProtocolVersion
 
-__all__ = ["Bridge"]
+__all__ = ["REFUSED_FOR_GOOD", "Bridge"]
 
 REFUSED_FOR_GOOD: Final = {
     0x87: "not-authorized",
     0x90: "topic-name-invalid",
-    0x92: "refused-by-pubrec",
     0x95: "packet-too-large",
     0x99: "payload-format-invalid",
     0x9B: "qos-not-supported",
 }
-"""MQTT 5.0 reason codes of PUBACK, PUBCOMP or DISCONNECT after which sending again can't help. 0x92 is what a broker
-says to the PUBREL of a message that it had refused in PUBREC."""
+"""MQTT 5.0 reason codes of PUBACK, PUBREC or DISCONNECT after which sending again can't help."""
 _FAILURE: Final = 0x80
-_RECORDS_A_TURN: Final = 100
+_RECORDS_A_TURN: Final = 256
 """After so many the loop serves others: at QoS 0 nothing else stops a long backlog."""
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Underway:
-    """A record whose messages have been sent."""
-
-    record: Record
-    remaining: int
-    refused: str = ""
 
 
 class Bridge:
@@ -67,134 +60,185 @@ class Bridge:
         self._settings = settings
         self._login = login
         self._statistics = statistics
-        self._wake = asyncio.Event()
-        self._underway: dict[int, _Underway] = {}
+        self._maker = PacketMaker(settings)
+        self._session = PublishSession(REFUSED_FOR_GOOD)
+        self._connection: PublisherConnection | None = None
+        self._version: ProtocolVersion | None = None
+        self._unsent: deque[tuple[int, bytes, bytes]] = deque()
+        """Messages made and not yet given to the session: record, head and tail of the packet."""
+        self._several: dict[int, int] = {}
+        """Records that became more than one message: how many of them are not settled."""
+        self._refused: dict[int, str] = {}
         self._one_by_one = 0
-        self._broken: ConnectionLost | None = None
+        self._is_scheduled = False
         self._progress_at = 0.0
         self.is_connected = False
 
     def stored(self) -> None:
         """There is something new in the outbox."""
-        self._wake.set()
+        if not self._is_scheduled and self._connection is not None:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._pump)
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        await stay_connected(self._login, self._serve, count=lambda what: self._statistics.count(Event.BRIDGE, what))
+        await keep_connected(
+            self._login, self._connect, self._serve, count=lambda what: self._statistics.count(Event.BRIDGE, what)
+        )
 
-    async def _serve(self, connection: Connection) -> ConnectionLost:
+    def _connect(self, version: MqttVersion) -> PublisherConnection:
+        return PublisherConnection(self._login, version, self._session, resume=self._version is not None)
+
+    async def _serve(self, connection: PublisherConnection) -> ConnectionLost:
         """Publish over one connection until it is lost."""
-        self._start_over()
+        self._take_up(connection)
         lost = asyncio.create_task(connection.wait_lost(), name="connection to the broker")
-        lost.add_done_callback(lambda task: self._wake.set())
-        self.is_connected = True
         try:
-            while not lost.done() and self._broken is None:
-                self._pump(connection)
-                self._check_progress()
-                await self._wait()
-            return self._judge(lost.result() if lost.done() else self._broken)
+            while not lost.done():
+                await asyncio.wait({lost}, timeout=self._settings.acknowledge_timeout_s / 4)
+                self._check_progress(connection)
+            return self._judge(lost.result())
         finally:
+            self._connection = None
             self.is_connected = False
             lost.cancel()
 
-    def _start_over(self) -> None:
-        self._outbox.rewind()
-        self._underway.clear()
-        self._broken = None
-        self._wake.set()
+    def _take_up(self, connection: PublisherConnection) -> None:
+        if self._version not in (None, connection.version):
+            # What is under way is encoded for the other version.
+            self._session.clear()
+            self._unsent.clear()
+            self._several.clear()
+            self._refused.clear()
+            self._outbox.rewind()
+        self._version = connection.version
+        self._connection = connection
+        connection.on_verdicts, connection.on_writable = self._settle, self.stored
+        self._progress_at = asyncio.get_running_loop().time()
+        self.is_connected = True
+        self.stored()
 
-    async def _wait(self) -> None:
-        """Until there is something to do, or the broker has been silent for too long."""
-        if self._wake.is_set():
-            await asyncio.sleep(0)
-        timeout_s = self._settings.acknowledge_timeout_s if self._underway else None
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
-        self._wake.clear()
-
-    def _check_progress(self) -> None:
+    def _check_progress(self, connection: PublisherConnection) -> None:
         now = asyncio.get_running_loop().time()
-        if not self._underway:
+        if not self._session.underway:
             self._progress_at = now
         elif now - self._progress_at > self._settings.acknowledge_timeout_s:
-            self._broken = ConnectionLost("the broker does not acknowledge")
-            self._wake.set()
+            connection.give_up(ConnectionLost("the broker does not acknowledge"))
 
-    def _pump(self, connection: Connection) -> None:
-        """Fill the window."""
-        if not self._underway:
+    # --- towards the broker
+
+    def _pump(self) -> None:
+        """Fill the window, and write it at once."""
+        self._is_scheduled = False
+        connection, session = self._connection, self._session
+        if connection is None or not connection.is_writable:
+            return
+        try:
+            self._fill(connection, session)
+        except Exception as error:  # Nobody waits for this turn of the loop: without this the bridge would stand still.
+            _log.exception("the bridge can't go on; it connects again")
+            connection.give_up(ConnectionLost(f"our fault: {error}"))
+
+    def _fill(self, connection: PublisherConnection, session: PublishSession) -> None:
+        if not session.underway:
             self._progress_at = asyncio.get_running_loop().time()
-        window = self._window(connection)
-        try:
-            for _ in range(_RECORDS_A_TURN):
-                records = self._outbox.read(1) if len(self._underway) < window else ()
+        room = self._window(connection) - session.underway
+        while room > 0 and session.waits_to_resend:
+            session.resend()
+            room -= 1
+        self._publish(connection, min(room, _RECORDS_A_TURN))
+        connection.flush()
+
+    def _window(self, connection: PublisherConnection) -> int:
+        """Messages under way at once."""
+        return 1 if self._one_by_one else min(self._settings.window, connection.receive_maximum)
+
+    def _publish(self, connection: PublisherConnection, room: int) -> None:
+        unsent, session = self._unsent, self._session
+        level = self._settings.default_message_qos.level
+        left: list[int] = []
+        while room > 0:
+            if not unsent:
+                records = self._outbox.read(room)
                 if not records:
-                    return
-                self._publish(connection, records[0])
-            self._wake.set()
-        except ConnectionLost as lost:
-            self._broken = lost
-            self._wake.set()
+                    break
+                for record in records:
+                    self._make(record, connection.version)
+                continue
+            message = unsent.popleft()
+            session.publish(*message)
+            room -= 1
+            if not level:
+                left.append(message[0])
+        if left:
+            self._settle([Verdict(sequence, 0) for sequence in left])
 
-    def _window(self, connection: Connection) -> int:
-        """Records under way at once; one may become two messages, and the broker counts messages."""
-        if self._one_by_one:
-            return 1
-        return min(self._settings.window, max(1, connection.receive_maximum // len(Category)))
-
-    def _publish(self, connection: Connection, record: Record) -> None:
+    def _make(self, record: Record, version: ProtocolVersion) -> None:
+        sequence = record.sequence
         try:
-            messages = publications(unpack(record.payload), self._settings)
-        except EnvelopeError as error:
-            self._lose(record, "unreadable")
-            _log.error("a stored notification can't be read", sequence=record.sequence, error=str(error))
+            messages = self._maker.packets(record, version)
+        except (EnvelopeError, MqttError) as error:
+            self._lose(sequence, "unreadable")
+            _log.error("a stored notification can't be published", sequence=sequence, error=str(error))
             return
-        underway = self._underway[record.sequence] = _Underway(record, len(messages))
-        for message in messages:
-            connection.publish(message, lambda code: self._done(underway, code))
+        if len(messages) > 1:
+            self._several[sequence] = len(messages)
+        for head, tail in messages:
+            self._unsent.append((sequence, head, tail))
 
-    def _done(self, underway: _Underway, code: int) -> None:
-        """The broker's verdict on one message."""
-        if self._underway.get(underway.record.sequence) is not underway:
-            return
-        self._progress_at = asyncio.get_running_loop().time()
+    # --- from the broker
+
+    def _settle(self, verdicts: list[Verdict]) -> None:
+        """The broker's verdicts on messages."""
+        if verdicts:
+            self._progress_at = asyncio.get_running_loop().time()
+        done: list[int] = []
+        for sequence, code in verdicts:
+            if (code < _FAILURE and not self._several and not self._refused) or self._finishes(sequence, code):
+                done.append(sequence)
+        if done:
+            self._one_by_one = max(0, self._one_by_one - len(done))
+            published = [sequence for sequence in done if sequence not in self._refused]
+            self._statistics.count(Event.PUBLISHED, times=len(published))
+            self._outbox.acknowledge(*published)
+            for sequence in list(self._refused):
+                if sequence not in self._several:
+                    self._lose(sequence, self._refused.pop(sequence))
+        self.stored()
+
+    def _finishes(self, sequence: int, code: int) -> bool:
+        """Note a verdict that is not the common one; whether the record is done with."""
         if code in REFUSED_FOR_GOOD:
-            underway.refused = REFUSED_FOR_GOOD[code]
+            self._refused[sequence] = REFUSED_FOR_GOOD[code]
         elif code >= _FAILURE:
             # Quota exceeded, server busy and the like: keep it, come back after a pause.
-            self._broken = ConnectionLost(f"the broker can't take a message now, reason code {code:#04x}", code)
-            self._wake.set()
-            return
-        underway.remaining -= 1
-        if underway.remaining == 0:
-            self._finish(underway)
+            if self._connection is not None:
+                reason = f"the broker can't take a message now, reason code {code:#04x}"
+                self._connection.give_up(ConnectionLost(reason, code))
+            return False
+        remaining = self._several.pop(sequence, 1) - 1
+        if remaining:
+            self._several[sequence] = remaining
+        return not remaining
 
-    def _finish(self, underway: _Underway) -> None:
-        del self._underway[underway.record.sequence]
-        self._one_by_one = max(0, self._one_by_one - 1)
-        if underway.refused:
-            self._lose(underway.record, underway.refused)
-        else:
-            self._statistics.count(Event.PUBLISHED)
-            self._outbox.acknowledge(underway.record.sequence)
-        self._wake.set()
-
-    def _lose(self, record: Record, reason: str) -> None:
+    def _lose(self, sequence: int, reason: str) -> None:
         self._statistics.count(Event.LOST, reason)
-        self._outbox.acknowledge(record.sequence)
-        _log.warning("a notification is lost", sequence=record.sequence, reason=reason)
+        self._outbox.acknowledge(sequence)
+        _log.warning("a notification is lost", sequence=sequence, reason=reason)
 
-    def _judge(self, lost: ConnectionLost | None) -> ConnectionLost:
+    def _judge(self, lost: ConnectionLost) -> ConnectionLost:
         """A broker that hangs up because of one message would do so for ever: find that message and give it up."""
-        assert lost is not None
-        if lost.code in REFUSED_FOR_GOOD and self._underway:
-            if len(self._underway) == 1:
-                ((_, underway),) = self._underway.items()
-                self._finish(_Underway(underway.record, 0, REFUSED_FOR_GOOD[lost.code]))
-            else:
-                self._one_by_one = len(self._underway)
+        exposed = self._session.exposed
+        if lost.code in REFUSED_FOR_GOOD and exposed:
+            self._one_by_one = len(exposed)
+            if len(exposed) == 1:
+                self._give_up(exposed[0], REFUSED_FOR_GOOD[lost.code])
         return lost
+
+    def _give_up(self, sequence: int, reason: str) -> None:
+        self._session.forget(sequence)
+        self._unsent = deque(message for message in self._unsent if message[0] != sequence)
+        self._several.pop(sequence, None)
+        self._refused.pop(sequence, None)
+        self._one_by_one = 0
+        self._lose(sequence, reason)

@@ -6,6 +6,7 @@ at-least-once allows and the idempotency key makes visible.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final, Generic, TypeVar
 
 __all__ = ["EXCHANGE_LIFETIME_S", "ExpiringTable"]
@@ -18,7 +19,9 @@ ValueT = TypeVar("ValueT")
 
 
 class ExpiringTable(Generic[KeyT, ValueT]):
-    """A mapping whose entries end after `lifetime_s` or when there are more than `max_entries`.
+    """A mapping whose entries end after `lifetime_s` or when there have been `max_entries` younger ones.
+
+    It holds no objects of its own for an entry: the garbage collector would walk over all of them again and again.
 
     Args:
         lifetime_s: seconds from the last `put` of a key.
@@ -28,33 +31,48 @@ class ExpiringTable(Generic[KeyT, ValueT]):
     def __init__(self, lifetime_s: float, max_entries: int) -> None:
         self._lifetime_s = lifetime_s
         self._max_entries = max_entries
-        self._entries: dict[KeyT, tuple[float, ValueT]] = {}
+        self._values: dict[KeyT, ValueT] = {}
+        self._times: dict[KeyT, float] = {}
+        self._order: deque[KeyT] = deque()
+        """Every `put` in turn: finding the oldest key of a dictionary is slow once many in front of it are gone."""
+        self._order_times: deque[float] = deque()
 
     def get(self, key: KeyT, now: float) -> ValueT | None:
         """The value, unless it has expired."""
-        entry = self._entries.get(key)
-        if entry is None or now - entry[0] > self._lifetime_s:
+        value = self._values.get(key)
+        if value is None or now - self._times[key] > self._lifetime_s:
             return None
-        return entry[1]
+        return value
 
     def put(self, key: KeyT, value: ValueT, now: float) -> None:
         """Set a value; it becomes the youngest entry."""
-        self._entries.pop(key, None)
-        self._entries[key] = (now, value)
-        self._make_room(now)
+        self._values[key] = value
+        self._times[key] = now
+        self._order.append(key)
+        self._order_times.append(now)
+        if len(self._order) > self._max_entries or now - self._order_times[0] > self._lifetime_s:
+            self._make_room(now)
+
+    def replace(self, key: KeyT, value: ValueT) -> None:
+        """Set the value of a key that is still there; its age stays."""
+        if key in self._values:
+            self._values[key] = value
 
     def drop(self, key: KeyT) -> None:
         """Forget a key."""
-        self._entries.pop(key, None)
+        if self._values.pop(key, None) is not None:
+            del self._times[key]
 
     def _make_room(self, now: float) -> None:
         """Drop what has expired, at most two a call so that no call takes long, and what is too much."""
         for _ in range(2):
-            oldest = next(iter(self._entries))
-            put_at, _ = self._entries[oldest]
-            if now - put_at <= self._lifetime_s and len(self._entries) <= self._max_entries:
+            if not self._order or (
+                now - self._order_times[0] <= self._lifetime_s and len(self._order) <= self._max_entries
+            ):
                 return
-            del self._entries[oldest]
+            oldest, put_at = self._order.popleft(), self._order_times.popleft()
+            if self._times.get(oldest) == put_at:
+                del self._values[oldest], self._times[oldest]
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._values)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import structlog
@@ -65,27 +66,45 @@ class Endpoint:
         self._statistics = statistics
         self._sync = sync
         self._on_stored = on_stored
-        self._wake = asyncio.Event()
+        self._taken = 0
+        self._writer: ThreadPoolExecutor | None = None
+        self._writing: asyncio.Future[OSError | None] | None = None
 
     async def run(self) -> None:
         """Serve until cancelled. On the way out, what was taken in is still committed and answered."""
-        self._sockets.start(self._receive, self._drained)
-        try:
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                while self._sink.is_waiting:
-                    await to_its_end(asyncio.create_task(self._commit(), name="group commit"))
-        finally:
-            self._sockets.close()
+        with ThreadPoolExecutor(1, thread_name_prefix="outbox") as self._writer:
+            self._sockets.start(self._receive, self._drained)
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self._sockets.stop()
+                try:
+                    await to_its_end(asyncio.create_task(self._finish(), name="last group commit"))
+                finally:
+                    self._sockets.close()
+
+    async def _finish(self) -> None:
+        while self._writing is not None:
+            await asyncio.wait({self._writing})
 
     def _drained(self) -> None:
-        if self._sink.is_waiting:
-            self._wake.set()
+        if self._taken:
+            self._statistics.count(Event.DATAGRAM, "sink", self._taken)
+            self._taken = 0
+        if self._writing is None and self._sink.is_waiting:
+            self._commit()
 
     # --- one datagram
 
     def _receive(self, octets: bytes, source: Address) -> None:
+        try:
+            if self._sink.receive_octets(octets, source, time.monotonic(), time.time()):
+                self._taken += 1
+                return
+        except Exception:  # A fault of ours must not end the service for everybody else.
+            self._statistics.count(Event.MALFORMED, "internal")
+            _log.exception("a notification could not be handled", source=str(source), octets=len(octets))
+            return
         try:
             message = decode(octets)
         except MessageError as error:
@@ -111,31 +130,44 @@ class Endpoint:
 
     # --- the group commit
 
-    async def _commit(self) -> None:
+    def _commit(self) -> None:
         """Write everything taken in so far as one batch, then answer: while the disk works, the next batch gathers."""
         commit = self._outbox.begin_commit()
         self._sink.committing()
-        answers: list[Datagram]
         if commit is None:
             # Only repetitions of what an earlier commit has settled.
-            answers = self._sink.committed()
-        elif await self._write(commit):
+            self._answer(self._sink.committed())
+        elif self._sync and self._writer is not None:
+            loop = asyncio.get_running_loop()
+            self._writing = loop.run_in_executor(self._writer, _write, commit, True)
+            self._writing.add_done_callback(lambda done: self._written(commit, done.result()))
+        else:
+            self._written(commit, _write(commit, False))
+
+    def _written(self, commit: Commit, error: OSError | None) -> None:
+        self._writing = None
+        if error is None:
             self._outbox.finish_commit(commit)
             answers = self._sink.committed()
             self._on_stored()
         else:
+            _log.error("the outbox can't be written; NICs are asked to come back", error=str(error))
             self._outbox.fail_commit(commit)
             answers = self._sink.failed()
-        for answer in answers:
-            self._sockets.send(answer.octets, answer.to)
+        self._answer(answers)
+        if self._sink.is_waiting and self._writing is None:
+            self._commit()
 
-    async def _write(self, commit: Commit) -> bool:
-        try:
-            if self._sync:
-                await asyncio.to_thread(commit.write, sync=True)
-            else:
-                commit.write(sync=False)
-        except OSError as error:
-            _log.error("the outbox can't be written; NICs are asked to come back", error=str(error))
-            return False
-        return True
+    def _answer(self, answers: list[Datagram]) -> None:
+        send = self._sockets.send
+        for to, octets in answers:
+            send(octets, to)
+
+
+def _write(commit: Commit, sync: bool) -> OSError | None:
+    """Runs on the writer's thread."""
+    try:
+        commit.write(sync=sync)
+    except OSError as error:
+        return error
+    return None

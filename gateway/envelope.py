@@ -13,9 +13,9 @@ import cbor2
 from meshwire.identity import DeviceId, TenantId
 from meshwire.notification import Notification
 
-__all__ = ["EnvelopeError", "StoredNotification", "pack", "unpack"]
+__all__ = ["VERSION", "EnvelopeError", "StoredNotification", "pack", "unpack"]
 
-_VERSION: Final = 1
+VERSION: Final = 1
 
 
 class EnvelopeError(ValueError):
@@ -33,7 +33,7 @@ class StoredNotification:
 def pack(stored: StoredNotification) -> bytes:
     """The octets for the outbox."""
     n = stored.notification
-    fields = [_VERSION, stored.tenant.value, n.device.value, n.path, n.observe, n.epoch, n.content_format, n.time_s]
+    fields = [VERSION, stored.tenant.value, n.device.value, n.path, n.observe, n.epoch, n.content_format, n.time_s]
     return cbor2.dumps([*fields, n.payload])
 
 
@@ -41,7 +41,7 @@ def unpack(octets: bytes) -> StoredNotification:
     """Read them back; raises EnvelopeError."""
     try:
         version, tenant, mac, path, observe, epoch, content_format, time_s, payload = cbor2.loads(octets)
-        if version != _VERSION:
+        if version != VERSION:
             raise EnvelopeError(f"unknown version {version!r}")
         notification = Notification(DeviceId(mac), path, observe, epoch, content_format, payload, time_s)
         return StoredNotification(TenantId(tenant), notification)

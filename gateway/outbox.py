@@ -26,6 +26,13 @@ _SAVE_EVERY: Final = 16
 """The cursor is saved after so many acknowledgements: that many may be published again after a crash."""
 
 
+_MAX_AHEAD: Final = 4_096
+"""Records handed from the writing to the reading side without a detour over the disk."""
+
+_Entry = tuple[int, bytes, object]
+"""Time in Unix milliseconds, payload, companion."""
+
+
 class OutboxFull(Exception):
     """The store has reached its limit of octets: the sender has to keep its notification and come back."""
 
@@ -52,7 +59,12 @@ class Commit:
     segment: Segment
     octets: bytes
     first: int
-    count: int
+    entries: list[_Entry]
+
+    @property
+    def count(self) -> int:
+        """How many records it holds."""
+        return len(self.entries)
 
     def write(self, *, sync: bool) -> None:
         """Write it, and with `sync` wait for the disk; may run on a worker thread. Raises OSError."""
@@ -83,7 +95,7 @@ class Outbox:
         self._max_octets = max_octets
         self._segment_octets = segment_octets
         self._runs: deque[_Run] = deque()
-        self._pending: list[tuple[int, bytes]] = []
+        self._pending: list[_Entry] = []
         self._committing = False
         self._octets = 0
         self._next_sequence = 1
@@ -100,12 +112,13 @@ class Outbox:
 
     # --- for the side that stores
 
-    def append(self, payload: bytes, time_ms: int) -> None:
+    def append(self, payload: bytes, time_ms: int, companion: object = None) -> None:
         """Take a payload into the next commit.
 
         Args:
             payload: at most `MAX_PAYLOAD_OCTETS`.
             time_ms: now, Unix milliseconds.
+            companion: what the payload says in a form that saves the reader work; it may be lost on the way.
 
         Raises:
             OutboxFull: the limit is reached; nothing was taken.
@@ -117,25 +130,43 @@ class Outbox:
         if self._octets + octets > self._max_octets:
             raise OutboxFull
         self._octets += octets
-        self._pending.append((time_ms, payload))
+        self._pending.append((time_ms, payload, companion))
 
     def begin_commit(self) -> Commit | None:
         """Everything appended since the last one, as one batch; None when there is nothing or one is under way."""
         if self._committing or not self._pending:
             return None
-        first = self._next_sequence
-        octets = b"".join(encode_record(first + n, *entry) for n, entry in enumerate(self._pending))
+        first, entries = self._next_sequence, self._pending
+        octets = b"".join([encode_record(n, time_ms, octets) for n, (time_ms, octets, _) in enumerate(entries, first)])
         run = self._run_for(len(octets))
-        commit = Commit(run.segment, octets, first, len(self._pending))
-        self._pending.clear()
+        commit = Commit(run.segment, octets, first, entries)
+        self._pending = []
         self._committing = True
         return commit
 
     def finish_commit(self, commit: Commit) -> None:
         """The batch is written: its records may be read."""
         self._committing = False
-        self._runs[-1].committed += len(commit.octets)
+        run = self._runs[-1]
+        follows = self._reads_at_the_end() and len(self._ahead) < _MAX_AHEAD
+        run.committed += len(commit.octets)
         self._next_sequence = commit.first + commit.count
+        if follows:
+            self._hand_over(commit, run.committed)
+
+    def _reads_at_the_end(self) -> bool:
+        """Whether everything committed so far has been read ahead."""
+        last = len(self._runs) - 1
+        if self._read_run == last - 1 and not self._runs[last].committed:
+            return self._read_from == self._runs[last - 1].committed
+        return self._read_run == last and self._read_from == self._runs[last].committed
+
+    def _hand_over(self, commit: Commit, read_from: int) -> None:
+        """To a reader that follows closely, records go in memory."""
+        self._read_run, self._read_from = len(self._runs) - 1, read_from
+        self._next_read = self._next_sequence
+        numbered = enumerate(commit.entries, commit.first)
+        self._ahead.extend([Record(n, time_ms, payload, 0, given) for n, (time_ms, payload, given) in numbered])
 
     def fail_commit(self, commit: Commit) -> None:
         """The batch could not be written: forget it, the senders will be told."""
@@ -149,9 +180,10 @@ class Outbox:
     def read(self, limit: int) -> list[Record]:
         """The next committed records, at most `limit`, in the order of storing; empty when there is nothing new."""
         records: list[Record] = []
-        while len(records) < limit and self._fill():
-            record = self._ahead.popleft()
-            self._outstanding[record.sequence] = record
+        ahead, outstanding = self._ahead, self._outstanding
+        while len(records) < limit and (ahead or self._fill()):
+            record = ahead.popleft()
+            outstanding[record.sequence] = record
             records.append(record)
         return records
 
@@ -162,13 +194,13 @@ class Outbox:
         self._read_run = self._read_from = 0
         self._next_read = self._cursor
 
-    def acknowledge(self, sequence: int) -> None:
-        """A record that was read is done with; its space is given back when all before it are, too."""
-        record = self._outstanding.pop(sequence, None)
-        if record is None:
-            return
-        self._octets -= record.octets
-        self._acknowledged.add(sequence)
+    def acknowledge(self, *sequences: int) -> None:
+        """Records that were read are done with; their space is given back when all before them are, too."""
+        for sequence in sequences:
+            record = self._outstanding.pop(sequence, None)
+            if record is not None:
+                self._octets -= HEADER_OCTETS + len(record.payload)
+                self._acknowledged.add(sequence)
         self._advance()
 
     # --- for operators

@@ -6,16 +6,22 @@ properties `device`, `path`, `observe`, `time` (Unix seconds, UTC) and `key` (id
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
-from gateway.envelope import StoredNotification
+from gateway.envelope import StoredNotification, unpack
 from gateway.mqtt import Publication
+from gateway.segments import Record
 from gateway.settings import BridgeSettings, CategoryRule
+from gateway.uplink import Origin, Uplink
 from meshwire.coap import options
+from meshwire.identity import TenantId
+from meshwire.mqtt import Properties, ProtocolVersion, publish_parts
+from meshwire.mqtt.fields import encode_string, encode_variable_integer
 from meshwire.notification import Category, device_type
 from meshwire.topics import alert_topic, read_topic
 
-__all__ = ["categories_for", "content_type", "publications"]
+__all__ = ["PacketMaker", "categories_for", "content_type", "publications"]
 
 _TOPIC: Final = {Category.READ: read_topic, Category.ALERT: alert_topic}
 _CONTENT_TYPES: Final = {
@@ -61,3 +67,107 @@ def publications(stored: StoredNotification, settings: BridgeSettings) -> list[P
         )
         for category in categories_for(kind, settings)
     ]
+
+
+class PacketMaker:
+    """PUBLISH packets for records of the outbox, each as the parts before and behind its packet identifier.
+
+    A record that comes straight from the sink brings along what was read there; what is the same for all notifications
+    of one resource is then encoded once. The packets are the same octets either way.
+    """
+
+    def __init__(self, settings: BridgeSettings) -> None:
+        self._settings = settings
+        self._level = settings.default_message_qos.level
+
+    def packets(self, record: Record, version: ProtocolVersion) -> list[tuple[bytes, bytes]]:
+        """The packets of one record.
+
+        Raises:
+            EnvelopeError: the record is of no known form.
+            PacketError: it holds what MQTT can't say.
+        """
+        companion = record.companion
+        if isinstance(companion, Origin):
+            kind = _usual_type(companion.uplink.payload)
+            if kind is not None:
+                return self._usual(companion.uplink, companion.tenant, kind, version)
+        return [_parts(publication, version) for publication in publications(unpack(record.payload), self._settings)]
+
+    def _usual(self, uplink: Uplink, tenant: str, kind: bytes, version: ProtocolVersion) -> list[tuple[bytes, bytes]]:
+        form = uplink.route.memo.get((tenant, kind))
+        if not isinstance(form, _Form):
+            form = self._form(uplink, tenant, kind)
+            if len(uplink.route.memo) >= _MAX_FORMS:
+                uplink.route.memo.clear()
+            uplink.route.memo[tenant, kind] = form
+        payload = uplink.payload
+        if version is ProtocolVersion.V5:
+            observe, key = uplink.observe, uplink.key
+            listed = b"%b\0%c%b&\0\4time\0\x0e%b&\0\3key%c%c%b" % (
+                form.properties, len(observe), observe, uplink.time, len(key) >> 8, len(key) & 0xFF, key
+            )  # fmt: skip
+            tail = b"%b%b%b" % (encode_variable_integer(len(listed)), listed, payload)
+        else:
+            tail = payload
+        length = len(tail) + (2 if self._level else 0)
+        first = 0x30 | self._level << 1
+        return [
+            (b"%c%b%b" % (first, encode_variable_integer(length + len(topic)), topic), tail) for topic in form.topics
+        ]
+
+    def _form(self, uplink: Uplink, tenant: str, kind: bytes) -> _Form:
+        route, name = uplink.route, kind.decode()
+        topics = [
+            encode_string(_TOPIC[category](TenantId(tenant), route.device, name))
+            for category in categories_for(name, self._settings)
+        ]
+        described = content_type(route.content_format)
+        properties = b"" if described is None else b"\3" + encode_string(described)
+        for text, value in (("device", route.device.value), ("path", route.path)):
+            properties += b"&" + encode_string(text) + encode_string(value)
+        return _Form(topics, properties + b"&" + encode_string("observe"))
+
+
+_MAX_FORMS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What the packets of one resource, tenant and device type have in common."""
+
+    topics: list[bytes]
+    properties: bytes
+
+
+def _usual_type(payload: bytes) -> bytes | None:
+    """The device type of a record of exactly two short entries, `{0: type, 1: value}`; None: look closer."""
+    if payload[:2] != b"\xa2\0" or len(payload) < 6:
+        return None
+    end = payload[2] - 0x60 + 3
+    if not 3 < end <= 26 or payload[end : end + 1] != b"\1":
+        return None
+    head, length = payload[end + 1 : end + 2], len(payload) - end - 2
+    if head == b"\x78":
+        if payload[end + 2 : end + 3] != bytes((length - 1 & 0xFF,)) or not 24 < length < 257:
+            return None
+    elif length > 23 or head != bytes((0x60 | length,)):
+        return None
+    return payload[3:end] if payload[3:].isascii() or _is_text(payload, end) else None
+
+
+def _is_text(payload: bytes, end: int) -> bool:
+    """Both texts are UTF-8: only then is the record one."""
+    try:
+        payload[3:end].decode()
+        payload[end + (3 if payload[end + 1] == 0x78 else 2) :].decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _parts(publication: Publication, version: ProtocolVersion) -> tuple[bytes, bytes]:
+    properties = Properties(content_type=publication.content_type, user_properties=publication.properties)
+    return publish_parts(
+        publication.topic, publication.payload, publication.qos, publication.retain, properties, version
+    )

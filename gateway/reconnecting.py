@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from contextlib import AbstractAsyncContextManager
+from typing import Final, TypeVar
 
 import structlog
 
 from gateway.mqtt import ConnectFailure, Connection, ConnectionLost, Login, MqttVersion, Publication
 
-__all__ = ["FIRST_PAUSE_S", "LONGEST_PAUSE_S", "stay_connected"]
+__all__ = ["FIRST_PAUSE_S", "LONGEST_PAUSE_S", "keep_connected", "stay_connected"]
 
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 3.0
@@ -18,6 +19,7 @@ _STEADY_S: Final = 5.0
 """A connection that stood this long was a good one: the pauses begin at the first one again."""
 
 _log = structlog.get_logger(__name__)
+ConnectionT = TypeVar("ConnectionT")
 
 
 async def stay_connected(
@@ -27,7 +29,7 @@ async def stay_connected(
     will: Publication | None = None,
     count: Callable[[str], None] = lambda what: None,
 ) -> None:
-    """Connect and serve, again and again, until cancelled.
+    """Connect by aiomqtt and serve, again and again, until cancelled.
 
     Args:
         login: where and as whom.
@@ -35,12 +37,30 @@ async def stay_connected(
         will: see `Connection`.
         count: told `connected`, `disconnected` and `failed`.
     """
+    await keep_connected(login, lambda version: Connection(login, version, will), serve, count=count)
+
+
+async def keep_connected(
+    login: Login,
+    connect: Callable[[MqttVersion], AbstractAsyncContextManager[ConnectionT]],
+    serve: Callable[[ConnectionT], Awaitable[ConnectionLost]],
+    *,
+    count: Callable[[str], None] = lambda what: None,
+) -> None:
+    """The same with any connection.
+
+    Args:
+        login: named in the log.
+        connect: makes a connection; entering it raises ConnectFailure.
+        serve: uses a connection until it is lost.
+        count: told `connected`, `disconnected` and `failed`.
+    """
     loop = asyncio.get_running_loop()
     log = _log.bind(client_id=login.client_id, broker=f"{login.host}:{login.port}")
     version, pause_s, silent = MqttVersion.V5, FIRST_PAUSE_S, False
     while True:
         try:
-            async with Connection(login, version, will) as connection:
+            async with connect(version) as connection:
                 count("connected")
                 log.info("connected to the broker", version=version.name)
                 silent, since = False, loop.time()

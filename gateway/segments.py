@@ -11,12 +11,14 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["HEADER_OCTETS", "MAX_PAYLOAD_OCTETS", "Damage", "Record", "encode_record", "read_records"]
 
 MAGIC: Final = b"\xa5\x5e"
 _HEADER: Final = struct.Struct(">2sIIQQ")
+_UNCHECKED: Final = struct.Struct(">2sI")
+_CHECKED: Final = struct.Struct(">IQQ")
 _CHECKED_FROM: Final = 6
 """The checksum covers everything behind itself."""
 HEADER_OCTETS: Final = _HEADER.size
@@ -24,9 +26,8 @@ MAX_PAYLOAD_OCTETS: Final = 64 << 10
 """Longer is not written, and read only as damage; a notification comes in one datagram."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One stored entry."""
+class Record(NamedTuple):
+    """One stored entry; a tuple, because there is one for every notification."""
 
     sequence: int
     time_ms: int
@@ -34,6 +35,8 @@ class Record:
     payload: bytes
     start: int
     """Where its octets start in the run that was read."""
+    companion: object = None
+    """What the writer gave along, for a reader that follows closely; None when it was read from disk."""
 
     @property
     def octets(self) -> int:
@@ -59,9 +62,8 @@ def encode_record(sequence: int, time_ms: int, payload: bytes) -> bytes:
     """The octets of one record; raises ValueError when the payload is longer than `MAX_PAYLOAD_OCTETS`."""
     if len(payload) > MAX_PAYLOAD_OCTETS:
         raise ValueError(f"payload of {len(payload)} octets; at most {MAX_PAYLOAD_OCTETS}")
-    header = _HEADER.pack(MAGIC, 0, len(payload), sequence, time_ms)
-    checksum = zlib.crc32(payload, zlib.crc32(header[_CHECKED_FROM:]))
-    return b"".join((MAGIC, checksum.to_bytes(4, "big"), header[_CHECKED_FROM:], payload))
+    checked = _CHECKED.pack(len(payload), sequence, time_ms) + payload
+    return _UNCHECKED.pack(MAGIC, zlib.crc32(checked)) + checked
 
 
 def read_records(octets: bytes, start: int = 0) -> Iterator[Record | Damage]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.addresses import Address
 from gateway.deduplication import EXCHANGE_LIFETIME_S, ExpiringTable
@@ -20,7 +20,8 @@ from gateway.envelope import StoredNotification, pack
 from gateway.outbox import Outbox, OutboxFull
 from gateway.registry import Device, Registry
 from gateway.statistics import Event, Statistics
-from meshwire.coap import ACK, CON, NON, Message, codes, encode, options
+from gateway.uplink import Origin, RouteTable, Uplink, pack_uplink
+from meshwire.coap import ACK, CON, NON, Message, codes, decode, encode, options
 from meshwire.identity import DeviceId, IdentityError
 from meshwire.notification import BUBBLE_UP, NotificationError, parse_uplink
 
@@ -34,15 +35,17 @@ MAX_KEYS: Final = 65_536
 KEY_LIFETIME_S: Final = 3600.0
 """How long a stored notification is recognised when a NIC sends it again with another message ID."""
 
+_SIGHTING_S: Final = 0.1
+"""Signs of life of a device from one address are noted this often."""
+
 _UNDERSTOOD: Final = frozenset(
     {options.URI_HOST, options.URI_PORT, options.URI_PATH, options.URI_QUERY, options.ACCEPT}
 )
 """Critical options that do not stop us (RFC 7252 section 5.4.1)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Datagram:
-    """Octets for a peer."""
+class Datagram(NamedTuple):
+    """Octets for a peer; a tuple, because there is one for every notification."""
 
     to: Address
     octets: bytes
@@ -64,28 +67,32 @@ class _Refusal(Exception):
         self.reason = reason
 
 
+_ExchangeKey = tuple[str, int, int]
+"""Host, port and message ID."""
+
+
 @dataclass(slots=True)
 class _Exchange:
-    """One message ID of one peer; `answer` is None until it is known."""
+    """One message ID of one peer whose answer is not known; then the table holds the answer in its place."""
 
-    answer: bytes | None = None
+    key: _ExchangeKey
 
 
 @dataclass(slots=True)
 class _Entry:
-    """One notification by its key; `stored` once its commit has succeeded."""
+    """One notification by its key whose commit has not succeeded; then the table holds True in its place."""
 
     stored: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     """A request whose answer waits for a commit: of its own notification, or of the earlier one that it repeats."""
 
     source: Address
-    request: Message
+    request: Message | bytes
+    """Octets where the request was not taken apart: a confirmable one without No-Response."""
     exchange: _Exchange
-    key: str
+    key: bytes
     entry: _Entry
     repeats: bool
 
@@ -133,10 +140,11 @@ class Sink:
         self._on_registration = on_registration
         self._full = _Answer(codes.SERVICE_UNAVAILABLE, "gateway: outbox is full", retry_after_s)
         self._unwritable = _Answer(codes.SERVICE_UNAVAILABLE, "gateway: outbox can't be written", retry_after_s)
-        self._exchanges: ExpiringTable[tuple[Address, int], _Exchange] = ExpiringTable(
+        self._exchanges: ExpiringTable[_ExchangeKey, _Exchange | bytes] = ExpiringTable(
             EXCHANGE_LIFETIME_S, MAX_MESSAGES
         )
-        self._keys: ExpiringTable[str, _Entry] = ExpiringTable(KEY_LIFETIME_S, MAX_KEYS)
+        self._keys: ExpiringTable[bytes, _Entry | bool] = ExpiringTable(KEY_LIFETIME_S, MAX_KEYS)
+        self._routes = RouteTable()
         self._appended: list[_Waiting] = []
         self._committing: list[_Waiting] = []
 
@@ -152,18 +160,44 @@ class Sink:
         Returns:
             The answer, or None when it waits for a commit or has been lost to a repetition.
         """
-        known = self._exchanges.get((source, message.mid), now)
+        exchange_key = (source.host, source.port, message.mid)
+        known = self._exchanges.get(exchange_key, now)
         if known is not None:
             self._statistics.count(Event.DUPLICATE, "message-id")
-            return Datagram(source, known.answer) if known.answer else None
-        exchange = _Exchange()
-        self._exchanges.put((source, message.mid), exchange, now)
+            return Datagram(source, known) if isinstance(known, bytes) and known else None
+        exchange = _Exchange(exchange_key)
+        self._exchanges.put(exchange_key, exchange, now)
         try:
             answer = self._handle(message, source, exchange, now, now_s)
         except _Refusal as refusal:
             self._statistics.count(Event.REFUSED, refusal.reason)
             answer = refusal.answer
         return None if answer is None else self._answer(message, source, exchange, answer)
+
+    def receive_octets(self, octets: bytes, source: Address, now: float, now_s: float) -> bool:
+        """Take a notification in its usual spelling: what `receive` would do with it, at a tenth of the cost.
+
+        Returns:
+            Whether it was taken, and its answer waits for a commit; False: nothing has happened, use `receive`.
+        """
+        uplink = self._routes.read(octets, source.port)
+        if uplink is None:
+            return False
+        exchange_key = (source.host, source.port, octets[2] << 8 | octets[3])
+        key = uplink.key
+        if self._exchanges.get(exchange_key, now) is not None or self._keys.get(key, now) is not None:
+            return False
+        device = self._registry.device(uplink.route.device)
+        if device is None or not device.enabled:
+            return False
+        self._see(device.mac, source, now_s)
+        if not self._store(uplink, device.tenant.value, now_s):
+            return False
+        exchange, entry = _Exchange(exchange_key), _Entry()
+        self._exchanges.put(exchange_key, exchange, now)
+        self._keys.put(key, entry, now)
+        self._appended.append(_Waiting(source, octets, exchange, key, entry, False))
+        return True
 
     @property
     def is_waiting(self) -> bool:
@@ -177,10 +211,13 @@ class Sink:
     def committed(self) -> list[Datagram]:
         """The commit has succeeded: the answers to all that waited for it."""
         done, self._committing = self._committing, []
+        stored = 0
         for waiting in done:
             if not waiting.repeats:
                 waiting.entry.stored = True
-                self._statistics.count(Event.STORED)
+                self._keys.replace(waiting.key, True)
+                stored += 1
+        self._statistics.count(Event.STORED, times=stored)
         return self._answers(done)
 
     def failed(self) -> list[Datagram]:
@@ -197,11 +234,32 @@ class Sink:
     def _answers(self, done: list[_Waiting]) -> list[Datagram]:
         answers = []
         for waiting in done:
-            answer = _CHANGED if waiting.entry.stored else self._unwritable
-            datagram = self._answer(waiting.request, waiting.source, waiting.exchange, answer)
+            source, request, exchange, _, entry, _ = waiting
+            if isinstance(request, bytes):
+                if entry.stored:
+                    octets = b"%cD%b" % (request[0] | 0x20, request[2 : 4 + (request[0] & 15)])
+                    self._exchanges.replace(exchange.key, octets)
+                    answers.append(Datagram(source, octets))
+                    continue
+                request = decode(request)
+            answer = _CHANGED if entry.stored else self._unwritable
+            datagram = self._answer(request, source, exchange, answer)
             if datagram is not None:
                 answers.append(datagram)
         return answers
+
+    def _store(self, uplink: Uplink, tenant: str, now_s: float) -> bool:
+        try:
+            self._outbox.append(pack_uplink(uplink, tenant), int(now_s * 1000), Origin(uplink, tenant))
+        except (OutboxFull, ValueError):
+            return False
+        return True
+
+    def _see(self, mac: DeviceId, source: Address, now_s: float) -> None:
+        """Note a sign of life, unless one has just been noted."""
+        known = self._registry.sighting(mac)
+        if known is None or now_s - known.seen_s > _SIGHTING_S or known.address != source:
+            self._registry.seen(mac, source, now_s)
 
     def _handle(
         self, message: Message, source: Address, exchange: _Exchange, now: float, now_s: float
@@ -237,12 +295,12 @@ class Sink:
             raise _Refusal(_Answer(codes.BAD_REQUEST, f"gateway: {error}"), "malformed") from None
         device = self._device(notification.device)
         self._registry.seen(device.mac, source, now_s)
-        key = notification.key
+        key = notification.key.encode()
         entry = self._keys.get(key, now)
         repeats = entry is not None
         if entry is not None:
             self._statistics.count(Event.DUPLICATE, "key")
-            if entry.stored:
+            if isinstance(entry, bool) or entry.stored:
                 return _CHANGED
         else:
             self._append(StoredNotification(device.tenant, notification), now_s)
@@ -270,7 +328,7 @@ class Sink:
 
     def _answer(self, request: Message, source: Address, exchange: _Exchange, answer: _Answer) -> Datagram | None:
         octets = self._encode(request, answer)
-        exchange.answer = octets
+        self._exchanges.replace(exchange.key, octets)
         return Datagram(source, octets) if octets else None
 
     def _encode(self, request: Message, answer: _Answer) -> bytes:

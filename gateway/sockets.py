@@ -29,6 +29,9 @@ _SO_RCVBUFFORCE: Final = 33
 _PORT_ATTEMPTS: Final = 20
 _MAX_ROUTES: Final = 65_536
 
+_Source = tuple[str, int] | tuple[str, int, int, int]
+"""An address as `recvfrom` gives it."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -52,6 +55,9 @@ class DatagramSockets:
         self._by_family = {sock.family: sock for sock in reversed(self._sockets)}
         self._ambiguous = len(self._by_family) < len(self._sockets)
         self._routes: dict[Address, socket.socket] = {}
+        self._addresses: dict[_Source, Address] = {}
+        self._targets: dict[tuple[str, int], tuple[socket.socket, _Source]] = {}
+        """Where an answer goes: the socket, and the address as the system spells it."""
         self.port: int = self._sockets[0].getsockname()[1]
 
     def start(self, receive: Callable[[bytes, Address], None], drained: Callable[[], None]) -> None:
@@ -62,6 +68,17 @@ class DatagramSockets:
 
     def send(self, octets: bytes, to: Address) -> None:
         """Send a datagram; what the system does not take is counted and lost, as on any network."""
+        target = self._targets.get((to.host, to.port))
+        if target is None:
+            self._send_anywhere(octets, to)
+            return
+        try:
+            target[0].sendto(octets, target[1])
+        except OSError as error:
+            self._count_failure(error)
+
+    def _send_anywhere(self, octets: bytes, to: Address) -> None:
+        """To an address that nothing came from, or where several sockets could be the right one."""
         host, _, scope = to.host.partition("%")
         six = ":" in host
         sock = self._routes.get(to) or self._by_family.get(socket.AF_INET6 if six else socket.AF_INET)
@@ -71,7 +88,15 @@ class DatagramSockets:
         try:
             sock.sendto(octets, (host, to.port, 0, int(scope or 0)) if six else (host, to.port))
         except OSError as error:
-            self._statistics.count(Event.SEND_FAILED, errno.errorcode.get(error.errno or 0, "unknown"))
+            self._count_failure(error)
+
+    def _count_failure(self, error: OSError) -> None:
+        self._statistics.count(Event.SEND_FAILED, errno.errorcode.get(error.errno or 0, "unknown"))
+
+    def stop(self) -> None:
+        """Stop reading; sending is still possible."""
+        for sock in self._sockets:
+            asyncio.get_running_loop().remove_reader(sock)
 
     def close(self) -> None:
         """Stop reading and close; may be called again."""
@@ -90,13 +115,22 @@ class DatagramSockets:
                 break
             except OSError as error:
                 # An ICMP error of an earlier send; the socket itself is well.
-                self._statistics.count(Event.SEND_FAILED, errno.errorcode.get(error.errno or 0, "unknown"))
+                self._count_failure(error)
                 continue
-            address = _address(source)
+            address = self._addresses.get(source) or self._learn(source, sock)
             if self._ambiguous:
                 self._remember_route(address, sock)
             receive(octets, address)
         drained()
+
+    def _learn(self, source: _Source, sock: socket.socket) -> Address:
+        if len(self._addresses) >= _MAX_ROUTES:
+            self._addresses.clear()
+            self._targets.clear()
+        address = self._addresses[source] = _address(source)
+        if not self._ambiguous:
+            self._targets[address.host, address.port] = sock, source
+        return address
 
     def _remember_route(self, source: Address, sock: socket.socket) -> None:
         """With several addresses of a family, an answer leaves by the one that the question came to."""
@@ -172,7 +206,7 @@ def _not_bound(hosts: Sequence[str], port: int, error: OSError) -> AddressInUseE
     )
 
 
-def _address(source: tuple[str, int] | tuple[str, int, int, int]) -> Address:
+def _address(source: _Source) -> Address:
     if len(source) == 4 and source[3]:
         return Address(f"{source[0].partition('%')[0]}%{source[3]}", source[1])
     return Address(source[0], source[1])

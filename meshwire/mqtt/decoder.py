@@ -178,6 +178,8 @@ def _publish(flags: int, reader: Reader, version: ProtocolVersion, side: Side) -
     if properties.subscription_identifiers and side is Side.SERVER:
         raise protocol_error("subscription identifier from a client")  # [MQTT-3.3.4-6]
     if topic or properties.topic_alias is None:
+        if not topic and version is _V5:
+            raise protocol_error("empty topic without an alias")  # section 3.3.2.1
         check_topic_name(topic)
     return Publish(topic, reader.rest(), qos, bool(flags & 1), dup, packet_id, properties)
 

@@ -71,6 +71,10 @@ class PacketStream:
             self._buffer = data
         self._position = 0
 
+    def discard(self) -> None:
+        """Forgets what is held: the connection is over, and whoever still knows this stream keeps no segment alive."""
+        self._buffer, self._position, self._pending = b"", 0, bytearray()
+
     def packets(self) -> Iterator[Packet]:
         """Every complete packet, in order; may be left early and called again, then goes on behind the last one given.
 
@@ -118,7 +122,7 @@ class PacketStream:
                 start += 1
                 length |= (octet & 0x7F) << shift
                 if octet < 0x80:
-                    if not octet:
+                    if not octet and self.version is ProtocolVersion.V5:  # 3.x does not forbid it, and clients pad
                         raise malformed("remaining length is not in its shortest form")
                     break
                 shift += 7

@@ -94,6 +94,7 @@ class ScriptedBroker:
                         self._writers.discard(writer)
                         return
         self._writers.discard(writer)
+        writer.close()
 
     def _answer(self, packet: Any, writer: asyncio.StreamWriter, version: ProtocolVersion) -> bool:
         def send(answer: Any) -> None:
@@ -309,7 +310,7 @@ async def test_can_be_stopped_at_any_moment(broker: ScriptedBroker, caplog: pyte
 async def test_a_broker_that_refuses_us_is_tried_again_and_costs_nothing(
     broker: ScriptedBroker, code: int | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("gateway.mqtt._CONNECT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("gateway.mqtt_publisher.CONNECT_TIMEOUT_S", 0.05)
     broker.welcome = lambda: code if len(broker.versions) < 10 else 0
     bench = Bench(broker.port)
     bench.store(1)
@@ -322,12 +323,15 @@ async def test_a_broker_that_refuses_us_is_tried_again_and_costs_nothing(
     assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
-@pytest.mark.parametrize(("qos", "code", "reason"), [(1, 0x87, "not-authorized"), (1, 0x90, "topic-name-invalid")])
+@pytest.mark.parametrize(
+    ("qos", "code", "reason"),
+    [(1, 0x87, "not-authorized"), (2, 0x87, "not-authorized"), (1, 0x90, "topic-name-invalid")],
+)
 async def test_a_refused_message_is_lost_with_its_reason_and_not_tried_again(
     broker: ScriptedBroker, qos: int, code: int, reason: str
 ) -> None:
     broker.verdict = lambda publish: code if publish.payload == b"000005" else 0
-    bench = Bench(broker.port)
+    bench = Bench(broker.port, default_message_qos=list(Qos)[qos])
     bench.store(*range(10))
     async with working(bench.bridge.run):
         await bench.until_empty()

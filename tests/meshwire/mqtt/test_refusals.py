@@ -1,5 +1,7 @@
 """Octets that the standard forbids, each with its clause and the MQTT 5 reason code of the refusal."""
 
+import contextlib
+
 import pytest
 
 from meshwire.mqtt import (
@@ -7,6 +9,7 @@ from meshwire.mqtt import (
     Packet,
     PacketError,
     PacketStream,
+    PingReq,
     Properties,
     ProtocolVersion,
     PubAck,
@@ -25,7 +28,7 @@ S, C = Side.SERVER, Side.CLIENT
 
 REFUSED = [
     ("remaining length of five octets, 1.5.5", V311, S, "30 ffffffff7f", MALFORMED),
-    ("remaining length not in its shortest form, [MQTT-1.5.5-1]", V311, S, "c0 8000", MALFORMED),
+    ("remaining length not in its shortest form, [MQTT-1.5.5-1]", V5, S, "c0 8000", MALFORMED),
     ("packet type 0 is reserved, table 2-1", V311, S, "00 00", PROTOCOL),
     ("packet type 15 in 3.1.1, table 2.1", V311, S, "f0 00", PROTOCOL),
     ("reserved flags of PINGREQ, [MQTT-2.1.3-1]", V311, S, "c1 00", MALFORMED),
@@ -71,7 +74,7 @@ REFUSED = [
     ("topic of no UTF-8", V311, S, "30 03 0001 ff", MALFORMED),
     ("topic with a surrogate, [MQTT-1.5.4-1]", V311, S, "30 05 0003 eda080", MALFORMED),
     ("topic in overlong form", V311, S, "30 04 0002 c0af", MALFORMED),
-    ("empty topic without alias, 3.3.2.1", V5, S, "30 03 0000 00", MALFORMED),
+    ("empty topic without alias, 3.3.2.1", V5, S, "30 03 0000 00", PROTOCOL),
     ("topic alias 0, [MQTT-3.3.2-8]", V5, S, "30 06 0000 03 230000", ReasonCode.TOPIC_ALIAS_INVALID),
     ("subscription identifier from a client, [MQTT-3.3.4-6]", V5, S, "30 06 0001 74 02 0b05", PROTOCOL),
     ("subscription identifier 0, 3.3.2.3.8", V5, C, "30 06 0001 74 02 0b00", PROTOCOL),
@@ -147,6 +150,10 @@ def test_a_too_long_packet_is_refused_at_its_header() -> None:
     assert stream.buffered_octets <= 5
 
 
+def test_a_padded_remaining_length_is_read_in_3_1_1() -> None:
+    assert read(bytes.fromhex("c0 8000 c0 808000"), V311, S) == [PingReq(), PingReq()]
+
+
 def test_the_limit_counts_the_whole_packet() -> None:
     raw = encode(Publish("t", b"x" * 100), V311)
     for limit, allowed in ((len(raw), True), (len(raw) - 1, False)):
@@ -157,6 +164,18 @@ def test_the_limit_counts_the_whole_packet() -> None:
         else:
             with pytest.raises(PacketError):
                 list(stream.packets())
+
+
+def test_a_discarded_stream_holds_nothing() -> None:
+    for octets in (b"\x10\xff\xff\xff\x7f" + bytes(100), b"\x30\x7f" + bytes(50), b"\xc0\x00\xc0"):
+        stream = PacketStream(S, V311, max_packet_octets=1_000)
+        stream.feed(octets)
+        with contextlib.suppress(PacketError):
+            next(stream.packets(), None)
+        assert stream.buffered_octets
+        stream.discard()
+        assert stream.buffered_octets == 0
+        assert list(stream.packets()) == []
 
 
 def test_packets_may_be_left_and_taken_up_again() -> None:

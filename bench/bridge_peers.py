@@ -1,0 +1,141 @@
+"""The bridges that `meshwire bench bridge` compares: ours, the naive one, Node's and a C loop, each a process on the
+first core. Load and broker share the last one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from bench.bridge_load import Job, Outcome
+from bench.brokers import Contender, pinned
+
+__all__ = ["Bridge", "Unobtainable", "c_loop", "naive", "node", "ours", "to_last_core"]
+
+INSTALL_S: Final = 90.0
+COMPILE_S: Final = 60.0
+QOS_NAMES: Final = ("AT_MOST_ONCE", "AT_LEAST_ONCE", "EXACTLY_ONCE")
+HERE: Final = Path(__file__).parent
+NODE_PACKAGES: Final = ("coap@1", "mqtt@5")
+
+
+class Unobtainable(Exception):
+    """A peer can't be had on this machine; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A bridge that serves."""
+
+    name: str
+    port: int
+    process: int
+    broker: Contender
+
+    def load(self, job: Job) -> Outcome:
+        """One job of the load, in its own process on the last core."""
+        job = replace(
+            job,
+            gateway_port=self.port,
+            broker_port=self.broker.port,
+            username=self.broker.username,
+            password=self.broker.password,
+            watch=(self.process, self.broker.process.pid),
+        )
+        command = [sys.executable, "-m", "bench.bridge_load", json.dumps(asdict(job))]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=False, timeout=120, preexec_fn=pinned(-1))
+        if done.returncode:
+            raise RuntimeError(f"{self.name}: the load failed")
+        return Outcome(**json.loads(done.stdout))
+
+
+def to_last_core(broker: Contender) -> None:
+    """The broker shares the load's core, so that the bridge has one for itself."""
+    cores = sorted(os.sched_getaffinity(0))
+    for task in Path(f"/proc/{broker.process.pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), {cores[-1]})
+
+
+@contextmanager
+def ours(broker: Contender, qos: int, name: str = "ours") -> Iterator[Bridge]:
+    """The gateway with its durable outbox: fsync, group commit, answers after it."""
+    with tempfile.TemporaryDirectory() as folder:
+        password = Path(folder, "password")
+        password.write_text(broker.password or "none")
+        bridge = {"port": broker.port, "window": 64, "default_message_qos": QOS_NAMES[qos]}
+        bridge |= {"username": broker.username or "bench", "password_file": str(password)}
+        settings = {"listen": ["127.0.0.1"], "port": 0, "http": "", "bridge": bridge}
+        command = [sys.executable, "-m", "bench.bridge_load_gateway", json.dumps(settings), folder]
+        with _serving(name, command, broker) as served:
+            yield served
+
+
+@contextmanager
+def naive(broker: Contender) -> Iterator[Bridge]:
+    """An aiocoap resource that awaits an aiomqtt publish."""
+    with _serving("naive", [sys.executable, "-m", "bench.bridge_load_naive", str(broker.port), "1"], broker) as served:
+        yield served
+
+
+@contextmanager
+def node(broker: Contender) -> Iterator[Bridge]:
+    """node-coap and MQTT.js, installed into a folder that is removed afterwards."""
+    node_path, npm = shutil.which("node"), shutil.which("npm")
+    if node_path is None or npm is None:
+        raise Unobtainable("node and npm are not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", *NODE_PACKAGES]
+        try:
+            subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=INSTALL_S)
+        except (subprocess.SubprocessError, OSError) as error:
+            raise Unobtainable(f"npm can't install {', '.join(NODE_PACKAGES)}: {type(error).__name__}") from None
+        script = shutil.copy(HERE / "bridge_load_node.js", folder)
+        with _serving("node-coap + MQTT.js", [node_path, script, str(broker.port), "1"], broker) as served:
+            yield served
+
+
+@contextmanager
+def c_loop(broker: Contender) -> Iterator[Bridge]:
+    """The C program, compiled here and now."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise Unobtainable("there is no C compiler: cc")
+    with tempfile.TemporaryDirectory() as folder:
+        program = str(Path(folder, "bridge"))
+        command = [compiler, "-O2", "-o", program, str(HERE / "bridge_load_loop.c")]
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=COMPILE_S)
+        except (subprocess.SubprocessError, OSError) as error:
+            raise Unobtainable(f"the C program can't be compiled: {type(error).__name__}") from None
+        with _serving("C loop", [program, str(broker.port)], broker) as served:
+            yield served
+
+
+@contextmanager
+def _serving(name: str, command: list[str], broker: Contender) -> Iterator[Bridge]:
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, preexec_fn=pinned(0)
+    )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{name}: the bridge did not start")
+        yield Bridge(name, int(line), process.pid, broker)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()

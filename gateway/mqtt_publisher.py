@@ -1,0 +1,235 @@
+"""A connection to the broker for publishing only: the session of `mqtt_session.py` on a TCP socket.
+
+Does: connect, write everything of a turn of the loop as one piece, keep alive, notice the end. Does not: try again
+(`reconnecting.py`), choose what to publish (`bridge.py`). MQTT 5 asks the broker to keep the session for
+`SESSION_EXPIRY_S`, so that QoS 2 stays exact over a lost connection; with 3.1.1 every connection begins anew, because
+nothing would ever end a session that is kept there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, cast
+
+from gateway.mqtt import ConnectFailure, ConnectionLost, Login, MqttVersion
+from gateway.mqtt_session import PublishSession, Verdict
+from meshwire.mqtt import (
+    NO_PROPERTIES,
+    ConnAck,
+    Connect,
+    Disconnect,
+    MqttError,
+    PacketStream,
+    PingReq,
+    Properties,
+    ProtocolVersion,
+    Side,
+    encode,
+)
+
+__all__ = ["PublisherConnection"]
+
+CONNECT_TIMEOUT_S: float = 5.0
+SESSION_EXPIRY_S: Final = 3600
+"""For so long after a lost connection the broker remembers the QoS 2 messages that it holds of us."""
+HIGH_WATER_OCTETS: Final = 1 << 18
+_UNSUPPORTED_VERSION: Final = frozenset({0x01, 0x84})
+_VERSIONS: Final = {MqttVersion.V5: ProtocolVersion.V5, MqttVersion.V311: ProtocolVersion.V3_1_1}
+
+
+class PublisherConnection(asyncio.Protocol):
+    """One connection, from `async with` to `wait_lost`; not used again afterwards.
+
+    Args:
+        login: where and as whom.
+        version: protocol version.
+        session: outlives the connection.
+        resume: whether the broker is asked for the session of an earlier connection.
+    """
+
+    def __init__(self, login: Login, version: MqttVersion, session: PublishSession, *, resume: bool) -> None:
+        self.receive_maximum = 65_535
+        """Messages that the broker takes at once (MQTT 5.0 section 3.2.2.3.3)."""
+        self.version = _VERSIONS[version]
+        self.is_writable = True
+        """Whether the socket takes more; a message written all the same waits in memory."""
+        self.on_verdicts: Callable[[list[Verdict]], None] = lambda verdicts: None
+        self.on_writable: Callable[[], None] = lambda: None
+        self._login = login
+        self._session = session
+        self._resume = resume and self.version is ProtocolVersion.V5
+        self._stream: PacketStream | None = PacketStream(Side.CLIENT, self.version)
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._connack: asyncio.Future[ConnAck] = loop.create_future()
+        self._lost: asyncio.Future[ConnectionLost] = loop.create_future()
+        self._transport: asyncio.Transport | None = None
+        self._keep_alive_s = login.keepalive_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._written_at = self._heard_at = loop.time()
+
+    async def __aenter__(self) -> PublisherConnection:
+        """Connect; raises ConnectFailure."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await self._loop.create_connection(lambda: self, self._login.host, self._login.port)
+                answer = await self._connack
+        except TimeoutError:
+            # Some old brokers say nothing to a version that they do not know.
+            self._close()
+            raise ConnectFailure("timed out", version_refused=True) from None
+        except MqttError as error:
+            # A broker of another version answers in that version's form.
+            self._close()
+            raise ConnectFailure(f"the broker breaks the protocol: {error}", version_refused=True) from None
+        except OSError as error:
+            # RabbitMQ 3.10, for one, hangs up on a CONNECT of MQTT 5 without a word.
+            hung_up = self._transport is not None
+            self._close()
+            raise ConnectFailure(str(error), version_refused=hung_up) from None
+        except BaseException:
+            self._close()
+            raise
+        self._welcome(answer)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Say goodbye where there is still somebody."""
+        if self._transport is not None and not self._transport.is_closing():
+            # Told to stop: nobody will come back for the session.
+            ends = kind is not None and self.version is ProtocolVersion.V5
+            properties = Properties(session_expiry_interval=0) if ends else NO_PROPERTIES
+            self._write(encode(Disconnect(properties=properties), self.version))
+        self._close()
+
+    async def wait_lost(self) -> ConnectionLost:
+        """Return when the connection has ended."""
+        return await asyncio.shield(self._lost)
+
+    def give_up(self, reason: ConnectionLost) -> None:
+        """Have done with this connection."""
+        if not self._lost.done():
+            self._lost.set_result(reason)
+
+    def flush(self) -> None:
+        """Write what the session wants to say."""
+        octets = self._session.data_to_send()
+        if octets:
+            self._write(octets)
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A cast and no check: uvloop's transports do not derive from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER_OCTETS)
+        self._write(encode(self._connect(), self.version))
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = self._loop.time()
+        if self._stream is not None:
+            data = self._await_connack(self._stream, data)
+        if not data or self._lost.done():
+            return
+        self.on_verdicts(self._session.receive(data))
+        ended = self._session.ended
+        if ended is not None:
+            self._end(ConnectionLost(str(ended), ended.code))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(ConnectionLost(str(exc or "the broker has hung up")))
+        if not self._connack.done():
+            self._connack.set_exception(ConnectionResetError("the broker has hung up"))
+
+    def pause_writing(self) -> None:
+        self.is_writable = False
+
+    def resume_writing(self) -> None:
+        self.is_writable = True
+        self.on_writable()
+
+    # --- private
+
+    def _connect(self) -> Connect:
+        five = self.version is ProtocolVersion.V5
+        return Connect(
+            self._login.client_id,
+            self.version,
+            clean_start=not self._resume,
+            keep_alive=self._login.keepalive_s,
+            username=self._login.username,
+            password=self._login.password.encode(),
+            properties=Properties(session_expiry_interval=SESSION_EXPIRY_S) if five else NO_PROPERTIES,
+        )
+
+    def _await_connack(self, stream: PacketStream, data: bytes) -> bytes:
+        """The first packet has to be CONNACK; nothing follows it before we have published."""
+        stream.feed(data)
+        try:
+            packet = next(stream.packets(), None)
+        except MqttError as error:
+            self._fail(error)
+            return b""
+        if isinstance(packet, ConnAck):
+            self._stream = None
+            if not self._connack.done():
+                self._connack.set_result(packet)
+        elif packet is not None:
+            self._fail(ConnectionResetError(f"{type(packet).__name__} in place of CONNACK"))
+        return b""
+
+    def _fail(self, error: OSError | MqttError) -> None:
+        if not self._connack.done():
+            self._connack.set_exception(error)
+
+    def _welcome(self, answer: ConnAck) -> None:
+        if answer.reason_code:
+            self._close()
+            refused = answer.reason_code in _UNSUPPORTED_VERSION
+            raise ConnectFailure(f"refused: reason code {answer.reason_code:#04x}", version_refused=refused)
+        properties = answer.properties
+        if properties.receive_maximum is not None:
+            self.receive_maximum = properties.receive_maximum
+        if properties.server_keep_alive is not None:
+            self._keep_alive_s = properties.server_keep_alive
+        self._session.begin(self.version, session_present=answer.session_present and self._resume)
+        if self._keep_alive_s:
+            self._timer = self._loop.call_later(self._keep_alive_s / 2, self._keep_alive)
+
+    def _keep_alive(self) -> None:
+        """Half as often as promised, so that one look a period is enough."""
+        now = self._loop.time()
+        if now - self._heard_at > 1.5 * self._keep_alive_s:
+            self._end(ConnectionLost("the broker is silent"))
+            return
+        self._write(encode(PingReq(), self.version))
+        self._timer = self._loop.call_later(self._keep_alive_s / 2, self._keep_alive)
+
+    def _write(self, octets: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(octets)
+
+    def _end(self, lost: ConnectionLost) -> None:
+        if not self._lost.done():
+            self._lost.set_result(lost)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _close(self) -> None:
+        """Let go; what has been written is still sent."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._connack.done():
+            self._connack.cancel()
+        elif not self._connack.cancelled():
+            self._connack.exception()
+        if self._transport is not None:
+            self._transport.close()
+        if not self._lost.done():
+            self._lost.set_result(ConnectionLost("closed"))

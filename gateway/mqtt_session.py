@@ -1,0 +1,231 @@
+"""An MQTT client session that only publishes: packet identifiers, QoS 1 and 2, what to send again. No socket, no clock.
+
+Does: give packets their identifiers, hold what the broker has not settled, read the broker's verdicts, resend on a new
+connection. Does not: limit how much is under way, connect, keep time. The caller owes: `begin` after each CONNACK,
+every octet of the broker to `receive`, everything of `data_to_send` to the broker, in order.
+
+On a session that the broker has kept, what was under way is sent again with DUP and its old identifier, or goes on at
+PUBREL (MQTT 5.0 section 4.4); otherwise it is published anew.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Container, Iterator
+from typing import Final, NamedTuple
+
+from meshwire.mqtt import (
+    Disconnect,
+    MqttError,
+    Packet,
+    PacketStream,
+    PingResp,
+    ProtocolVersion,
+    PubAck,
+    PubComp,
+    PubRec,
+    Side,
+)
+
+__all__ = ["MAX_UNDERWAY", "PublishSession", "SessionEnded", "Verdict"]
+
+MAX_UNDERWAY: Final = 65_535
+"""Packet identifiers there are."""
+_FAILURE: Final = 0x80
+_DUP: Final = 8
+_PUBACK, _PUBREC, _PUBCOMP = 0x40, 0x50, 0x70
+
+
+class SessionEnded(Exception):
+    """The broker has said goodbye or nonsense; `code` is the reason code of its DISCONNECT, or None."""
+
+    def __init__(self, reason: str, code: int | None = None) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class Verdict(NamedTuple):
+    """The broker has settled a message; a tuple, because there is one for every message."""
+
+    handle: int
+    code: int
+    """Reason code of PUBACK, PUBREC or PUBCOMP; 0x80 and above: it did not take the message."""
+
+
+class _Sent(NamedTuple):
+    """A message that has an identifier."""
+
+    handle: int
+    packet: bytes
+
+
+class PublishSession:
+    """See the module's text. Handles are the caller's numbers for its messages.
+
+    Args:
+        final: reason codes of failure after which sending again can't help; with others a message stays under way, to
+            be sent anew on the next connection.
+    """
+
+    def __init__(self, final: Container[int] = ()) -> None:
+        self._final = final
+        self._stream = PacketStream(Side.CLIENT)
+        self._underway: dict[int, _Sent] = {}
+        self._received: set[int] = set()
+        """Identifiers whose PUBREC has come: PUBREL is what to repeat."""
+        self._resend: deque[int] = deque()
+        self._is_kept = False
+        self._refused: set[int] = set()
+        self._next_id = 1
+        self._out: list[bytes] = []
+        self.ended: SessionEnded | None = None
+        """Set when the broker has said goodbye or nonsense on this connection."""
+
+    @property
+    def underway(self) -> int:
+        """Messages on this connection that the broker has not settled."""
+        return len(self._underway) - len(self._resend)
+
+    @property
+    def waits_to_resend(self) -> bool:
+        """Whether messages of an earlier connection have not been sent on this one."""
+        return bool(self._resend)
+
+    @property
+    def exposed(self) -> list[int]:
+        """The handles of what was sent on this connection and is not settled, in the order of publishing."""
+        waiting = set(self._resend)
+        return list(dict.fromkeys(sent.handle for number, sent in self._underway.items() if number not in waiting))
+
+    def clear(self) -> None:
+        """Forget everything that is under way."""
+        self._underway.clear()
+        self._received.clear()
+        self._refused.clear()
+        self._resend.clear()
+        self._out.clear()
+
+    def begin(self, version: ProtocolVersion, *, session_present: bool) -> None:
+        """A connection stands. Everything not settled is to be sent again by `resend`."""
+        self._stream = PacketStream(Side.CLIENT, version)
+        self._out.clear()
+        self.ended = None
+        self._is_kept = session_present
+        if not session_present:
+            self._received.clear()
+        self._resend = deque(self._underway)
+
+    def resend(self) -> None:
+        """Send the next message of an earlier connection again."""
+        packet_id = self._resend.popleft()
+        if packet_id in self._received:
+            self._out.append(b"\x62\x02" + packet_id.to_bytes(2, "big"))
+            return
+        packet = self._underway[packet_id].packet
+        if self._is_kept and packet_id not in self._refused:
+            packet = bytes((packet[0] | _DUP,)) + packet[1:]
+        self._refused.discard(packet_id)
+        self._out.append(packet)
+
+    def publish(self, handle: int, head: bytes, tail: bytes) -> None:
+        """Send a message.
+
+        Args:
+            handle: comes back in the verdict; at QoS 0 there is none.
+            head: PUBLISH up to the packet identifier.
+            tail: everything behind it.
+        """
+        if not head[0] & 6:
+            self._out.append(head + tail)
+            return
+        packet_id = self._next_id
+        while packet_id in self._underway:
+            packet_id = packet_id % MAX_UNDERWAY + 1
+        self._next_id = packet_id % MAX_UNDERWAY + 1
+        packet = b"%b%c%c%b" % (head, packet_id >> 8, packet_id & 0xFF, tail)
+        self._underway[packet_id] = _Sent(handle, packet)
+        self._out.append(packet)
+
+    def forget(self, handle: int) -> None:
+        """Give up a message, whatever the broker thinks of it."""
+        for packet_id in [number for number, sent in self._underway.items() if sent.handle == handle]:
+            del self._underway[packet_id]
+            self._received.discard(packet_id)
+            if packet_id in self._resend:
+                self._resend.remove(packet_id)
+
+    def data_to_send(self) -> bytes:
+        """Everything to be written now, as one piece."""
+        octets = b"".join(self._out)
+        self._out.clear()
+        return octets
+
+    def receive(self, octets: bytes) -> list[Verdict]:
+        """Read what the broker says; look at `ended` afterwards."""
+        verdicts: list[Verdict] = []
+        try:
+            if not self._stream.buffered_octets:
+                octets = octets[self._short_acknowledgements(octets, verdicts) :]
+            if octets:
+                self._stream.feed(octets)
+                for packet in self._stream.packets():
+                    verdicts.extend(self._packet(packet))
+        except MqttError as error:
+            self.ended = SessionEnded(f"the broker breaks the protocol: {error}")
+        except SessionEnded as end:
+            self.ended = end
+        return verdicts
+
+    def _short_acknowledgements(self, octets: bytes, verdicts: list[Verdict]) -> int:
+        """The octets in front that are acknowledgements without a reason code; nearly all that a broker ever says."""
+        position, end = 0, len(octets) - 3
+        underway, received = self._underway, self._received
+        while position < end and octets[position + 1] == 2:
+            kind, packet_id = octets[position], octets[position + 2] << 8 | octets[position + 3]
+            if kind == _PUBREC:
+                self._pubrec(packet_id)
+            elif kind in (_PUBACK, _PUBCOMP):
+                sent = underway.pop(packet_id, None)
+                if sent is not None:
+                    if received:
+                        received.discard(packet_id)
+                    verdicts.append(Verdict(sent.handle, 0))
+            else:
+                break
+            position += 4
+        return position
+
+    def _packet(self, packet: Packet) -> Iterator[Verdict]:
+        match packet:
+            case PubAck(packet_id, code):
+                yield from self._settle(packet_id, code)
+            case PubRec(packet_id, code):
+                if code >= _FAILURE:
+                    yield from self._settle(packet_id, code)
+                else:
+                    self._pubrec(packet_id)
+            case PubComp(packet_id):
+                self._received.discard(packet_id)
+                # Whatever its code: after PUBREC the broker has the message; "not found" follows a repeated PUBREL.
+                yield from self._settle(packet_id, 0)
+            case Disconnect(code):
+                raise SessionEnded(f"the broker has disconnected us, reason code {code:#04x}", code)
+            case PingResp():
+                pass
+            case _:
+                raise SessionEnded(f"the broker sent {type(packet).__name__}, which nobody asked for")
+
+    def _pubrec(self, packet_id: int) -> None:
+        if packet_id in self._underway:
+            self._received.add(packet_id)
+        self._out.append(b"\x62\x02" + packet_id.to_bytes(2, "big"))
+
+    def _settle(self, packet_id: int, code: int) -> Iterator[Verdict]:
+        sent = self._underway.get(packet_id)
+        if sent is None:
+            return
+        if code < _FAILURE or code in self._final:
+            del self._underway[packet_id]
+        else:
+            self._refused.add(packet_id)
+        yield Verdict(sent.handle, code)

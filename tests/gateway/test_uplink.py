@@ -1,0 +1,131 @@
+"""The short way for notifications gives what the general codec gives, octet for octet, or stands back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.envelope import StoredNotification, pack
+from gateway.publication import PacketMaker
+from gateway.segments import Record
+from gateway.settings import BridgeSettings, CategoryRule, Qos
+from gateway.uplink import Origin, RouteTable, Uplink, pack_uplink
+from meshwire.coap import CON, Message, MessageError, codes, decode, encode, options
+from meshwire.identity import DeviceId, TenantId
+from meshwire.mqtt import MqttError, ProtocolVersion
+from meshwire.notification import Notification, NotificationError, parse_uplink, uplink_request
+
+MACS = st.sampled_from([DeviceId("001350050047dd92"), DeviceId("00135005004700ff")])
+SEGMENT = st.text(min_size=1, max_size=30).filter(lambda text: "/" not in text)
+RECORDS = st.tuples(st.text(max_size=12), st.text(max_size=80)).map(lambda pair: cbor2.dumps({0: pair[0], 1: pair[1]}))
+NOTIFICATIONS = st.builds(
+    Notification,
+    device=MACS,
+    path=st.lists(SEGMENT, min_size=1, max_size=4).map("/".join),
+    observe=st.integers(0, 0xFFFFFF),
+    epoch=st.integers(0, (1 << 63) - 1),
+    content_format=st.none() | st.integers(0, 0xFFFF),
+    payload=st.binary(max_size=300) | RECORDS,
+    time_s=st.integers(0, 2_000_000_000_000).map(lambda ms: ms / 1000),
+)
+
+
+def request(notification: Notification, token: bytes = b"up") -> bytes:
+    segments, queries = uplink_request(notification)
+    pairs = [(options.URI_PATH, segment.encode()) for segment in segments]
+    if notification.content_format is not None:
+        pairs.append((options.CONTENT_FORMAT, options.encode_uint(notification.content_format)))
+    pairs += [(options.URI_QUERY, query.encode()) for query in queries]
+    return encode(Message(CON, codes.POST, 7, token, tuple(pairs), notification.payload))
+
+
+def as_the_general_codec_reads_it(octets: bytes) -> Notification | None:
+    """What the sink's general way would store of it; None when it would not."""
+    try:
+        message = decode(octets)
+        known = {options.URI_PATH, options.URI_QUERY, options.CONTENT_FORMAT}
+        if (message.mtype, message.code) != (CON, codes.POST) or not {n for n, _ in message.options} <= known:
+            return None
+        content_format = message.uint(options.CONTENT_FORMAT)
+        return parse_uplink(message.path(), message.query(), content_format, message.payload)
+    except (MessageError, NotificationError):
+        return None
+
+
+def check(uplink: Uplink, octets: bytes) -> None:
+    notification = as_the_general_codec_reads_it(octets)
+    assert notification is not None
+    stored = StoredNotification(TenantId("acme"), notification)
+    assert uplink.key == notification.key.encode()
+    assert pack_uplink(uplink, "acme") == pack(stored)
+
+
+@given(st.lists(NOTIFICATIONS, max_size=5), st.binary(max_size=8))
+def test_reads_what_the_general_codec_reads(notifications: list[Notification], token: bytes) -> None:
+    table = RouteTable()
+    for notification in notifications * 2:
+        octets = request(notification, token)
+        uplink = table.read(octets, 5)
+        if uplink is not None:
+            check(uplink, octets)
+
+
+USUAL = Notification(DeviceId("001350050047dd92"), "snsr/arduino/temp", 70, 12, 60, b"21.5", 1_700_000_000.25)
+
+
+@pytest.mark.parametrize("epoch", [0, 9_999_999_999, 99_999_999_999, 1_700_000_000_123])
+@pytest.mark.parametrize("observe", [0, 9, 12_345, 0xFFFFFF])
+@pytest.mark.parametrize("content_format", [None, 0, 60, 300])
+def test_the_usual_spelling_goes_the_short_way(epoch: int, observe: int, content_format: int | None) -> None:
+    octets = request(replace(USUAL, epoch=epoch, observe=observe, content_format=content_format))
+    for port in (1, 1, 2):
+        uplink = RouteTable().read(octets, port)
+        assert uplink is not None
+        check(uplink, octets)
+
+
+@given(st.data())
+def test_damaged_datagrams_are_never_read_differently(data: Any) -> None:
+    table = RouteTable()
+    octets = bytearray(request(USUAL))
+    assert table.read(bytes(octets), 5) is not None
+    for _ in range(data.draw(st.integers(1, 3))):
+        octets[data.draw(st.integers(0, len(octets) - 1))] = data.draw(st.integers(0, 255))
+    damaged = bytes(octets[: data.draw(st.integers(0, len(octets)))])
+    uplink = table.read(damaged, 5)
+    if uplink is not None:
+        check(uplink, damaged)
+
+
+def test_routes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.uplink.MAX_ROUTES", 10)
+    table = RouteTable()
+    for number in range(100):
+        assert table.read(request(replace(USUAL, path=f"a/{number}")), number % 7) is not None
+        assert len(table._routes) <= 10
+
+
+@given(NOTIFICATIONS, st.sampled_from(list(Qos)), st.sampled_from(list(CategoryRule)), st.booleans())
+def test_packets_are_the_same_from_memory_and_from_disk(
+    notification: Notification, qos: Qos, rule: CategoryRule, five: bool
+) -> None:
+    notification = replace(notification, time_s=1_700_000_000 + notification.time_s % 1000)
+    octets = request(notification)
+    uplink = RouteTable().read(octets, 1)
+    if uplink is None:
+        return
+    maker = PacketMaker(BridgeSettings(default_message_qos=qos, default_category=rule))
+    version = ProtocolVersion.V5 if five else ProtocolVersion.V3_1_1
+    from_disk = Record(1, 0, pack_uplink(uplink, "acme"), 0)
+    results = []
+    for record in (from_disk, from_disk._replace(companion=Origin(uplink, "acme"))):
+        try:
+            results.append(maker.packets(record, version))
+        except MqttError:
+            results.append([])
+    assert results[0] == results[1]
