@@ -9,7 +9,17 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from hardware.errors import PortError, PortProblem
 from meshwire.pipe import FaultPlan
 
-__all__ = ["DevicePort", "FaultyPort", "PortSpec", "PtyPort", "SimPort", "TcpPort", "UrlPort", "parse_port"]
+__all__ = [
+    "DevicePort",
+    "FaultyPort",
+    "PortSpec",
+    "PtyPort",
+    "SimPort",
+    "TappedPort",
+    "TcpPort",
+    "UrlPort",
+    "parse_port",
+]
 
 _FAULT_KEYS: Final = frozenset({"ber", "drop", "dup", "delay_ms", "stall_s", "stall_rate", "seed"})
 
@@ -64,7 +74,20 @@ class FaultyPort:
     plan: FaultPlan
 
 
-PortSpec = DevicePort | PtyPort | TcpPort | UrlPort | SimPort | FaultyPort
+@dataclass(frozen=True, slots=True)
+class TappedPort:
+    """`tap+PORT?file=FILE`: any other port, with everything that passes recorded for Wireshark.
+
+    Args:
+        inner: what is tapped.
+        file: pcapng file; each opening of the port begins a new section in it.
+    """
+
+    inner: PortSpec
+    file: str
+
+
+PortSpec = DevicePort | PtyPort | TcpPort | UrlPort | SimPort | FaultyPort | TappedPort
 
 
 def parse_port(text: str) -> PortSpec:
@@ -75,6 +98,8 @@ def parse_port(text: str) -> PortSpec:
     """
     if text.startswith("fault+"):
         return _faulty(text.removeprefix("fault+"))
+    if text.startswith("tap+"):
+        return _tapped(text.removeprefix("tap+"))
     if text == "pty" or text.startswith("pty:"):
         link = text[4:]
         if text.endswith(":"):
@@ -124,6 +149,17 @@ def _faulty(text: str) -> FaultyPort:
         ) from None
 
 
+def _tapped(text: str) -> TappedPort:
+    """`file` is taken out of the query; what else is in it belongs to the port inside."""
+    base, _, query = text.partition("?")
+    pairs = parse_qsl(query, keep_blank_values=True)
+    file = next((value for key, value in pairs if key == "file"), "")
+    rest = [(key, value) for key, value in pairs if key != "file"]
+    if not file:
+        raise _not_understood(f"tap+{text}", "no file=FILE")
+    return TappedPort(parse_port(base + (f"?{urlencode(rest)}" if rest else "")), file)
+
+
 def _plan(faults: dict[str, str]) -> FaultPlan:
     numbers = {key: float(value) for key, value in faults.items() if key not in ("seed", "delay_ms")}
     delay_s = float(faults.get("delay_ms", "0")) / 1000
@@ -135,5 +171,6 @@ def _not_understood(text: str, evidence: str) -> PortError:
         PortProblem.NOT_UNDERSTOOD,
         f"the port {text!r} is not understood",
         evidence=evidence,
-        fix="give a device path, socket://HOST:PORT, rfc2217://HOST:PORT, pty[:LINK], sim://PROFILE or fault+PORT",
+        fix="give a device path, socket://HOST:PORT, rfc2217://HOST:PORT, pty[:LINK], sim://PROFILE, fault+PORT or "
+        "tap+PORT?file=FILE",
     )

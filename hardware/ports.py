@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, assert_never
 
+from hardware.capture.tap import tap_to_file
 from hardware.errors import PortError, PortProblem
 from hardware.holders import Holder, holders
-from hardware.port_spec import DevicePort, FaultyPort, PortSpec, PtyPort, SimPort, TcpPort, UrlPort, parse_port
+from hardware.port_spec import (
+    DevicePort,
+    FaultyPort,
+    PortSpec,
+    PtyPort,
+    SimPort,
+    TappedPort,
+    TcpPort,
+    UrlPort,
+    parse_port,
+)
 from hardware.serial_pipe import known_ports, open_serial
 from hardware.sim_port import open_sim
 from hardware.wake_line import WakeInput
 from meshwire.pipe import FaultyPipe, Pipe, PtyPipe, open_pty, open_tcp
 
-__all__ = ["PortInfo", "list_ports", "open_port", "peer_path"]
+__all__ = ["PortInfo", "list_ports", "moving_name", "open_port", "peer_path"]
 
 _STABLE_FOLDERS: Final = ("/dev/serial/by-id", "/dev/serial/by-path")
+_NUMBERED_IN_ORDER: Final = re.compile(r"/dev/(ttyUSB|ttyACM|cu\.usb|rfcomm)")
+"""Devices that the system numbers in the order in which they were plugged in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +59,13 @@ async def open_port(uri: str, *, baud: int = 38400, wake: WakeInput = WakeInput.
     A pty and a network port deliver at once; `meshwire.pipe.RateLimitedPipe` around one end gives them a line rate.
 
     Args:
-        uri: device path, socket://, rfc2217://, pty[:LINK], sim://PROFILE?sensor=…, or fault+ and one of these.
+        uri: device path, socket://, rfc2217://, pty[:LINK], sim://PROFILE?sensor=…, or fault+ or tap+ and one of these.
         baud: bits a second, for ports that have a rate.
         wake: modem-control input that the board pulses, for ports that have one.
 
     Raises:
         PortError: with the code that fits.
+        CaptureError: the file of a tap cannot be written.
     """
     return await _open(parse_port(uri), baud, wake)
 
@@ -69,6 +84,8 @@ async def _open(spec: PortSpec, baud: int, wake: WakeInput) -> Pipe:
             return await open_sim(spec, baud=baud)
         case FaultyPort(inner=inner, plan=plan):
             return FaultyPipe(await _open(inner, baud, wake), plan)
+        case TappedPort(inner=inner, file=file):
+            return await _open_tapped(inner, Path(file), baud, wake)
         case _:
             assert_never(spec)
 
@@ -94,6 +111,25 @@ def list_ports() -> tuple[PortInfo, ...]:
     )
 
 
+def moving_name(configured: str, found: Sequence[PortInfo]) -> str | None:
+    """Why a configured port should be named otherwise, and how; None when its name lasts.
+
+    Args:
+        configured: PORT as it stands in a configuration.
+        found: the ports of this machine.
+    """
+    path = configured.removeprefix("fault+").partition("?")[0]
+    if not _NUMBERED_IN_ORDER.match(path):
+        return None
+    known = next((port for port in found if port.device == path), None)
+    says = f"the configuration names {path}, which may be another device after the next plug or restart"
+    if known is None:
+        return f"{says}, and is not there now"
+    if known.stable_name == known.device:
+        return f"{says}; this device has no stable name here (a udev rule can give it one)"
+    return f"{says}; write {known.stable_name}"
+
+
 def _stable_names() -> Iterator[tuple[str, str]]:
     """(stable name, device), by-path before by-id: the last one told for a device is the one that is kept."""
     for folder in reversed(_STABLE_FOLDERS):
@@ -114,6 +150,15 @@ def _open_pty(link: str | None) -> Pipe:
             evidence=str(error),
             fix="name a link in a folder that exists and may be written",
         ) from None
+
+
+async def _open_tapped(inner: PortSpec, file: Path, baud: int, wake: WakeInput) -> Pipe:
+    pipe = await _open(inner, baud, wake)
+    try:
+        return tap_to_file(pipe, file)
+    except BaseException:
+        await pipe.aclose()
+        raise
 
 
 async def _open_tcp(host: str, port: int) -> Pipe:

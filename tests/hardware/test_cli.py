@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 from hardware import cli
 from hardware.cli import ports_app
 from hardware.holders import Holder
-from hardware.ports import PortInfo
+from hardware.ports import PortInfo, moving_name
 
 PORTS = (
     PortInfo("/dev/ttyUSB0", "/dev/serial/by-id/usb-FTDI_1-port0", "FT232R", "USB VID:PID=0403:6001", ()),
@@ -57,3 +58,39 @@ def test_no_port_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 0
     assert result.stdout == ""
     assert "no serial ports" in result.stderr
+
+
+class TestNamesThatMove:
+    @pytest.mark.parametrize("configured", ["/dev/ttyUSB0", "fault+/dev/ttyUSB0?ber=0.1"])
+    def test_the_stable_name_is_offered(self, configured: str) -> None:
+        assert "write /dev/serial/by-id/usb-FTDI_1-port0" in (moving_name(configured, PORTS) or "")
+
+    def test_a_device_without_a_stable_name_is_said(self) -> None:
+        assert "no stable name" in (moving_name("/dev/ttyUSB1", PORTS) or "")
+
+    def test_one_that_is_absent_is_said(self) -> None:
+        assert "not there now" in (moving_name("/dev/ttyACM7", PORTS) or "")
+
+    @pytest.mark.parametrize(
+        "configured", ["/dev/serial/by-id/x", "/dev/ttyS0", "socket://h:1", "sim://standard", "pty"]
+    )
+    def test_a_name_that_lasts_is_no_matter(self, configured: str) -> None:
+        assert moving_name(configured, PORTS) is None
+
+    @pytest.mark.usefixtures("two_ports")
+    def test_the_configuration_file_is_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "site.toml").write_text('[nic]\nserial = "/dev/ttyUSB0"\n')
+        monkeypatch.setenv("MESHWIRE_CONFIG", str(tmp_path / "site.toml"))
+        result = CliRunner().invoke(ports_app, ["--json"])
+        assert "write /dev/serial/by-id" in result.stderr
+        assert "warning" in json.loads(result.stdout.splitlines()[0])
+
+    @pytest.mark.usefixtures("two_ports")
+    def test_an_unreadable_configuration_does_not_hide_the_ports(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MESHWIRE_CONFIG", str(tmp_path / "none.toml"))
+        result = CliRunner().invoke(ports_app, [])
+        assert result.exit_code == 0
+        assert "MW-CFG-001" in result.stderr
+        assert len(result.stdout.splitlines()) == 2
