@@ -23,6 +23,7 @@ class Figure:
         unit: of the values.
         bar: what it has to reach; None where there is no bar.
         note: what one has to know to read it.
+        more_is_better: False for times and sizes.
     """
 
     bench: str
@@ -31,6 +32,7 @@ class Figure:
     unit: str
     bar: float | None = None
     note: str = ""
+    more_is_better: bool = True
 
     @property
     def value(self) -> float:
@@ -40,7 +42,8 @@ class Figure:
     def record(self) -> dict[str, object]:
         """The JSON line."""
         line: dict[str, object] = {"bench": self.bench, "case": self.case, "value": _round(self.value)}
-        return line | {"unit": self.unit, "runs": len(self.values)} | _remarks(self.bar, self.value, self.note)
+        line |= {"unit": self.unit, "runs": len(self.values)}
+        return line | _remarks(self.bar, _reaches(self.value, self.bar, self.more_is_better), self.note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Comparison:
         peer: whom it is compared with.
         theirs: one a run.
         more_is_better: False for times and sizes; the ratio is always better above 1.
+        ratio_bar: what the ratio has to reach, in place of a bar for our own figure.
     """
 
     bench: str
@@ -64,6 +68,7 @@ class Comparison:
     more_is_better: bool = True
     bar: float | None = None
     note: str = ""
+    ratio_bar: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -76,7 +81,10 @@ class Comparison:
         ours = median(self.ours)
         line: dict[str, object] = {"bench": self.bench, "case": self.case, "ours": _round(ours), "peer": self.peer}
         line |= {"theirs": _round(median(self.theirs)), "ratio": _round(self.ratio)}
-        return line | {"unit": self.unit, "runs": len(self.ours)} | _remarks(self.bar, ours, self.note)
+        line |= {"unit": self.unit, "runs": len(self.ours)}
+        if self.ratio_bar is not None:
+            return line | {"ratio_bar": self.ratio_bar, "met": self.ratio >= self.ratio_bar} | _remarks(note=self.note)
+        return line | _remarks(self.bar, _reaches(ours, self.bar, self.more_is_better), self.note)
 
 
 Result = Figure | Comparison
@@ -113,8 +121,12 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def _remarks(bar: float | None, value: float, note: str) -> dict[str, object]:
-    remarks: dict[str, object] = {} if bar is None else {"bar": bar, "met": value >= bar}
+def _reaches(value: float, bar: float | None, more_is_better: bool) -> bool:
+    return bar is None or (value >= bar if more_is_better else value <= bar)
+
+
+def _remarks(bar: float | None = None, met: bool = True, note: str = "") -> dict[str, object]:
+    remarks: dict[str, object] = {} if bar is None else {"bar": bar, "met": met}
     return remarks | ({"note": note} if note else {})
 
 

@@ -61,8 +61,10 @@ async def _serve(broker: Broker) -> None:
 
 async def _announce(broker: Broker) -> None:
     await broker.ready.wait()
-    addresses = [f"{item.host}:{port}" for item, port in zip(broker.settings.listener, broker.ports, strict=True)]
-    typer.echo(f"broker ready: mqtt on {', '.join(addresses)}", err=True)
+    listening = [
+        f"{item.kind} on {item.host}:{port}" for item, port in zip(broker.settings.listener, broker.ports, strict=True)
+    ]
+    typer.echo(f"broker ready: {', '.join(listening)}", err=True)
 
 
 def spare_the_collector() -> None:

@@ -16,15 +16,16 @@ import structlog
 
 from broker import handshake
 from broker.admission import Admission
-from broker.credentials import Authenticator, RefusedLogin
+from broker.credentials import RefusedLogin
 from broker.dialogue import Dialogue
+from broker.doorman import Credentials, Doorman
 from broker.engine import Engine, OpenRequest
 from broker.flusher import Flusher
 from broker.handshake import RefusedConnect
 from broker.output import Output
-from broker.policy import Permissions, permissions_of
+from broker.policy import Permissions
 from broker.session import Session
-from broker.settings import BrokerSettings
+from broker.settings import BrokerSettings, ListenerSettings
 from broker.statistics import Ending, Statistics
 from meshwire.identity import Principal
 from meshwire.mqtt import (
@@ -64,7 +65,9 @@ class Surroundings:
     loop: asyncio.AbstractEventLoop
     settings: BrokerSettings
     engine: Engine
-    authenticator: Authenticator
+    doorman: Doorman
+    permissions_of: Callable[[Principal], Permissions]
+    """By the role table of now."""
     admission: "Admission[Connection]"
     flusher: Flusher
     statistics: Statistics
@@ -84,6 +87,7 @@ class Connection(asyncio.Protocol):
         "_ending",
         "_heard_at",
         "_keep_alive_s",
+        "_listener",
         "_session",
         "_state",
         "_statistics",
@@ -94,14 +98,17 @@ class Connection(asyncio.Protocol):
         "output",
     )
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: Surroundings, listener: ListenerSettings) -> None:
         limits = around.settings.limits
+        self._listener = listener
         self.output = Output(
             around.flusher,
             limits,
             around.statistics,
+            on_room=self._on_room,
             on_overflow=self.end_slow_reader,
             on_taken_over=lambda: self.end(Ending.TAKEN_OVER, ReasonCode.SESSION_TAKEN_OVER),
+            on_revoked=lambda: self.end(Ending.REVOKED, ReasonCode.NOT_AUTHORIZED),
         )
         self._around = around
         self._statistics = around.statistics
@@ -138,10 +145,31 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._around.loop.time()
-        self._statistics.octets_received += len(data)
+        statistics = self._statistics
+        statistics.octets_received += len(data)
         if self._state is not State.CLOSED:
+            taken = sum(statistics.messages_received)
             self._stream.feed(data)
             self._work()
+            if sum(statistics.messages_received) != taken:
+                self._slow_down()
+
+    def _slow_down(self) -> None:
+        """Publishers above their tenant's rate, or faster than the store, are not read for a while; TCP tells them."""
+        session, transport = self._session, self._transport
+        if session is None or transport is None:
+            return
+        pause_s = self._around.engine.pause_s(session, self._heard_at)
+        if pause_s and "pause" not in self._timers:
+            transport.pause_reading()
+            self._statistics.pauses += 1
+            self._arm("pause", pause_s, self._on_pause_end)
+
+    def _on_pause_end(self) -> None:
+        del self._timers["pause"]
+        self._heard_at = self._around.loop.time()
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
@@ -154,6 +182,9 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.output.resume()
+        self._on_room()
+
+    def _on_room(self) -> None:
         if self._session is not None:
             self._session.pump(self._around.loop.time())
 
@@ -191,13 +222,17 @@ class Connection(asyncio.Protocol):
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self._stream.discard()  # up to a segment for each connection, until the collector finds the rest of it
         self._around.admission.leave(self._address, self)
         session, self._session, self._dialogue = self._session, None, None
         if session is not None:
             self._statistics.clients_connected -= 1
+            session.tenant.connections -= 1
             reason = self._ending.value if self._ending else "network" if self._with_will else "client"
             _log.info("client left", tenant=session.key.tenant, client_id=session.key.client_id, reason=reason)
-            now = self._around.loop.time()
+            now, hooks = self._around.loop.time(), self._around.engine.hooks
+            if hooks.disconnect:
+                hooks.fire(hooks.disconnect, session.client, reason)
             self._around.engine.close(session, self.output, with_will=self._with_will, now=now)
 
     # --- timers -----------------------------------------------------------------------------------------------------
@@ -214,6 +249,8 @@ class Connection(asyncio.Protocol):
         packet.
         """
         quiet_s = self._around.loop.time() - self._heard_at
+        if "pause" in self._timers:
+            quiet_s = 0.0  # we did not listen
         if quiet_s >= self._keep_alive_s:
             self.end(Ending.KEEP_ALIVE, ReasonCode.KEEP_ALIVE_TIMEOUT)
         else:
@@ -265,18 +302,21 @@ class Connection(asyncio.Protocol):
         if refused is not None:
             self._refuse(refused)
             return
-        login = self._around.authenticator.at_once(packet.username, packet.password)
+        transport = self._transport
+        certificate = transport.get_extra_info("peercert") if transport is not None else None
+        shown = Credentials(packet.username, packet.password, self._address, self._listener, certificate)
+        login = self._around.doorman.at_once(shown)
         if login is not None:
             self._on_login(packet, login)
             return
         self._state = State.VERIFYING
-        if self._transport is not None:
-            self._transport.pause_reading()
-        self._around.spawn(self._verify(packet, packet.username or "", packet.password or b""))
+        if transport is not None:
+            transport.pause_reading()
+        self._around.spawn(self._verify(packet, shown))
 
-    async def _verify(self, packet: Connect, username: str, password: bytes) -> None:
+    async def _verify(self, packet: Connect, shown: Credentials) -> None:
         try:
-            login = await self._around.authenticator.verify(username, password)
+            login = await self._around.doorman.settle(shown)
             if self._state is not State.VERIFYING or self._transport is None:
                 return
             self._transport.resume_reading()
@@ -292,9 +332,10 @@ class Connection(asyncio.Protocol):
         if isinstance(login, RefusedLogin):
             self._refuse(handshake.judge_login(login), detail=login.detail)
             return
-        permissions = permissions_of(login)
+        permissions = self._around.permissions_of(login)
         self._statistics.roles_without_effect += len(permissions.refused_roles)
-        refused = handshake.judge_rights(packet, permissions, self._around.settings.limits)
+        plan = self._around.engine.tenants.of(login.tenant.value).plan
+        refused = handshake.judge_rights(packet, permissions, self._around.settings.limits, plan)
         if refused is not None:
             self._refuse(refused, tenant=login.tenant.value)
         else:
@@ -319,6 +360,11 @@ class Connection(asyncio.Protocol):
         self.output.max_packet_octets = packet.properties.maximum_packet_size or self.output.max_packet_octets
         self.output.receive_maximum = min(limits.max_inflight, packet.properties.receive_maximum or limits.max_inflight)
         key = handshake.session_key(packet, principal)
+        tenant = around.engine.tenants.of(key.tenant)
+        refused = None if around.engine.is_connected(key) else handshake.judge_plan(tenant)
+        if refused is not None:
+            self._refuse(refused, detail=refused.words, tenant=key.tenant)
+            return
         wanted = handshake.session_expiry_s(packet)
         request = OpenRequest(key, principal, permissions, self.output, packet.clean_start, wanted, packet.will)
         opened = around.engine.open(request, now)
@@ -327,12 +373,16 @@ class Connection(asyncio.Protocol):
             return
         session, present = opened
         self._session, self._state = session, State.ACTIVE
+        session.aliases = handshake.outgoing_aliases(packet, limits)
         self._dialogue = Dialogue(around.engine, session, self.output, limits, self._statistics, self._on_disconnect)
         self._statistics.clients_connected += 1
+        tenant.connections += 1
         self._stream.max_packet_octets = limits.max_packet_octets
         self._log_connected(packet, principal, permissions, present)
         self._send(handshake.welcome(packet, key, session.expiry_s, present, limits))
         self._start_timers(packet, principal)
+        if around.engine.hooks.connect:
+            around.engine.hooks.fire(around.engine.hooks.connect, session.client)
         session.pump(now)
 
     def _log_connected(self, packet: Connect, principal: Principal, permissions: Permissions, present: bool) -> None:

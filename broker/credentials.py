@@ -15,7 +15,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,11 +28,13 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from broker.errors import UsersFileError
+from broker.issuers import Issuer, issuer_of
 from broker.settings import BrokerSettings
+from broker.watched_file import WatchedFile
 from meshwire.identity import INTERNAL_TENANT, LoginKind, Principal, TenantId
 from meshwire.tokens import TokenError, VerifyingKeys
 
-__all__ = ["Authenticator", "Refusal", "RefusedLogin", "UsersFile"]
+__all__ = ["Authenticator", "Login", "Refusal", "RefusedLogin", "UsersFile", "is_token"]
 
 REMEMBER_S: Final = 60.0
 REMEMBER_MAX: Final = 4_096
@@ -50,6 +52,8 @@ class Refusal(StrEnum):
     WRONG_PASSWORD = "wrong-password"
     INVALID_TOKEN = "invalid-token"
     TOO_BUSY = "too-busy"
+    KIND_NOT_ALLOWED = "login-kind-not-allowed"
+    UNFIT_CERTIFICATE = "unfit-certificate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +82,6 @@ class _Users(BaseModel):
     users: dict[str, _User] = Field(default_factory=dict)
 
 
-class _Watched:
-    """Tells whether a file is another one than when it was last looked at."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._seen: tuple[int, int, int] | None = None
-
-    def has_changed(self) -> bool:
-        try:
-            status = self.path.stat()
-        except OSError:
-            return False
-        now = (status.st_mtime_ns, status.st_size, status.st_ino)
-        changed = now != self._seen
-        self._seen = now
-        return changed
-
-
 class UsersFile:
     """Password users on disk.
 
@@ -109,9 +95,11 @@ class UsersFile:
 
     def __init__(self, path: Path, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()
-        self._watched = _Watched(path)
+        self._watched = WatchedFile(path)
         self._users: Mapping[str, _User] = {}
         self._decoy: str | None = None
+        self.generation = 0
+        """Counts the changes seen."""
         if self._watched.has_changed():
             self._users = self._read()
 
@@ -128,6 +116,7 @@ class UsersFile:
             return
         try:
             self._users = self._read()
+            self.generation += 1
             _log.info("users file read", path=str(self.path), users=len(self._users))
         except UsersFileError as error:
             _log.warning("users file is not valid, the former users stay", error=str(error))
@@ -137,6 +126,10 @@ class UsersFile:
         user = _User(password=self._hasher.hash(password), tenant=tenant.value, roles=roles)
         self._write({**self._users, name: user})
 
+    def set_roles(self, name: str, roles: tuple[str, ...]) -> None:
+        """Gives a known user other roles; the password stays."""
+        self._write({**self._users, name: self._users[name].model_copy(update={"roles": roles})})
+
     def remove(self, name: str) -> None:
         """Removes a user, if there is one."""
         self._write({known: user for known, user in self._users.items() if known != name})
@@ -144,6 +137,15 @@ class UsersFile:
     def listing(self) -> list[Principal]:
         """Every user as the Principal a login gives."""
         return [self._principal(name, user) for name, user in sorted(self._users.items())]
+
+    def principal(self, name: str) -> Principal | None:
+        """A user as the Principal a login gives; None: there is no such user."""
+        user = self._users.get(name)
+        return None if user is None else self._principal(name, user)
+
+    def secrets(self) -> Mapping[str, str]:
+        """The hash of each user's password: another one means another password."""
+        return {name: user.password for name, user in self._users.items()}
 
     def fingerprint(self, name: str) -> str:
         """Differs whenever anything about the user does."""
@@ -191,6 +193,7 @@ class UsersFile:
             file.write(text + "\n")
         draft.replace(self.path)
         self._users = users
+        self.generation += 1
         self._watched.has_changed()
 
 
@@ -198,7 +201,7 @@ class _KeyFile:
     """The JWKS file; none yet means that no token holds."""
 
     def __init__(self, path: Path) -> None:
-        self._watched = _Watched(path)
+        self._watched = WatchedFile(path)
         self._keys = VerifyingKeys({})
 
     def keys(self) -> VerifyingKeys:
@@ -234,21 +237,38 @@ class Authenticator:
         self._settings = settings
         self._now = wall_clock
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="argon2")
+        self._fetch_pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="key-set")
+        self._issuers = {item.issuer: Issuer(item, self._fetch_pool) for item in settings.issuer}
         self._pending = 0
         self._memo_key = secrets.token_bytes(32)
         self._remembered: dict[bytes, tuple[Principal, float]] = {}
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._fetch_pool.shutdown(wait=False, cancel_futures=True)
 
-    def at_once(self, username: str | None, password: bytes | None) -> Login | None:
+    def at_once(
+        self,
+        username: str | None,
+        password: bytes | None,
+        allowed: Collection[LoginKind] = (LoginKind.PASSWORD, LoginKind.TOKEN),
+        certified: Login | None = None,
+    ) -> Login | None:
         """The answer where it takes no waiting: no password, a token, or a password found right a moment ago; else
         None.
+
+        Args:
+            username, password: of the CONNECT.
+            allowed: ways to log in on this listener.
+            certified: whom the client's certificate stands for, where it showed one.
         """
         if password is None:
-            return RefusedLogin(Refusal.NO_CREDENTIALS)
-        if is_token(password):
-            return self._token(password.decode())
+            return certified or RefusedLogin(Refusal.NO_CREDENTIALS)
+        kind = LoginKind.TOKEN if is_token(password) else LoginKind.PASSWORD
+        if kind not in allowed:
+            return certified or RefusedLogin(Refusal.KIND_NOT_ALLOWED, kind.value)
+        if kind is LoginKind.TOKEN:
+            return self._token_at_once(password.decode())
         if not username:
             return RefusedLogin(Refusal.NO_CREDENTIALS, "password without user name")
         self._users.reload()
@@ -256,7 +276,9 @@ class Authenticator:
         return remembered[0] if remembered is not None and remembered[1] > self._now() else None
 
     async def verify(self, username: str, password: bytes) -> Login:
-        """Checks a password in a thread."""
+        """Checks a password in a thread, or a token whose issuer's key set must be fetched."""
+        if is_token(password):
+            return await self._token_after_refresh(password.decode())
         if self._pending >= self._settings.limits.max_pending_logins:
             return RefusedLogin(Refusal.TOO_BUSY)
         self._pending += 1
@@ -279,12 +301,33 @@ class Authenticator:
         text = f"{username}\0{self._users.fingerprint(username)}\0".encode()
         return hmac.digest(self._memo_key, text + password, hashlib.sha256)
 
-    def _token(self, token: str) -> Login:
+    def _token_at_once(self, token: str) -> Login | None:
+        issuer, kid = self._issuer_of(token)
+        return None if issuer is not None and issuer.wants_refresh(kid) else self._token(token, issuer)
+
+    async def _token_after_refresh(self, token: str) -> Login:
+        issuer, kid = self._issuer_of(token)
+        if issuer is not None and issuer.wants_refresh(kid):
+            await issuer.refresh()
+        return self._token(token, issuer)
+
+    def _issuer_of(self, token: str) -> tuple[Issuer | None, object]:
+        if not self._issuers:
+            return None, None
+        name, kid = issuer_of(token)
+        return self._issuers.get(name) if isinstance(name, str) else None, kid
+
+    def _token(self, token: str, issuer: Issuer | None) -> Login:
         try:
+            if issuer is not None:
+                return self._with_default_roles(issuer.verify(token, now=self._now()))
             principal = self._keys.keys().verify(token, now=self._now())
         except TokenError as error:
             return RefusedLogin(Refusal.INVALID_TOKEN, str(error))
-        if principal.roles or _names_roles(token):
+        return principal if _names_roles(token) else self._with_default_roles(principal)
+
+    def _with_default_roles(self, principal: Principal) -> Principal:
+        if principal.roles:
             return principal
         settings = self._settings
         roles = settings.tenant_default_token_roles.get(principal.tenant.value, settings.default_token_roles)

@@ -23,6 +23,7 @@ from meshwire.mqtt import (
     Packet,
     PacketError,
     PingReq,
+    Properties,
     ProtocolVersion,
     PubAck,
     PubComp,
@@ -73,7 +74,7 @@ class Dialogue:
         "_limits",
         "_on_disconnect",
         "_outlet",
-        "_publishable",
+        "_plan",
         "_session",
         "_speaks_v5",
         "_statistics",
@@ -95,7 +96,9 @@ class Dialogue:
         self._statistics = statistics
         self._on_disconnect = on_disconnect
         self._speaks_v5 = outlet.version is _V5
-        self._publishable: dict[str, ReasonCode] = {}
+        plan = session.tenant.plan
+        has_bounds = plan.max_messages_per_s is not None or plan.max_payload_octets is not None
+        self._plan = plan if has_bounds else None
         self._aliases: dict[int, str] = {}
 
     def take(self, packet: Packet, now: float) -> None:
@@ -116,24 +119,53 @@ class Dialogue:
         """QoS 0, 1 and 2 from the client (MQTT 5.0 section 4.3)."""
         qos, topic, properties = packet.qos, packet.topic, packet.properties
         self._statistics.messages_received[qos] += 1
+        self._statistics.payload_octets_received[qos] += len(packet.payload)
+        reason = ""
         if properties is not NO_PROPERTIES and properties.topic_alias is not None:
             topic = self._resolve_alias(topic, properties.topic_alias)
             properties = replace(properties, topic_alias=None)
         if qos == 2 and self._is_repeated(packet.packet_id):
             self._acknowledge(PUBREC, packet.packet_id, _SUCCESS)  # [MQTT-4.3.3-10]: not published again
             return
-        verdict = self._publishable.get(topic) or self._judge_publish(topic)
-        if verdict is not _GRANTED:
-            self._statistics.drops[Drop.PUBLISH_REFUSED] += 1
+        verdict = self._session.publishable.get(topic) or self._judge_publish(topic)
+        if self._plan is not None and (reason := self._above_plan(packet)):
+            verdict = ReasonCode.QUOTA_EXCEEDED
+            self._engine.lost(self._session, topic, Drop.PAYLOAD_ABOVE_PLAN)
+        elif verdict is not _GRANTED:
+            self._engine.lost(self._session, topic, Drop.PUBLISH_REFUSED)
         else:
             if qos == 2:
-                self._session.incoming.add(packet.packet_id)
+                self._session.open_incoming(packet.packet_id)
             life = properties.message_expiry_interval
             expires_at = None if life is None else now + life
             message = Message(topic, packet.payload, qos, packet.retain, properties, expires_at, self._session)
             verdict = _SUCCESS if self._engine.publish(message, now) else ReasonCode.NO_MATCHING_SUBSCRIBERS
-        if qos:
+        if qos and not reason:
             self._acknowledge(PUBACK if qos == 1 else PUBREC, packet.packet_id, verdict)
+        elif qos:
+            self._refuse(packet, verdict, reason)
+
+    def _above_plan(self, packet: Publish) -> str:
+        """The tenant's plan: counts the message for its rate; says why it is refused, or an empty text."""
+        tenant = self._session.tenant
+        tenant.published()
+        most = tenant.plan.max_payload_octets
+        if most is None or len(packet.payload) <= most:
+            return ""
+        key = self._session.key
+        _log.warning(
+            "publish above plan", tenant=key.tenant, client_id=key.client_id, octets=len(packet.payload), most=most
+        )
+        return f"payload of {len(packet.payload)} octets, the tenant's plan allows {most}"
+
+    def _refuse(self, packet: Publish, verdict: ReasonCode, reason: str) -> None:
+        """The same as `_acknowledge` with words, for who can read them."""
+        if not self._speaks_v5:
+            self._acknowledge(PUBACK if packet.qos == 1 else PUBREC, packet.packet_id, verdict)
+            return
+        properties = Properties(reason_string=reason)
+        kind = PubAck if packet.qos == 1 else PubRec
+        self._send(kind(packet.packet_id, verdict, properties))
 
     def _is_repeated(self, packet_id: int) -> bool:
         incoming = self._session.incoming
@@ -166,9 +198,10 @@ class Dialogue:
         if verdict is not _GRANTED:
             key, text = self._session.key, topic[:LOGGED_TOPIC_MAX]
             _log.warning("publish refused", tenant=key.tenant, client_id=key.client_id, topic=text, code=verdict)
-        if len(self._publishable) >= KNOWN_TOPICS_MAX:
-            self._publishable.clear()
-        self._publishable[topic] = verdict
+        known = self._session.publishable
+        if len(known) >= KNOWN_TOPICS_MAX:
+            known.clear()
+        known[topic] = verdict
         return verdict
 
     def _acknowledge(self, first: int, packet_id: int, reason: ReasonCode) -> None:
@@ -179,9 +212,8 @@ class Dialogue:
             self._outlet.write(b"%c\x02%c%c" % (first, packet_id >> 8, packet_id & 0xFF))
 
     def _on_pubrel(self, packet: PubRel, _now: float) -> None:
-        incoming = self._session.incoming
-        reason = _SUCCESS if packet.packet_id in incoming else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
-        incoming.discard(packet.packet_id)
+        known = self._session.close_incoming(packet.packet_id)
+        reason = _SUCCESS if known else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
         self._acknowledge(PUBCOMP, packet.packet_id, reason)
 
     def _on_puback(self, packet: PubAck, now: float) -> None:

@@ -15,13 +15,16 @@ from typing import Final
 
 import structlog
 
+from broker.journal import Journal
 from broker.message import Message
-from broker.policy import Permissions, filter_of_subscription
+from broker.plugins import Hooks
+from broker.policy import NOTHING, Permissions, filter_of_subscription
 from broker.retained import RetainedMessages
 from broker.router import ShareGroup, Subscription, SubscriptionTree, Target
 from broker.session import Outlet, Session, SessionKey
 from broker.settings import BrokerSettings
 from broker.statistics import Drop, Statistics
+from broker.tenants import Tenants
 from meshwire.identity import Principal
 from meshwire.mqtt import NO_PROPERTIES, Properties, ReasonCode, TopicSubscription, Will
 
@@ -29,6 +32,11 @@ __all__ = ["Engine", "OpenRequest", "RetainHandling", "SubscribeResult"]
 
 NEVER_EXPIRES: Final = 0xFFFF_FFFF
 """Session Expiry Interval that means "does not expire" (MQTT 5.0 section 3.1.2.11.2)."""
+
+STORE_PAUSE_S: Final = 0.05
+"""A publisher that is ahead of the store is looked at again after this time."""
+FULL_PAUSE_S: Final = 0.25
+"""The queues of the broker are full: publishers are slowed, not stopped, for those they reach may be connected."""
 
 _log = structlog.get_logger()
 
@@ -68,11 +76,22 @@ class Engine:
     Args:
         settings: limits.
         statistics: counters shared with the connections.
+        journal: where what must outlive the broker is recorded; None: nothing does.
+        hooks: who is told of events.
     """
 
-    def __init__(self, settings: BrokerSettings, statistics: Statistics) -> None:
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        statistics: Statistics,
+        journal: Journal | None = None,
+        hooks: Hooks | None = None,
+    ) -> None:
+        self.hooks = hooks or Hooks()
         self.limits = settings.limits
         self.statistics = statistics
+        self.journal = journal
+        self.tenants = Tenants(settings.default_plan, settings.plan, self.limits.max_total_queued_octets)
         self.sessions: dict[SessionKey, Session] = {}
         self.retained = RetainedMessages(self.limits.max_retained_messages, self.limits.max_retained_octets)
         self.subscriptions: SubscriptionTree[Session] = SubscriptionTree(_may_receive)
@@ -88,19 +107,56 @@ class Engine:
             The session and whether it existed before; None when there is no room for one more.
         """
         session = self.sessions.get(request.key)
-        resumed = session is not None and not request.clean_start
+        ends_with_take_over = session is not None and session.outlet is not None and session.expiry_s == 0
+        resumed = session is not None and not request.clean_start and not ends_with_take_over  # 3.1.1 [MQTT-3.1.2-6]
         if session is None and len(self.sessions) >= self.limits.max_sessions:
             return None
         if session is not None:
             self._take_over(session, resumed, now)
         if session is None or not resumed:
-            session = self.sessions[request.key] = Session(request.key, self.limits, self.statistics)
+            session = self.sessions[request.key] = self.new_session(request.key)
         self._away.pop(request.key, None)
         self._admit(session, request)
         session.will = request.will
         session.expiry_s = min(request.expiry_s, self.limits.max_session_expiry_s)
         session.attach(request.outlet)
+        if session.journal is not None:
+            session.journal.touch(session)
+        elif self.journal is not None and session.expiry_s:
+            self.journal.adopt(session)
         return session, resumed
+
+    def is_connected(self, key: SessionKey) -> bool:
+        """A client with this session is connected: the next one takes its place."""
+        session = self.sessions.get(key)
+        return session is not None and session.outlet is not None
+
+    def pause_s(self, session: Session, now: float) -> float:
+        """How long a publisher is not to be read, in seconds; 0.0: not at all."""
+        if self.journal is not None and self.journal.waiting_octets > self.limits.max_uncommitted_octets:
+            return STORE_PAUSE_S
+        pause_s = session.tenant.pause_s(now)
+        if not pause_s and self.tenants.is_full:
+            return FULL_PAUSE_S
+        return pause_s
+
+    def new_session(self, key: SessionKey) -> Session:
+        """An empty session, not yet known."""
+        session = Session(key, self.limits, self.statistics, self.tenants.of(key.tenant))
+        if self.hooks.delivered or self.hooks.dropped:
+            session.hooks = self.hooks
+        return session
+
+    def restore(self, session: Session, permissions: Permissions) -> None:
+        """Takes a session from the store, with its subscriptions, its queue and its journal; nobody is connected."""
+        self.sessions[session.key] = session
+        for held in session.subscriptions.values():
+            self.subscriptions.add(session, held)
+        self.revise(session, permissions)
+        if session.expires_at is not None:
+            self._away[session.key] = session
+        if session.will_due_at is not None:
+            self._waiting_for_will[session.key] = session
 
     def _take_over(self, session: Session, resumed: bool, now: float) -> None:
         """The former connection ends; its will goes out unless it has a delay and the session lives on (section
@@ -123,13 +179,33 @@ class Engine:
 
     def _admit(self, session: Session, request: OpenRequest) -> None:
         """Whoever resumes a session does so with the rights of now: what they do not cover any more is gone."""
-        if session.permissions != request.permissions:
+        session.principal = request.principal
+        self.revise(session, request.permissions)
+
+    def revise(self, session: Session, permissions: Permissions) -> None:
+        """The session has these rights from now on; subscriptions and waiting messages they do not cover are gone."""
+        if session.permissions != permissions:
             self.subscriptions.forget()
-        session.principal, session.permissions = request.principal, request.permissions
+            session.publishable.clear()
+        session.permissions = permissions
         for held in list(session.subscriptions.values()):
-            if not request.permissions.may_subscribe(held.topic_filter):
+            if not permissions.may_subscribe(held.topic_filter):
                 self._remove_subscription(session, held.topic_filter)
-        session.retain_only(lambda item: request.permissions.may_receive(item.message.topic))
+        session.retain_only(lambda item: permissions.may_receive(item.message.topic))
+
+    def revoke(self, session: Session, now: float) -> None:
+        """The session's owner may not log in any more: connection and session end, and the will is not published."""
+        self.revise(session, NOTHING)
+        outlet = session.outlet
+        if outlet is not None:
+            session.detach()
+            outlet.revoked()
+        self._end(session, now)
+
+    def touch(self, session: Session) -> None:
+        """Something about the session changed that the store keeps."""
+        if session.journal is not None:
+            session.journal.touch(session)
 
     def close(self, session: Session, outlet: Outlet, *, with_will: bool, now: float) -> None:
         """The session's connection is gone; nothing happens when another one has the session by now."""
@@ -138,6 +214,10 @@ class Engine:
         session.detach()
         if not with_will:
             session.will = None
+        self.abandon(session, now)
+
+    def abandon(self, session: Session, now: float) -> None:
+        """The session has no connection from now on: its expiry and the delay of its will begin."""
         delay = session.will.properties.will_delay_interval or 0 if session.will is not None else 0
         if session.expiry_s == 0:
             self._end(session, now)
@@ -150,12 +230,16 @@ class Engine:
             self._waiting_for_will[session.key] = session
         else:
             self._publish_will(session, now)
+        if session.journal is not None:
+            session.journal.touch(session)
 
     def _end(self, session: Session, now: float) -> None:
         """A will that still waits goes out when the session ends ([MQTT-3.1.2-8])."""
         for held in session.subscriptions.values():
             self.subscriptions.remove(session, held)
         session.clear()
+        if session.journal is not None:
+            session.journal.ended(session)
         if self.sessions.get(session.key) is session:
             del self.sessions[session.key]
         self._away.pop(session.key, None)
@@ -167,7 +251,7 @@ class Engine:
         if will is None:
             return
         if not session.permissions.may_publish(will.topic):
-            self.statistics.drops[Drop.PUBLISH_REFUSED] += 1
+            self.lost(session, will.topic, Drop.PUBLISH_REFUSED)
             return
         properties = will.properties
         if properties.will_delay_interval is not None:
@@ -179,6 +263,8 @@ class Engine:
         for session in [item for item in self._waiting_for_will.values() if (item.will_due_at or 0.0) <= now]:
             self._waiting_for_will.pop(session.key, None)
             self._publish_will(session, now)
+            if session.journal is not None:
+                session.journal.touch(session)
         for session in [item for item in self._away.values() if item.expires_at is not None and item.expires_at <= now]:
             _log.info("session expired", tenant=session.key.tenant, client_id=session.key.client_id)
             self._end(session, now)
@@ -198,10 +284,14 @@ class Engine:
             held = Subscription(item.topic_filter, item.qos, item.no_local, item.retain_as_published, identifier)
             session.subscriptions[item.topic_filter] = held
             is_new = self.subscriptions.add(session, held)
+            if session.journal is not None:
+                session.journal.subscribed(session, held)
             handling = RetainHandling(item.retain_handling)
             if handling is RetainHandling.SEND or (handling is RetainHandling.SEND_IF_NEW and is_new):
                 retained_for.append(held)
             codes.append(item.qos)
+            if self.hooks.subscribe:
+                self.hooks.fire(self.hooks.subscribe, session.client, item.topic_filter, item.qos)
         return SubscribeResult(tuple(codes), tuple(retained_for))
 
     def _refusal(self, session: Session, topic_filter: str) -> ReasonCode | None:
@@ -222,7 +312,7 @@ class Engine:
             identifiers = (held.identifier,) if held.identifier else ()
             for message in self.retained.matching(held.levels):
                 if message.is_expired(now):
-                    self.retained.clear(message.topic)
+                    self._forget_retained(message.topic)
                 elif session.permissions.may_receive(message.topic):
                     session.deliver_retained(message, min(message.qos, held.qos), True, identifiers)
         session.pump(now)
@@ -236,7 +326,11 @@ class Engine:
 
     def _remove_subscription(self, session: Session, topic_filter: str) -> bool:
         held = session.subscriptions.pop(topic_filter, None)
-        return held is not None and self.subscriptions.remove(session, held)
+        if held is None:
+            return False
+        if session.journal is not None:
+            session.journal.unsubscribed(session, topic_filter)
+        return self.subscriptions.remove(session, held)
 
     # --- messages ---------------------------------------------------------------------------------------------------
 
@@ -252,8 +346,10 @@ class Engine:
 
         No subscriber: the message is discarded and counted. Retained ones are kept besides.
         """
-        if message.retain and not self.retained.store(message):
-            self.statistics.drops[Drop.RETAINED_FULL] += 1
+        if self.hooks.publish:
+            self._tell_of(message)
+        if message.retain:
+            self._retain(message)
         match = self.subscriptions.match(message.topic)
         qos, retain, publisher = message.qos, message.retain, message.publisher
         reached = 0
@@ -275,8 +371,30 @@ class Engine:
             target.subscriber.deliver(message, min(qos, target.qos), flag, target.identifiers, now)
             reached += 1
         if not reached:
-            self.statistics.drops[Drop.NO_SUBSCRIBER] += 1
+            self.lost(None, message.topic, Drop.NO_SUBSCRIBER)
         return reached
+
+    def _tell_of(self, message: Message) -> None:
+        publisher = message.publisher
+        client = publisher.client if isinstance(publisher, Session) else None
+        self.hooks.fire(self.hooks.publish, client, message.topic, message.payload, message.qos, message.retain)
+
+    def lost(self, session: Session | None, topic: str, reason: Drop) -> None:
+        """A message reached nobody: refused, or nobody is there for it."""
+        self.statistics.drops[reason] += 1
+        if self.hooks.dropped:
+            self.hooks.fire(self.hooks.dropped, session.client if session else None, topic, reason.value, 1)
+
+    def _retain(self, message: Message) -> None:
+        if not self.retained.store(message):
+            self.lost(None, message.topic, Drop.RETAINED_FULL)
+        elif self.journal is not None and not message.topic.startswith("$SYS/"):
+            self.journal.retained(message.topic, message if message.payload else None)
+
+    def _forget_retained(self, topic: str) -> None:
+        self.retained.clear(topic)
+        if self.journal is not None:
+            self.journal.retained(topic, None)
 
     @staticmethod
     def _member(group: ShareGroup[Session]) -> Target[Session]:

@@ -6,7 +6,17 @@ from typing import ClassVar, Final
 
 from meshwire.errors import ExitCode, MeshwireError
 
-__all__ = ["CATALOGUE", "BrokerError", "ListenError", "UsersFileError"]
+__all__ = [
+    "CATALOGUE",
+    "BrokerError",
+    "CertificateError",
+    "HookError",
+    "ListenError",
+    "RolesFileError",
+    "StoreError",
+    "TlsFilesError",
+    "UsersFileError",
+]
 
 
 class BrokerError(MeshwireError):
@@ -28,6 +38,39 @@ class UsersFileError(BrokerError):
     exit_code: ClassVar[ExitCode] = ExitCode.CONFIGURATION
 
 
+class StoreError(BrokerError):
+    """The store can't be opened, read or written."""
+
+    default_code: ClassVar[str] = "MW-BRK-006"
+
+
+class TlsFilesError(BrokerError):
+    """A certificate, key or CA file can't be read, or they do not fit."""
+
+    default_code: ClassVar[str] = "MW-BRK-011"
+    exit_code: ClassVar[ExitCode] = ExitCode.CONFIGURATION
+
+
+class CertificateError(BrokerError):
+    """A certificate for trials can't be made."""
+
+    default_code: ClassVar[str] = "MW-BRK-012"
+
+
+class RolesFileError(BrokerError):
+    """The roles file can't be read or holds a role that may not be."""
+
+    default_code: ClassVar[str] = "MW-BRK-013"
+    exit_code: ClassVar[ExitCode] = ExitCode.CONFIGURATION
+
+
+class HookError(BrokerError):
+    """A hook that the configuration names can't be loaded."""
+
+    default_code: ClassVar[str] = "MW-BRK-015"
+    exit_code: ClassVar[ExitCode] = ExitCode.CONFIGURATION
+
+
 CATALOGUE: Final[dict[str, str]] = {
     "MW-BRK-001": "The broker failed; the message names the cause.",
     "MW-BRK-002": "A listener's address can't be bound: another program holds the port, the address is not of this "
@@ -36,5 +79,20 @@ CATALOGUE: Final[dict[str, str]] = {
     "`meshwire user add` writes them.",
     "MW-BRK-004": "There is no user of this name; `meshwire user list` shows those there are.",
     "MW-BRK-005": "The file named by --password-file can't be read or is empty; its first line is the password.",
+    "MW-BRK-006": "The store can't be opened or written: no permission, no space, or a failing disk. The broker ends "
+    "rather than acknowledge what it can't keep; what it acknowledged before is in the store.",
+    "MW-BRK-007": "The file named by [broker] store_file is a database of another program.",
+    "MW-BRK-008": "The store was written by a newer release, which this one can't read. Nothing was changed.",
+    "MW-BRK-009": "Another broker uses this store. Each broker needs a store (or a state folder) of its own.",
+    "MW-BRK-010": "The store is damaged. Put a backup in its place, or move it away: the broker then starts without "
+    "the sessions, queues and retained messages it held.",
+    "MW-BRK-011": "A listener's certificate, key or client CA can't be read, or key and certificate do not fit. "
+    "`meshwire cert make` makes a set for trials.",
+    "MW-BRK-012": "`meshwire cert make` can't read or write its folder; an authority there needs ca.crt and ca.key.",
+    "MW-BRK-013": "A role is not valid: its name, one of its filters, or a filter without {tenantId} in front in a "
+    "role that tokens may hold (make it password_only). Built-in roles can't be changed.",
+    "MW-BRK-014": "There is no role of this name in the roles file; `meshwire role list` shows those there are.",
+    "MW-BRK-015": "A hook named by [broker.hook.NAME] is not installed (entry point group meshwire.broker.hooks), or "
+    "its factory failed; the message has the reason.",
 }
 """What `meshwire help CODE` says."""

@@ -6,11 +6,13 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
+from broker.aliases import OutgoingAliases
 from broker.credentials import Refusal, RefusedLogin
 from broker.engine import NEVER_EXPIRES
 from broker.policy import Permissions
 from broker.session import SessionKey
 from broker.settings import Limits
+from broker.tenants import Plan, Tenant
 from meshwire.identity import Principal
 from meshwire.mqtt import NO_PROPERTIES, ConnAck, Connect, Properties, ProtocolVersion, ReasonCode
 from meshwire.mqtt.reasons import connect_return_code
@@ -19,7 +21,9 @@ __all__ = [
     "RefusedConnect",
     "judge_connect",
     "judge_login",
+    "judge_plan",
     "judge_rights",
+    "outgoing_aliases",
     "refusal_packet",
     "session_expiry_s",
     "welcome",
@@ -34,6 +38,8 @@ class RefusedConnect:
 
     reason: ReasonCode
     cause: str
+    words: str = ""
+    """For the client, where MQTT 5 has room for them."""
 
 
 _LOGIN_REASONS: Final[dict[Refusal, ReasonCode]] = {
@@ -42,6 +48,8 @@ _LOGIN_REASONS: Final[dict[Refusal, ReasonCode]] = {
     Refusal.WRONG_PASSWORD: ReasonCode.BAD_USER_NAME_OR_PASSWORD,
     Refusal.INVALID_TOKEN: ReasonCode.BAD_USER_NAME_OR_PASSWORD,
     Refusal.TOO_BUSY: ReasonCode.SERVER_BUSY,
+    Refusal.KIND_NOT_ALLOWED: ReasonCode.NOT_AUTHORIZED,
+    Refusal.UNFIT_CERTIFICATE: ReasonCode.NOT_AUTHORIZED,
 }
 
 
@@ -60,7 +68,7 @@ def judge_login(login: RefusedLogin) -> RefusedConnect:
     return RefusedConnect(_LOGIN_REASONS[login.cause], login.cause.value)
 
 
-def judge_rights(packet: Connect, permissions: Permissions, limits: Limits) -> RefusedConnect | None:
+def judge_rights(packet: Connect, permissions: Permissions, limits: Limits, plan: Plan) -> RefusedConnect | None:
     """A will is a message like any other: it must be allowed, and small enough, before the connection is taken."""
     will = packet.will
     if will is None:
@@ -69,13 +77,26 @@ def judge_rights(packet: Connect, permissions: Permissions, limits: Limits) -> R
         return RefusedConnect(ReasonCode.TOPIC_NAME_INVALID, "will-topic-too-deep")
     if not permissions.may_publish(will.topic):
         return RefusedConnect(ReasonCode.NOT_AUTHORIZED, "will-not-allowed")
+    most = plan.max_payload_octets
+    if most is not None and len(will.payload) > most:
+        words = f"will of {len(will.payload)} octets, the tenant's plan allows {most}"
+        return RefusedConnect(ReasonCode.QUOTA_EXCEEDED, "will-above-plan", words)
     return None
+
+
+def judge_plan(tenant: Tenant) -> RefusedConnect | None:
+    """Whether the tenant may have one more connection."""
+    if tenant.has_room:
+        return None
+    words = f"the tenant's plan allows {tenant.plan.max_connections} connections"
+    return RefusedConnect(ReasonCode.QUOTA_EXCEEDED, "connections-above-plan", words)
 
 
 def refusal_packet(refused: RefusedConnect, version: ProtocolVersion) -> ConnAck:
     """CONNACK with the code of the version; session present is 0 ([MQTT-3.2.2-6])."""
-    code = refused.reason if version is _V5 else connect_return_code(refused.reason)
-    return ConnAck(False, code)
+    if version is not _V5:
+        return ConnAck(False, connect_return_code(refused.reason))
+    return ConnAck(False, refused.reason, Properties(reason_string=refused.words) if refused.words else NO_PROPERTIES)
 
 
 def session_key(packet: Connect, principal: Principal) -> SessionKey:
@@ -97,6 +118,12 @@ def keep_alive_s(packet: Connect, limits: Limits) -> int:
     if packet.version is not _V5 or not most:
         return packet.keep_alive
     return min(packet.keep_alive, most) if packet.keep_alive else most
+
+
+def outgoing_aliases(packet: Connect, limits: Limits) -> OutgoingAliases | None:
+    """Topic aliases the client takes from us; None: it takes none."""
+    most = min(packet.properties.topic_alias_maximum or 0, limits.outgoing_topic_aliases)
+    return OutgoingAliases(most) if most else None
 
 
 def welcome(packet: Connect, key: SessionKey, expiry_s: int, present: bool, limits: Limits) -> ConnAck:

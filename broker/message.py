@@ -26,7 +26,18 @@ class Message:
         publisher: who published it, compared for No Local; None: the broker itself.
     """
 
-    __slots__ = ("_encoded", "expires_at", "payload", "properties", "publisher", "qos", "retain", "topic")
+    __slots__ = (
+        "_encoded",
+        "expires_at",
+        "number",
+        "payload",
+        "properties",
+        "publisher",
+        "qos",
+        "references",
+        "retain",
+        "topic",
+    )
 
     def __init__(
         self,
@@ -45,7 +56,11 @@ class Message:
         self.properties = properties
         self.expires_at = expires_at
         self.publisher = publisher
-        self._encoded: dict[int | tuple[int, int, tuple[int, ...]], tuple[bytes, bytes]] = {}
+        self.number = 0
+        """Its key in the store, while `references` is not 0."""
+        self.references = 0
+        """Deliveries of durable sessions that hold it; the journal's own count."""
+        self._encoded: dict[int | tuple[int, int, int, tuple[int, ...]], tuple[bytes, bytes]] = {}
 
     @property
     def octets(self) -> int:
@@ -68,21 +83,31 @@ class Message:
         return found
 
     def parts_for(
-        self, version: ProtocolVersion, qos: int, retain: bool, identifiers: tuple[int, ...], now: float
+        self,
+        version: ProtocolVersion,
+        qos: int,
+        retain: bool,
+        identifiers: tuple[int, ...],
+        now: float,
+        alias: int = 0,
+        is_known: bool = False,
     ) -> tuple[bytes, bytes]:
-        """The same with what differs between subscribers of MQTT 5: remaining life ([MQTT-3.3.2-6]) and identifiers."""
-        if version != _V5 or (self.expires_at is None and not identifiers):
+        """The same with what differs between subscribers of MQTT 5: remaining life ([MQTT-3.3.2-6]), identifiers, and
+        the topic's alias, which stands for the topic when it `is_known`.
+        """
+        if version != _V5 or (self.expires_at is None and not identifiers and not alias):
             return self.parts(version, qos, retain)
         life = -1 if self.expires_at is None else max(1, round(self.expires_at - now))
-        key = (qos << 1 | retain, life, identifiers)
+        key = (qos << 1 | retain, life, alias << 1 | is_known, identifiers)
         found = self._encoded.get(key)
         if found is None:
             properties = replace(
                 self.properties,
                 message_expiry_interval=None if life < 0 else life,
                 subscription_identifiers=identifiers,
+                topic_alias=alias or None,
             )
-            found = publish_parts(self.topic, self.payload, qos, retain, properties, _V5)
+            found = publish_parts("" if is_known else self.topic, self.payload, qos, retain, properties, _V5)
             if len(self._encoded) > 16:
                 self._encoded.clear()  # a queued message must not collect one encoding a second
             self._encoded[key] = found

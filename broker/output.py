@@ -31,7 +31,9 @@ class Output:
         flusher: calls `flush` once in a loop turn.
         limits: bounds.
         statistics: counts octets sent.
+        on_room: called when a pause ends that was not the transport's: more can be written.
         on_overflow: called when more than `max_backlog_octets` wait for the network.
+        on_revoked: called when the client may not be connected any more.
         on_taken_over: called when another connection took the session.
     """
 
@@ -39,9 +41,14 @@ class Output:
         "_collected",
         "_collected_octets",
         "_flusher",
+        "_is_closing",
+        "_is_paused",
         "_max_backlog_octets",
         "_on_overflow",
+        "_on_revoked",
+        "_on_room",
         "_on_taken_over",
+        "_sealed",
         "_statistics",
         "_transport",
         "backlog_octets",
@@ -58,8 +65,10 @@ class Output:
         limits: Limits,
         statistics: Statistics,
         *,
+        on_room: Callable[[], None],
         on_overflow: Callable[[], None],
         on_taken_over: Callable[[], None],
+        on_revoked: Callable[[], None],
     ) -> None:
         self.version = ProtocolVersion.V3_1_1
         self.max_packet_octets = LONGEST_PACKET_OCTETS
@@ -70,11 +79,16 @@ class Output:
         self._flusher = flusher
         self._max_backlog_octets = limits.max_backlog_octets
         self._statistics = statistics
+        self._on_room = on_room
         self._on_overflow = on_overflow
         self._on_taken_over = on_taken_over
+        self._on_revoked = on_revoked
         self._transport: asyncio.Transport | None = None
         self._collected: list[bytes] = []
         self._collected_octets = 0
+        self._sealed: list[bytes] = []
+        self._is_paused = False
+        self._is_closing = False
 
     def open(self, transport: asyncio.Transport) -> None:
         """The connection is made."""
@@ -82,20 +96,49 @@ class Output:
         self._transport = transport
 
     def write(self, data: bytes) -> None:
-        """Takes octets to send; they leave in one piece with all others of this loop turn."""
+        """Takes octets to send; they leave in one piece with all others of this loop turn.
+
+        Much at once leaves early, or, when it has to wait for a commit, makes the session pause.
+        """
         if not self._collected:
             self._flusher.add(self)
         self._collected.append(data)
         self._collected_octets += len(data)
         if self._collected_octets > FLUSH_AT_OCTETS:
-            self.flush()
+            if self._flusher.is_direct:
+                self.flush()
+            else:
+                self.is_full = True
+
+    def seal(self) -> None:
+        """What was collected waits for the commit that begins now."""
+        self._sealed, self._collected, self._collected_octets = self._collected, [], 0
+
+    def release(self) -> None:
+        """The commit is done."""
+        sealed, self._sealed = self._sealed, []
+        self._hand_over(sealed)
+        self._after_hand_over()
 
     def flush(self) -> None:
-        """Hands what was collected to the transport and looks how much the network still owes us."""
-        collected, transport = self._collected, self._transport
+        """Hands what was collected to the transport."""
+        collected, self._collected, self._collected_octets = self._collected, [], 0
+        self._hand_over(collected)
+        if not self._flusher.is_direct:
+            self._after_hand_over()
+
+    def _after_hand_over(self) -> None:
+        if self._is_closing and not self._collected:
+            self._finish()
+        elif self.is_full and not self._is_paused and self._collected_octets <= FLUSH_AT_OCTETS:
+            self.is_full = False
+            self._on_room()
+
+    def _hand_over(self, collected: list[bytes]) -> None:
+        """One write; then a look how much the network still owes us."""
+        transport = self._transport
         if not collected:
             return
-        self._collected, self._collected_octets = [], 0
         if transport is None or transport.is_closing():
             return
         data = collected[0] if len(collected) == 1 else b"".join(collected)
@@ -108,28 +151,44 @@ class Output:
 
     def pause(self, now: float) -> None:
         """The transport holds more than its mark (asyncio's `pause_writing`)."""
-        self.is_full, self.full_since = True, now
+        self.is_full, self._is_paused, self.full_since = True, True, now
 
     def resume(self) -> None:
         """The transport has room again (asyncio's `resume_writing`)."""
-        self.is_full, self.full_since, self.backlog_octets = False, None, 0
+        self.is_full, self._is_paused, self.full_since, self.backlog_octets = False, False, None, 0
 
     def taken_over(self) -> None:
         """Another connection has the session now."""
         self._on_taken_over()
 
+    def revoked(self) -> None:
+        """The client may not be connected any more."""
+        self._on_revoked()
+
     def close(self, *, abort: bool) -> None:
         """Sends what was collected and closes.
 
         With octets still waiting for the network a closing transport would wait for the peer for ever, so then it is
-        aborted.
+        aborted. Octets that wait for a commit are waited for.
         """
         transport = self._transport
         if transport is None:
             return
-        if not abort:
+        if abort:
+            transport.abort()
+        elif self._flusher.is_direct:
             self.flush()
-        if abort or transport.get_write_buffer_size():
+            self._finish()
+        else:
+            self._is_closing = True
+            if not self._collected and not self._sealed:
+                self._finish()
+
+    def _finish(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        if transport.get_write_buffer_size():
             transport.abort()
         else:
             transport.close()

@@ -4,10 +4,8 @@
 """
 
 import asyncio
-import os
-import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
 import structlog
@@ -16,13 +14,23 @@ from argon2 import PasswordHasher
 from broker.admission import Admission
 from broker.connection import Connection, Surroundings
 from broker.credentials import Authenticator, UsersFile
+from broker.doorman import Doorman
 from broker.engine import Engine
-from broker.errors import ListenError
 from broker.flusher import Flusher
-from broker.settings import BrokerSettings, ListenerSettings
+from broker.journal import Journal
+from broker.listener import Listener
+from broker.plugins import BrokerHook, Hooks, load_hooks
+from broker.policy import Permissions, permissions_of
+from broker.recovery import recover
+from broker.revocation import Revocation
+from broker.role_table import RoleTable
+from broker.settings import BrokerSettings, Durability, ListenerSettings
 from broker.statistics import Ending, Statistics
+from broker.store import Store
 from broker.sys_topics import sys_topics
-from meshwire.identity import Role
+from broker.throttle import Throttle
+from broker.writer import Writer
+from meshwire.identity import Principal, Role
 from meshwire.mqtt import ReasonCode
 from meshwire.site import Site
 
@@ -46,6 +54,7 @@ class Broker:
             `Site.default()`.
         hasher: argon2id costs for users added here; None: the library's defaults (RFC 9106, low memory).
         wall_clock: Unix time in seconds, for the expiry of tokens.
+        hooks: by name; those of the settings come besides.
     """
 
     def __init__(
@@ -55,6 +64,7 @@ class Broker:
         site: Site | None = None,
         hasher: PasswordHasher | None = None,
         wall_clock: Callable[[], float] = time.time,
+        hooks: Mapping[str, BrokerHook] | None = None,
     ) -> None:
         self.settings = settings
         self.statistics = Statistics()
@@ -65,7 +75,10 @@ class Broker:
         self._wall_clock = wall_clock
         self._connections: set[Connection] = set()
         self._started_at = 0.0
-        self.engine = Engine(settings, self.statistics)
+        self.hooks = Hooks({**(hooks or {}), **load_hooks(settings.hook)})
+        self.engine = Engine(settings, self.statistics, None, self.hooks)
+        self._roles: RoleTable | None = None
+        self._users: UsersFile | None = None
 
     async def run(self) -> None:
         """Listens and serves until cancelled.
@@ -73,28 +86,73 @@ class Broker:
         Raises:
             ListenError: an address can't be bound.
             UsersFileError: the users file is not valid.
+            RolesFileError: the roles file is not valid.
+            TlsFilesError: a listener's certificate or key can't be used.
+            StoreError: the store can't be opened, or, later, not be written.
         """
-        authenticator = Authenticator(self._users(), self._jwks_file(), self.settings, self._wall_clock)
-        servers: list[asyncio.Server] = []
+        self._roles = RoleTable(self.settings.roles_file or self._site.path("broker", "roles.json"))
+        self._users = self._users_file()
+        authenticator = Authenticator(self._users, self._jwks_file(), self.settings, self._wall_clock)
+        try:
+            if self.settings.durability is Durability.MEMORY:
+                await self._serve(authenticator, Flusher(asyncio.get_running_loop()), None)
+            else:
+                await self._serve_durably(authenticator)
+        finally:
+            authenticator.close()
+
+    async def _serve_durably(self, authenticator: Authenticator) -> None:
+        loop, settings = asyncio.get_running_loop(), self.settings
+        path = settings.store_file or self._site.path("broker", "store.sqlite")
+        store = Store(path, settings.durability)
+        writer: Writer | None = None
+        try:
+            journal = Journal(self._wall_offset_s, *store.highest_numbers())
+            self.engine = Engine(settings, self.statistics, journal, self.hooks)
+            offset = self._wall_offset_s()
+            recover(self.engine, store, journal, permissions_of=self._permissions_of, now=loop.time(), offset=offset)
+            writer = Writer(store, loop)
+            writer.start()
+            await self._serve(authenticator, Flusher(loop, journal, writer, self.statistics), writer)
+        finally:
+            if writer is not None:
+                writer.close()
+            store.close()
+
+    def _permissions_of(self, principal: Principal) -> Permissions:
+        assert self._roles is not None
+        self._roles.reload()
+        return permissions_of(principal, self._roles.rules)
+
+    def _wall_offset_s(self) -> float:
+        return self._wall_clock() - asyncio.get_running_loop().time()
+
+    async def _serve(self, authenticator: Authenticator, flusher: Flusher, writer: Writer | None) -> None:
+        listeners: list[Listener] = []
+        assert self._users is not None and self._roles is not None
+        revocation = Revocation(self.engine, self._users, self._roles, self._permissions_of)
+        revocation.apply(asyncio.get_running_loop().time())  # what changed while the broker was away
         try:
             async with asyncio.TaskGroup() as group:
-                around = self._surroundings(authenticator, lambda work: _keep(group.create_task(work)))
-                for listener in self.settings.listener:
-                    servers.append(await _listen(around, listener))
-                self._on_listening(servers)
-                await self._tick_for_ever()
+                if writer is not None:
+                    _keep(group.create_task(writer.watch()))
+                around = self._surroundings(authenticator, flusher, lambda work: _keep(group.create_task(work)))
+                for settings in self.settings.listener:
+                    listeners.append(_listener(around, settings))
+                    await listeners[-1].open()
+                self._on_listening(listeners)
+                await self._tick_for_ever(listeners, revocation)
         except BaseExceptionGroup as errors:  # one fault is told as itself
             if len(errors.exceptions) == 1:
                 raise errors.exceptions[0] from None
             raise
         finally:
             self.ready.clear()
-            for server in servers:
-                server.close()
-            await self._shut_connections()
-            authenticator.close()
+            for listener in listeners:
+                listener.close()
+            await self._shut_connections(flusher)
 
-    def _users(self) -> UsersFile:
+    def _users_file(self) -> UsersFile:
         """The users file, made on first start with the gateway's own user and nobody else: there are no default
         passwords.
         """
@@ -110,35 +168,39 @@ class Broker:
         return self.settings.jwks_file or self._site.jwks_path
 
     def _surroundings(
-        self, authenticator: Authenticator, spawn: Callable[[Coroutine[None, None, None]], None]
+        self, authenticator: Authenticator, flusher: Flusher, spawn: Callable[[Coroutine[None, None, None]], None]
     ) -> Surroundings:
         loop, limits = asyncio.get_running_loop(), self.settings.limits
         return Surroundings(
             loop=loop,
             settings=self.settings,
             engine=self.engine,
-            authenticator=authenticator,
+            doorman=Doorman(authenticator, Throttle(), loop),
+            permissions_of=self._permissions_of,
             admission=Admission(limits.unauthenticated_per_address, limits.unauthenticated_total),
-            flusher=Flusher(loop),
+            flusher=flusher,
             statistics=self.statistics,
             connections=self._connections,
             spawn=spawn,
             wall_clock=self._wall_clock,
         )
 
-    def _on_listening(self, servers: list[asyncio.Server]) -> None:
-        self.ports = tuple(server.sockets[0].getsockname()[1] for server in servers)
+    def _on_listening(self, listeners: list[Listener]) -> None:
+        self.ports = tuple(listener.port for listener in listeners)
         self._started_at = asyncio.get_running_loop().time()
         self.ready.set()
         _log.info("broker listens", ports=self.ports)
 
-    async def _tick_for_ever(self) -> None:
+    async def _tick_for_ever(self, listeners: list[Listener], revocation: Revocation) -> None:
         loop = asyncio.get_running_loop()
         next_sys = loop.time()
         while True:
             now = loop.time()
             self.engine.tick(now)
             self._end_stuck_readers(now)
+            revocation.check(now)
+            for listener in listeners:
+                await listener.reload()
             if self.settings.sys_interval_s and now >= next_sys:
                 next_sys = now + self.settings.sys_interval_s
                 for topic, text in sys_topics(self.engine, self.statistics, now - self._started_at):
@@ -152,10 +214,11 @@ class Broker:
             if since is not None and now - since > bound:
                 connection.end_slow_reader()
 
-    async def _shut_connections(self) -> None:
+    async def _shut_connections(self, flusher: Flusher) -> None:
         """Says good-bye and gives the loop the turns in which transports close; leaves none behind."""
         for connection in list(self._connections):
             connection.end(Ending.SHUTDOWN, ReasonCode.SERVER_SHUTTING_DOWN)
+        await flusher.drain()
         for _turn in range(10):
             if not self._connections:
                 return
@@ -166,19 +229,5 @@ def _keep(task: asyncio.Task[None]) -> None:
     """The task group holds its tasks; nobody waits for this one."""
 
 
-async def _listen(around: Surroundings, listener: ListenerSettings) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
-    try:
-        return await loop.create_server(
-            lambda: Connection(around),
-            listener.host,
-            listener.port,
-            backlog=1_024,
-            reuse_address=os.name == "posix" and sys.platform != "cygwin",
-        )
-    except OSError as error:
-        raise ListenError(
-            "broker can't listen",
-            evidence=f"{listener.host}:{listener.port}: {error.strerror or error}",
-            fix="stop the program that holds the port, or set another one in [[broker.listener]]",
-        ) from None
+def _listener(around: Surroundings, settings: ListenerSettings) -> Listener:
+    return Listener(settings, lambda: Connection(around, settings), around.settings.limits.connect_timeout_s)

@@ -2,11 +2,12 @@
 clock.
 
 Laws:
-1. All state of a delivery is in this file; every acknowledgement goes through `_STEPS`, looked up before anything
+1. All state of a delivery is in this file; every acknowledgement goes through `STEPS`, looked up before anything
    moves.
 2. A message is in exactly one place: waiting (`queue`), in flight (`_inflight`), or gone and counted.
 3. Order: messages leave the queue as they came, and after a reconnect what was in flight is sent again, first and in
    order ([MQTT-4.6.0-1]).
+4. Of a durable session (`journal`), each change of a delivery is told to the journal at the place where it happens.
 
 Does: packet identifiers, the window (Receive Maximum), redelivery with DUP, the bounded queue, recognition of repeated
 QoS 2 publishes.
@@ -15,89 +16,30 @@ The caller owes: `attach`/`detach` with each connection, `pump` when an outlet c
 """
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum, auto
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
+import structlog
+
+from broker.aliases import OutgoingAliases
+from broker.delivery import STEPS, Answer, Delivery, Step
 from broker.message import Message
+from broker.outlet import Outlet, SessionKey
+from broker.plugins import Client, Hooks
 from broker.policy import NOTHING, Permissions
 from broker.router import Subscription
 from broker.settings import FullQueue, Limits
 from broker.statistics import Drop, Statistics
-from meshwire.identity import LoginKind, Principal
-from meshwire.mqtt import PacketError, ProtocolVersion, PubRel, ReasonCode, Will, encode
+from broker.tenants import Tenant
+from meshwire.identity import Principal
+from meshwire.mqtt import PacketError, PubRel, ReasonCode, Will, encode
 
-__all__ = ["Outlet", "Session", "SessionKey"]
+if TYPE_CHECKING:
+    from broker.journal import Journal
 
+_log = structlog.get_logger()
 
-class SessionKey(NamedTuple):
-    """What makes a session one client's own: equal client ids of two tenants, or of a token and a password, are two
-    sessions.
-    """
-
-    tenant: str
-    kind: LoginKind
-    client_id: str
-
-
-class Outlet(Protocol):
-    """The connection as a session sees it."""
-
-    version: ProtocolVersion
-    max_packet_octets: int
-    """What the client accepts (Maximum Packet Size)."""
-    receive_maximum: int
-    """QoS 1 and 2 messages the client takes at once."""
-    is_full: bool
-    """The transport wants a pause: QoS 1 and 2 messages wait in the queue."""
-    backlog_octets: int
-    """Written and not yet taken by the network."""
-
-    def write(self, data: bytes) -> None:
-        """Takes octets to send in this loop turn."""
-
-    def taken_over(self) -> None:
-        """Another connection has the session now; this one ends."""
-
-
-class Step(Enum):
-    """Where a delivery stands."""
-
-    AWAIT_PUBACK = auto()
-    AWAIT_PUBREC = auto()
-    AWAIT_PUBCOMP = auto()
-    DONE = auto()
-
-
-class Answer(Enum):
-    """What a client said about a delivery."""
-
-    PUBACK = auto()
-    PUBREC = auto()
-    PUBREC_FAILURE = auto()
-    PUBCOMP = auto()
-
-
-_STEPS: Final[dict[tuple[Step, Answer], Step]] = {
-    (Step.AWAIT_PUBACK, Answer.PUBACK): Step.DONE,
-    (Step.AWAIT_PUBREC, Answer.PUBREC): Step.AWAIT_PUBCOMP,
-    (Step.AWAIT_PUBREC, Answer.PUBREC_FAILURE): Step.DONE,
-    (Step.AWAIT_PUBCOMP, Answer.PUBREC): Step.AWAIT_PUBCOMP,  # our PUBREL is repeated
-    (Step.AWAIT_PUBCOMP, Answer.PUBCOMP): Step.DONE,
-}
-"""MQTT 5.0 section 4.3; what is not here is a protocol error of the client."""
-
-
-@dataclass(slots=True)
-class Delivery:
-    """One message for one client."""
-
-    message: Message
-    qos: int
-    retain: bool
-    identifiers: tuple[int, ...]
-    step: Step = Step.DONE
+__all__ = ["Answer", "Delivery", "Outlet", "Session", "SessionKey", "Step"]
 
 
 class Session:
@@ -107,36 +49,57 @@ class Session:
         key: whose session.
         limits: bounds of queue and window.
         statistics: where losses are counted.
+        tenant: the account that its queue is written to.
     """
 
     __slots__ = (
         "_inflight",
+        "_is_full_told",
         "_last_packet_id",
         "_limits",
         "_queued_octets",
         "_resend",
         "_statistics",
+        "aliases",
         "expires_at",
         "expiry_s",
+        "hooks",
         "incoming",
+        "journal",
         "key",
+        "number",
         "outlet",
         "permissions",
         "principal",
+        "publishable",
         "queue",
         "subscriptions",
+        "tenant",
         "will",
         "will_due_at",
     )
 
-    def __init__(self, key: SessionKey, limits: Limits, statistics: Statistics) -> None:
+    def __init__(self, key: SessionKey, limits: Limits, statistics: Statistics, tenant: Tenant | None = None) -> None:
+        self.tenant = tenant or Tenant()
         self.key = key
         self.permissions: Permissions = NOTHING
         self.principal: Principal | None = None
+        self.aliases: OutgoingAliases | None = None
+        """Of the connection, where the client takes topic aliases."""
+        self.hooks: Hooks | None = None
+        """Who is told of deliveries and drops; None: nobody."""
+        self.publishable: dict[str, ReasonCode] = {}
+        """Decisions of the policy on topics the client published to, while it is connected."""
         self.subscriptions: dict[str, Subscription] = {}
         self.queue: deque[Delivery] = deque()
         self.incoming: set[int] = set()
-        """QoS 2 packet identifiers of the client between PUBLISH and PUBREL."""
+        """QoS 2 packet identifiers of the client between PUBLISH and PUBREL; changed by `open_incoming` and
+        `close_incoming`.
+        """
+        self.journal: Journal | None = None
+        """Where changes are recorded; None: nothing of this session outlives the broker."""
+        self.number = 0
+        """Its key in the store; 0: not stored."""
         self.outlet: Outlet | None = None
         self.expiry_s = 0
         self.expires_at: float | None = None
@@ -147,11 +110,28 @@ class Session:
         self._inflight: dict[int, Delivery] = {}
         self._resend: deque[int] = deque()
         self._queued_octets = 0
+        self._is_full_told = False
         self._last_packet_id = 0
 
     @property
     def inflight_count(self) -> int:
         return len(self._inflight)
+
+    @property
+    def client(self) -> Client:
+        """As hooks see it."""
+        return Client(self.key.tenant, self.key.client_id, self.key.kind.value)
+
+    def deliveries(self) -> Iterator[Delivery]:
+        """Everything that waits or is in flight, in order."""
+        yield from self._inflight.values()
+        yield from self.queue
+
+    def restore(self, items: list[Delivery]) -> None:
+        """Takes what the store held, in order; no client is connected yet."""
+        self._inflight = {item.packet_id: item for item in items if item.packet_id}
+        self._replace_queue(deque(item for item in items if not item.packet_id))
+        self._last_packet_id = next(reversed(self._inflight), 0)
 
     # --- connection -------------------------------------------------------------------------------------------------
 
@@ -159,13 +139,15 @@ class Session:
         """A connection took the session; call `pump` after its CONNACK is written."""
         self.outlet = outlet
         self.expires_at = None
-        self._resend = deque(self._inflight)
+        known = self._inflight
+        self._resend = deque(sorted(known, key=lambda packet_id: known[packet_id].step is not Step.AWAIT_PUBCOMP))
 
     def detach(self) -> None:
         """The connection is gone. QoS 0 messages are never kept for a client that is away."""
-        self.outlet = None
+        self.outlet = self.aliases = None
+        self.publishable.clear()
         kept = deque(item for item in self.queue if item.qos)
-        self._drop(Drop.QOS0_OFFLINE, len(self.queue) - len(kept))
+        self._drop(Drop.QOS0_OFFLINE, count=len(self.queue) - len(kept))
         self._replace_queue(kept)
 
     def pump(self, now: float) -> None:
@@ -173,17 +155,25 @@ class Session:
         outlet = self.outlet
         if outlet is None:
             return
-        while self._resend and not outlet.is_full and len(self._inflight) - len(self._resend) < outlet.receive_maximum:
+        while self._resend and not outlet.is_full and self._may_send_again(outlet):
             self._send_again(outlet, self._resend.popleft(), now)
         if self._resend:
             return
         while self.queue and not outlet.is_full and len(self._inflight) < outlet.receive_maximum:
-            item = self.queue.popleft()
-            self._queued_octets -= item.message.octets
+            item = self._pop_queue()
             if item.message.is_expired(now):
-                self._drop(Drop.EXPIRED)
+                self._lose(item, Drop.EXPIRED)
+            elif item.qos:
+                self._send(outlet, item, now)
             else:
-                self._send(outlet, item.message, item.qos, item.retain, item.identifiers, now)
+                self._send_qos0(outlet, item.message, item.retain, item.identifiers, now)
+
+    def _may_send_again(self, outlet: Outlet) -> bool:
+        """The window holds up PUBLISH alone; PUBREL, which comes first, never waits ([MQTT-3.3.4-10])."""
+        item = self._inflight.get(self._resend[0])
+        if item is None or item.step is Step.AWAIT_PUBCOMP:
+            return True
+        return len(self._inflight) - len(self._resend) < outlet.receive_maximum
 
     def _send_again(self, outlet: Outlet, packet_id: int, now: float) -> None:
         """[MQTT-4.4.0-1]: unacknowledged PUBLISH (with DUP, [MQTT-3.3.1-1]) and PUBREL, with their identifiers."""
@@ -194,6 +184,10 @@ class Session:
             outlet.write(encode(PubRel(packet_id), outlet.version))
             return
         head, tail = item.message.parts_for(outlet.version, item.qos, item.retain, item.identifiers, now)
+        if len(head) + len(tail) + 2 > outlet.max_packet_octets:  # the client takes less than on its last connection
+            del self._inflight[packet_id]
+            self._lose(item, Drop.TOO_LARGE_FOR_CLIENT)
+            return
         outlet.write(bytes((head[0] | 8,)) + head[1:] + packet_id.to_bytes(2, "big") + tail)
         self._statistics.messages_sent[item.qos] += 1
 
@@ -204,21 +198,23 @@ class Session:
         outlet = self.outlet
         if qos == 0:
             if outlet is None:
-                self._drop(Drop.QOS0_OFFLINE)
+                self._drop(Drop.QOS0_OFFLINE, message.topic)
             elif outlet.backlog_octets > self._limits.qos0_backlog_octets:
-                self._drop(Drop.QOS0_BACKLOG)
+                self._drop(Drop.QOS0_BACKLOG, message.topic)
             else:
-                self._send(outlet, message, 0, retain, identifiers, now)
-        elif (
+                self._send_qos0(outlet, message, retain, identifiers, now)
+            return
+        item = Delivery(message, qos, retain, identifiers)
+        if (
             outlet is None
             or self.queue
             or self._resend
             or outlet.is_full
             or len(self._inflight) >= outlet.receive_maximum
         ):
-            self._enqueue(Delivery(message, qos, retain, identifiers))
+            self._enqueue(item)
         else:
-            self._send(outlet, message, qos, retain, identifiers, now)
+            self._send(outlet, item, now)
 
     def deliver_retained(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:
         """The same for a message found at SUBSCRIBE: many may come at once, so even QoS 0 waits its turn. Call `pump`
@@ -226,24 +222,59 @@ class Session:
         """
         self._enqueue(Delivery(message, qos, retain, identifiers))
 
-    def _send(
-        self, outlet: Outlet, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], now: float
+    def _send_qos0(
+        self, outlet: Outlet, message: Message, retain: bool, identifiers: tuple[int, ...], now: float
     ) -> None:
-        if message.expires_at is None and not identifiers:
-            head, tail = message.parts(outlet.version, qos, retain)
+        alias = 0
+        if message.expires_at is None and not identifiers and self.aliases is None:
+            head, tail = message.parts(outlet.version, 0, retain)
         else:
-            head, tail = message.parts_for(outlet.version, qos, retain, identifiers, now)
-        if len(head) + len(tail) + 2 > outlet.max_packet_octets:
-            self._drop(Drop.TOO_LARGE_FOR_CLIENT)  # [MQTT-3.1.2-25]: as if it had been sent
+            head, tail, alias = self._encode(outlet, message, 0, retain, identifiers, now)
+        if len(head) + len(tail) > outlet.max_packet_octets:
+            self._drop(Drop.TOO_LARGE_FOR_CLIENT, message.topic)  # [MQTT-3.1.2-25]: as if it had been sent
             return
-        if qos == 0:
-            outlet.write(head + tail)
+        if alias and self.aliases is not None:
+            self.aliases.sent(message.topic, alias)
+        outlet.write(head + tail)
+        statistics = self._statistics
+        statistics.messages_sent[0] += 1
+        statistics.payload_octets_sent[0] += len(message.payload)
+        if self.hooks is not None:
+            self.hooks.fire(self.hooks.delivered, self.client, message.topic, 0)
+
+    def _send(self, outlet: Outlet, item: Delivery, now: float) -> None:
+        message, qos = item.message, item.qos
+        alias = 0
+        if message.expires_at is None and not item.identifiers and self.aliases is None:
+            head, tail = message.parts(outlet.version, qos, item.retain)
         else:
-            packet_id = self._free_packet_id()
-            step = Step.AWAIT_PUBACK if qos == 1 else Step.AWAIT_PUBREC
-            self._inflight[packet_id] = Delivery(message, qos, retain, identifiers, step)
-            outlet.write(b"%b%c%c%b" % (head, packet_id >> 8, packet_id & 0xFF, tail))
-        self._statistics.messages_sent[qos] += 1
+            head, tail, alias = self._encode(outlet, message, qos, item.retain, item.identifiers, now)
+        if len(head) + len(tail) + 2 > outlet.max_packet_octets:
+            self._lose(item, Drop.TOO_LARGE_FOR_CLIENT)
+            return
+        if alias and self.aliases is not None:
+            self.aliases.sent(message.topic, alias)
+        packet_id = item.packet_id = self._free_packet_id()
+        item.step = Step.AWAIT_PUBACK if qos == 1 else Step.AWAIT_PUBREC
+        self._inflight[packet_id] = item
+        journal = self.journal
+        if journal is not None:
+            if item.number:
+                journal.moved(self, item)
+            else:
+                journal.add(self, item)
+        outlet.write(b"%b%c%c%b" % (head, packet_id >> 8, packet_id & 0xFF, tail))
+        statistics = self._statistics
+        statistics.messages_sent[qos] += 1
+        statistics.payload_octets_sent[qos] += len(message.payload)
+
+    def _encode(
+        self, outlet: Outlet, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], now: float
+    ) -> tuple[bytes, bytes, int]:
+        """What is not the same for all subscribers; with the alias that the client is told by it, or 0."""
+        alias, is_known = self.aliases.of(message.topic) if self.aliases is not None else (0, False)
+        head, tail = message.parts_for(outlet.version, qos, retain, identifiers, now, alias, is_known)
+        return head, tail, 0 if is_known else alias
 
     def _free_packet_id(self) -> int:
         """[MQTT-2.2.1-3]: an identifier not in use; the window is smaller than their number, so there is one."""
@@ -256,12 +287,19 @@ class Session:
     def _enqueue(self, item: Delivery) -> None:
         limits, octets = self._limits, item.message.octets
         while len(self.queue) >= limits.max_queued_messages or self._queued_octets + octets > limits.max_queued_octets:
-            self._drop(Drop.QUEUE_FULL)
             if limits.when_queue_is_full is FullQueue.DISCARD_NEW or octets > limits.max_queued_octets:
+                self._on_full_queue(item)
                 return
-            self._queued_octets -= self.queue.popleft().message.octets
+            self._on_full_queue(self._pop_queue())
+        refusal = self.tenant.refusal(octets)
+        if refusal is not None:
+            self._drop(refusal, item.message.topic)
+            return
         self.queue.append(item)
         self._queued_octets += octets
+        self.tenant.queued(1, octets)
+        if self.journal is not None and item.qos:
+            self.journal.add(self, item)
 
     # --- acknowledgements of the client -----------------------------------------------------------------------------
 
@@ -277,44 +315,108 @@ class Session:
         item = self._inflight.get(packet_id)
         if item is None:
             return False
-        step = _STEPS.get((item.step, answer))
+        step = STEPS.get((item.step, answer))
         if step is None:
             raise PacketError(ReasonCode.PROTOCOL_ERROR, f"{answer.name} for a delivery that is {item.step.name}")
         item.step = step
         if step is Step.AWAIT_PUBCOMP:
+            if self.journal is not None:
+                self.journal.moved(self, item)
             if self.outlet is not None:
                 self.outlet.write(b"\x62\x02%c%c" % (packet_id >> 8, packet_id & 0xFF))
             return True
         del self._inflight[packet_id]
+        if self.journal is not None:
+            self.journal.finished(item)
         if answer is Answer.PUBREC_FAILURE:
-            self._drop(Drop.REFUSED_BY_CLIENT)
+            self._drop(Drop.REFUSED_BY_CLIENT, item.message.topic)
+        elif self.hooks is not None:
+            self.hooks.fire(self.hooks.delivered, self.client, item.message.topic, item.qos)
         if self.queue or self._resend:
             self.pump(now)
+        return True
+
+    def open_incoming(self, packet_id: int) -> None:
+        """A QoS 2 PUBLISH was taken; until PUBREL a repetition is the same message ([MQTT-4.3.3-10])."""
+        self.incoming.add(packet_id)
+        if self.journal is not None:
+            self.journal.opened(self, packet_id)
+
+    def close_incoming(self, packet_id: int) -> bool:
+        """PUBREL; False when no such PUBLISH is known."""
+        if packet_id not in self.incoming:
+            return False
+        self.incoming.remove(packet_id)
+        if self.journal is not None:
+            self.journal.closed(self, packet_id)
         return True
 
     # --- rights and end ---------------------------------------------------------------------------------------------
 
     def retain_only(self, keep: Callable[[Delivery], bool]) -> int:
-        """Removes waiting messages that `keep` denies; returns how many (they are counted as refused at delivery)."""
-        kept = deque(item for item in self.queue if keep(item))
-        removed = len(self.queue) - len(kept)
-        self._drop(Drop.RECEIVE_REFUSED, removed)
+        """Removes messages that `keep` denies; returns how many (they are counted as refused at delivery).
+
+        Those in flight to a client that is away go as well; a connected client has them already.
+        """
+        kept: deque[Delivery] = deque()
+        removed = 0
+        for item in self.queue:
+            if keep(item):
+                kept.append(item)
+            else:
+                removed += 1
+                self._lose(item, Drop.RECEIVE_REFUSED)
         self._replace_queue(kept)
+        if self.outlet is not None:
+            return removed
+        for packet_id, item in list(self._inflight.items()):
+            if item.step is not Step.AWAIT_PUBCOMP and not keep(item):
+                removed += 1
+                del self._inflight[packet_id]
+                self._lose(item, Drop.RECEIVE_REFUSED)
         return removed
 
     def clear(self) -> None:
         """The session ends: everything it holds is dropped and counted."""
-        self._drop(Drop.SESSION_ENDED, len(self.queue) + len(self._inflight))
+        for item in self.deliveries():
+            self._lose(item, Drop.SESSION_ENDED)
         self._replace_queue(deque())
         self._inflight.clear()
         self._resend.clear()
         self.incoming.clear()
         self.subscriptions.clear()
 
-    def _replace_queue(self, queue: deque[Delivery]) -> None:
-        self.queue = queue
-        self._queued_octets = sum(item.message.octets for item in queue)
+    def _pop_queue(self) -> Delivery:
+        item = self.queue.popleft()
+        octets = item.message.octets
+        self._queued_octets -= octets
+        self.tenant.queued(-1, -octets)
+        self._is_full_told = self._is_full_told and bool(self.queue)
+        return item
 
-    def _drop(self, reason: Drop, count: int = 1) -> None:
-        if count:
-            self._statistics.drops[reason] += count
+    def _replace_queue(self, queue: deque[Delivery]) -> None:
+        octets = sum(item.message.octets for item in queue)
+        self.tenant.queued(len(queue) - len(self.queue), octets - self._queued_octets)
+        self.queue, self._queued_octets = queue, octets
+
+    def _lose(self, item: Delivery, reason: Drop) -> None:
+        """Drops a delivery that may be stored."""
+        self._drop(reason, item.message.topic)
+        if item.number and self.journal is not None:
+            self.journal.finished(item)
+
+    def _on_full_queue(self, item: Delivery) -> None:
+        """Counted each time; the operator is told once, and again when there was room meanwhile."""
+        if not self._is_full_told:
+            self._is_full_told = True
+            _log.warning(
+                "queue is full", tenant=self.key.tenant, client_id=self.key.client_id, messages=len(self.queue)
+            )
+        self._lose(item, Drop.QUEUE_FULL)
+
+    def _drop(self, reason: Drop, topic: str | None = None, *, count: int = 1) -> None:
+        if not count:
+            return
+        self._statistics.drops[reason] += count
+        if self.hooks is not None:
+            self.hooks.fire(self.hooks.dropped, self.client, topic, reason.value, count)

@@ -14,6 +14,9 @@ class Drop(StrEnum):
     PUBLISH_REFUSED = "publish-refused"
     RECEIVE_REFUSED = "receive-refused"
     QUEUE_FULL = "queue-full"
+    TENANT_QUEUE_FULL = "tenant-queue-full"
+    BROKER_FULL = "broker-full"
+    PAYLOAD_ABOVE_PLAN = "payload-above-plan"
     QOS0_OFFLINE = "qos0-offline"
     QOS0_BACKLOG = "qos0-backlog"
     EXPIRED = "expired"
@@ -32,6 +35,7 @@ class Ending(StrEnum):
     TAKEN_OVER = "taken-over"
     LOGIN_REFUSED = "login-refused"
     LOGIN_EXPIRED = "login-expired"
+    REVOKED = "revoked"
     SLOW_READER = "slow-reader"
     EVICTED = "evicted-unauthenticated"
     SHUTDOWN = "shutdown"
@@ -51,6 +55,13 @@ class Statistics:
     """PUBLISH packets taken, by QoS."""
     messages_sent: list[int] = field(default_factory=lambda: [0, 0, 0])
     """PUBLISH packets written, by QoS."""
+    pauses: int = 0
+    """How often a publisher was not read for a while: above its tenant's rate, or faster than the store."""
+    payload_octets_received: list[int] = field(default_factory=lambda: [0, 0, 0])
+    """Of those PUBLISH packets, by QoS."""
+    payload_octets_sent: list[int] = field(default_factory=lambda: [0, 0, 0])
+    commits: int = 0
+    """Transactions of the store."""
     drops: Counter[Drop] = field(default_factory=Counter)
     endings: Counter[Ending] = field(default_factory=Counter)
     protocol_errors: Counter[str] = field(default_factory=Counter)

@@ -29,11 +29,38 @@ def sys_topics(engine: Engine, statistics: Statistics, uptime_s: float) -> Itera
         "subscriptions/count": len(engine.subscriptions),
         "subscriptions/refused": statistics.subscriptions_refused,
     }
+    figures |= _queues(engine)
+    figures |= {
+        "publish/bytes/received": sum(statistics.payload_octets_received),
+        "publish/bytes/sent": sum(statistics.payload_octets_sent),
+        "store/commits": statistics.commits,
+        "connections/paused": statistics.pauses,
+    }
     for qos in range(3):
+        figures[f"publish/bytes/received/qos{qos}"] = statistics.payload_octets_received[qos]
+        figures[f"publish/bytes/sent/qos{qos}"] = statistics.payload_octets_sent[qos]
         figures[f"publish/messages/received/qos{qos}"] = statistics.messages_received[qos]
         figures[f"publish/messages/sent/qos{qos}"] = statistics.messages_sent[qos]
     figures |= {f"publish/messages/dropped/{reason}": count for reason, count in statistics.drops.items()}
     figures |= {f"connections/ended/{reason}": count for reason, count in statistics.endings.items()}
     figures |= {f"connections/refused/{cause}": count for cause, count in statistics.logins_refused.items()}
+    figures |= {f"hooks/failures/{name}": count for name, count in engine.hooks.failures.items()}
     for name, value in figures.items():
         yield f"$SYS/broker/{name}", str(value)
+
+
+def _queues(engine: Engine) -> dict[str, int | str]:
+    """Depths: of all clients together, of the longest queue, and by tenant."""
+    total = engine.tenants.total
+    figures: dict[str, int | str] = {
+        "queues/messages": total.queued_messages,
+        "queues/bytes": total.queued_octets,
+        "queues/level": f"{engine.tenants.level:.3f}",
+        "queues/longest": max((len(session.queue) for session in engine.sessions.values()), default=0),
+        "queues/inflight": sum(session.inflight_count for session in engine.sessions.values()),
+    }
+    for tenant, account in engine.tenants.items():
+        figures[f"tenants/{tenant}/connections"] = account.connections
+        figures[f"tenants/{tenant}/queued messages"] = account.queued_messages
+        figures[f"tenants/{tenant}/queued bytes"] = account.queued_octets
+    return figures

@@ -42,6 +42,18 @@ def add(
         typer.echo(password)
 
 
+@app.command("set")
+def change(
+    name: str,
+    role: Annotated[list[str] | None, typer.Option(help="All roles the user has from now on; none: no rights.")] = None,
+    config: Config = None,
+) -> None:
+    """Give a user other roles; the password stays, and a running broker applies it to its connections."""
+    users = _users(config)
+    _must_know(users, name)
+    users.set_roles(name, tuple(role or ()))
+
+
 @app.command("list")
 def show(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False, config: Config = None
@@ -56,9 +68,13 @@ def show(
 def remove(name: str, config: Config = None) -> None:
     """Remove a user."""
     users = _users(config)
+    _must_know(users, name)
+    users.remove(name)
+
+
+def _must_know(users: UsersFile, name: str) -> None:
     if name not in users.names():
         raise UsersFileError("no such user", evidence=name, fix="see `meshwire user list`", code="MW-BRK-004")
-    users.remove(name)
 
 
 def _users(config: Path | None) -> UsersFile:

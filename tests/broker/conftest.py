@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from broker.credentials import UsersFile
+from broker.plugins import BrokerHook
 from broker.server import Broker
 from broker.settings import BrokerSettings, Limits, ListenerSettings
 from meshwire.identity import TenantId
@@ -30,6 +31,7 @@ class Running:
     broker: Broker
     site: Site
     keys: SigningKeys
+    task: asyncio.Task[None]
 
     @property
     def port(self) -> int:
@@ -92,13 +94,13 @@ Open = Callable[..., Awaitable[Client]]
 
 
 @asynccontextmanager
-async def serving(broker: Broker) -> AsyncIterator[None]:
+async def serving(broker: Broker) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(broker.run())
     ready = asyncio.create_task(broker.ready.wait())
     await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
     ready.cancel()
     try:
-        yield
+        yield task
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -106,27 +108,38 @@ async def serving(broker: Broker) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Start]:
+def durability() -> str:
+    """Of the brokers of a test; a test file may say otherwise."""
+    return "memory"
+
+
+@pytest.fixture
+async def start(tmp_path: Path, durability: str) -> AsyncIterator[Start]:
     """Starts brokers with the given limits or settings; all end with the test."""
     async with AsyncExitStack() as stack:
 
         async def begin(
-            *, limits: Limits | None = None, wall_clock: Callable[[], float] = time.time, **settings: object
+            *,
+            limits: Limits | None = None,
+            wall_clock: Callable[[], float] = time.time,
+            hooks: Mapping[str, BrokerHook] | None = None,
+            **settings: object,
         ) -> Running:
             site = Site(tmp_path)
             keys = site.signing_keys()
             users = UsersFile(site.path("broker", "users.json"), CHEAP)
             users.add("gateway", site.secret("gateway-mqtt"), roles=("GATEWAY",))
             users.add("admin", "admin-password", roles=("ADMIN",))
-            listener = (ListenerSettings(port=0),)
+            settings = {"durability": durability, "listener": (ListenerSettings(port=0),), **settings}
             broker = Broker(
-                BrokerSettings(listener=listener, limits=limits or Limits(), **settings),  # type: ignore[arg-type]
+                BrokerSettings(limits=limits or Limits(), **settings),  # type: ignore[arg-type]
                 site=site,
                 hasher=CHEAP,
                 wall_clock=wall_clock,
+                hooks=hooks,
             )
-            await stack.enter_async_context(serving(broker))
-            return Running(broker, site, keys)
+            task = await stack.enter_async_context(serving(broker))
+            return Running(broker, site, keys, task)
 
         yield begin
 

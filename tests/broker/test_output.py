@@ -42,8 +42,10 @@ def output_of(limits: Limits | None = None) -> tuple[Output, Transport, list[str
         Flusher(asyncio.get_running_loop()),
         limits or Limits(),
         Statistics(),
+        on_room=lambda: said.append("room"),
         on_overflow=lambda: said.append("overflow"),
         on_taken_over=lambda: said.append("taken over"),
+        on_revoked=lambda: said.append("revoked"),
     )
     transport = Transport()
     output.open(transport)

@@ -40,6 +40,12 @@ V31, V311, V5 = ProtocolVersion.V3_1, ProtocolVersion.V3_1_1, ProtocolVersion.V5
 MAC = "001350050047dd92"
 
 
+@pytest.fixture(params=["memory", "os"])
+def durability(request: pytest.FixtureRequest) -> str:
+    """What clients see is the same with and without a store."""
+    return str(request.param)
+
+
 def sub(*filters: str, qos: int = 2, packet_id: int = 1) -> Subscribe:
     return Subscribe(packet_id, tuple(TopicSubscription(text, qos) for text in filters))
 
@@ -438,7 +444,7 @@ async def test_sys_topics_are_for_the_administrator(running: Any, join: Any, dia
 async def test_the_first_start_makes_one_user_with_a_generated_password(tmp_path: Path) -> None:
     site = Site(tmp_path)
     broker = Broker(BrokerSettings(listener=(ListenerSettings(port=0),)), site=site)
-    users = broker._users()
+    users = broker._users_file()
     assert users.names() == ["gateway"]
     assert len(site.secret("gateway-mqtt")) >= 32
     (gateway,) = users.listing()

@@ -1,0 +1,112 @@
+"""`meshwire instance`: what each broker can do, whether a configuration suits it, its files, and trial nodes."""
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from broker.adapters.capabilities import CAPABILITIES, Engine, Feature
+from broker.adapters.capabilities import check as check_configuration
+from broker.adapters.generation import GENERATORS, Facts, generate, passwords_json, with_new_passwords
+from broker.adapters.rabbitmq.nodes import PrivateCluster
+from broker.credentials import UsersFile
+from broker.settings import BrokerSettings
+from meshwire.cli import main
+from meshwire.config import load_config, read_settings
+from meshwire.site import Site
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Messaging engines: ours, and those of others.")
+
+Config = Annotated[Path | None, typer.Option("--config", envvar="MESHWIRE_CONFIG", help="Configuration (TOML).")]
+
+
+@app.command()
+def show(
+    engine: Annotated[list[Engine] | None, typer.Option(help="Only this one; may stand several times.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """What each broker can do, and how we know."""
+    chosen = engine or list(Engine)
+    if as_json:
+        for one in chosen:
+            for feature, cell in CAPABILITIES[one].items():
+                line = {"engine": one.value, "feature": feature.value, "can": cell.can}
+                typer.echo(json.dumps(line | {"how": cell.how, "source": cell.source.value}))
+        return
+    table = Table("feature", *(one.value for one in chosen), title="tested here: *; the rest is documentation")
+    for feature in Feature:
+        cells = [CAPABILITIES[one][feature] for one in chosen]
+        table.add_row(feature.value, *(f"{cell}{'*' if cell.source.value == 'tested' else ''}" for cell in cells))
+    Console(no_color="NO_COLOR" in os.environ).print(table)
+
+
+@app.command()
+def check(engine: Engine, config: Config = None) -> None:
+    """Whether a broker can honour the configuration; exit code 3 and the reasons when not."""
+    check_configuration(engine, load_config(config))
+    typer.echo(f"{engine.value} can honour the configuration")
+
+
+@app.command("generate")
+def write_files(
+    engine: Annotated[str, typer.Argument(help=", ".join(GENERATORS))],
+    directory: Annotated[Path, typer.Option(help="Where the files go; it is made.")] = Path(),
+    authority: Annotated[str, typer.Option(help="HOST:PORT of the authority, for the broker.")] = "127.0.0.1:8099",
+    config: Config = None,
+) -> None:
+    """Write a broker's files. They hold secrets and get mode 0600."""
+    if engine not in GENERATORS:
+        raise typer.BadParameter(f"no such engine; there are {', '.join(GENERATORS)}")
+    site = Site.default()
+    settings = read_settings(BrokerSettings, "broker", load_config(config))
+    listed = UsersFile(settings.users_file or site.path("broker", "users.json")).listing()
+    users = with_new_passwords(listed, site.secret("gateway-mqtt"))
+    host, _, port = authority.rpartition(":")
+    control = ("meshwire-control", site.secret("mosquitto-control"))
+    files = generate(engine, Facts(site.secret("broker-authority"), host, int(port), users, control))
+    if engine in ("mosquitto", "hivemq"):
+        files["passwords.json"] = passwords_json(users)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name, text in files.items():
+        path = directory / name
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+        typer.echo(str(path))
+
+
+@app.command()
+def trial(
+    nodes: Annotated[int, typer.Option(min=1, max=7, help="How many RabbitMQ nodes.")] = 3,
+    authority: Annotated[str, typer.Option(help="HOST:PORT of a running authority.")] = "127.0.0.1:8099",
+    directory: Annotated[Path | None, typer.Option(help="Keep the nodes' files here.")] = None,
+) -> None:
+    """Run RabbitMQ nodes on this machine until interrupted: own folders, free ports, no service touched."""
+    url = f"http://{authority}/{Site.default().secret('broker-authority')}"
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: stopped.set())
+    with tempfile.TemporaryDirectory(prefix="meshwire-rabbitmq-") as made:
+        cluster = PrivateCluster(directory or Path(made), url, nodes)
+        cluster.start()
+        try:
+            for node in cluster.nodes:
+                line = {"node": node.name, "mqtt": node.mqtt_port, "ws": node.web_mqtt_port}
+                typer.echo(json.dumps(line))
+            sys.stdout.flush()
+            stopped.wait()
+        finally:
+            cluster.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main(["instance", *sys.argv[1:]]))

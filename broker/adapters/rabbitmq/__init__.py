@@ -1,0 +1,1 @@
+"""RabbitMQ: its configuration, and private nodes for trials."""

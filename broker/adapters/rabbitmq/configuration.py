@@ -1,0 +1,89 @@
+"""RabbitMQ's files from a few facts: `rabbitmq.conf`, `enabled_plugins`, `definitions.json`. Pure.
+
+Every question goes to the authority; there is no other user (a definitions file keeps RabbitMQ from making `guest`)
+and no AMQP listener. Sessions are quorum queues in a cluster, because a classic queue lives on one node.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["PLUGINS", "RabbitNode", "definitions", "enabled_plugins", "rabbitmq_conf"]
+
+PLUGINS: Final = ("rabbitmq_mqtt", "rabbitmq_web_mqtt", "rabbitmq_auth_backend_http")
+EXCHANGE: Final = "amq.topic"
+
+
+@dataclass(frozen=True, slots=True)
+class RabbitNode:
+    """What one node's configuration is made from.
+
+    Args:
+        authority_url: of the authority, with its secret, without `/hooks`.
+        address: to listen on.
+        mqtt_port, web_mqtt_port: TCP ports.
+        cluster: Erlang names of all nodes, this one among them; empty for a single node.
+        session_expiry_s: how long a session outlives its connection.
+        definitions_file: path as the node sees it.
+    """
+
+    authority_url: str
+    address: str = "127.0.0.1"
+    mqtt_port: int = 1883
+    web_mqtt_port: int = 15675
+    cluster: tuple[str, ...] = ()
+    session_expiry_s: int = 604_800
+    definitions_file: str = "/etc/rabbitmq/definitions.json"
+
+
+def rabbitmq_conf(node: RabbitNode) -> str:
+    """The main configuration file."""
+    hooks = f"{node.authority_url}/hooks/rabbitmq"
+    lines = [
+        "# No AMQP: the only ways in are MQTT and MQTT over WebSocket.",
+        "listeners.tcp = none",
+        "",
+        "# Every login and every topic is the authority's decision.",
+        "auth_backends.1 = http",
+        "auth_http.http_method = post",
+        *(f"auth_http.{name}_path = {hooks}/{name}" for name in ("user", "vhost", "resource", "topic")),
+        "",
+        f"mqtt.listeners.tcp.default = {node.address}:{node.mqtt_port}",
+        "mqtt.allow_anonymous = false",
+        "mqtt.vhost = /",
+        f"mqtt.exchange = {EXCHANGE}",
+        f"mqtt.subscription_ttl = {node.session_expiry_s * 1000}",
+        f"mqtt.durable_queue_type = {'quorum' if node.cluster else 'classic'}",
+        "mqtt.tcp_listen_options.nodelay = true",
+        "",
+        f"web_mqtt.tcp.ip = {node.address}",
+        f"web_mqtt.tcp.port = {node.web_mqtt_port}",
+        "",
+        f"load_definitions = {node.definitions_file}",
+    ]
+    if node.cluster:
+        lines += ["", "cluster_formation.peer_discovery_backend = classic_config"]
+        lines += [f"cluster_formation.classic_config.nodes.{n} = {name}" for n, name in enumerate(node.cluster, 1)]
+        lines += ["cluster_partition_handling = pause_minority"]
+    return "\n".join(lines) + "\n"
+
+
+def enabled_plugins() -> str:
+    """The plug-in list, an Erlang term."""
+    return f"[{','.join(PLUGINS)}].\n"
+
+
+def definitions(max_queued_messages: int = 50_000) -> str:
+    """What exists from the first boot: the virtual host, and the bound of a client's queue. RabbitMQ drops the oldest
+    message of a full queue; refusing the newest would cut its publisher off.
+    """
+    bound = {
+        "vhost": "/",
+        "name": "client-queue-bound",
+        "pattern": "^mqtt-subscription-",
+        "apply-to": "queues",
+        "priority": 1,
+        "definition": {"max-length": max_queued_messages, "overflow": "drop-head"},
+    }
+    value = {"vhosts": [{"name": "/"}], "users": [], "permissions": [], "policies": [bound]}
+    return json.dumps(value, indent=2) + "\n"

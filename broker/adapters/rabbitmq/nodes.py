@@ -1,0 +1,224 @@
+"""Private RabbitMQ nodes on this machine, for trials and tests: own folders, free ports, an own port mapper.
+
+Nothing of an installed service is touched: no file of /etc/rabbitmq or /var/lib/rabbitmq is read or written, and no
+service is started. Every process is a child that `stop` ends by its id.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from broker.adapters.errors import EngineError
+from broker.adapters.rabbitmq.configuration import RabbitNode, definitions, enabled_plugins, rabbitmq_conf
+
+__all__ = ["LaunchedNode", "PrivateCluster", "free_ports", "server_program"]
+
+BOOT_TIMEOUT_S: Final = 90.0
+STOP_TIMEOUT_S: Final = 20.0
+_PROGRAMS: Final = (Path("/usr/lib/rabbitmq/bin/rabbitmq-server"),)
+"""Debian's own script; the one on the PATH changes the user and reads /etc."""
+
+
+def server_program() -> Path | None:
+    """The server's start script, or None where RabbitMQ is not installed."""
+    found = [path for path in _PROGRAMS if path.exists()]
+    return found[0] if found and shutil.which("epmd") else None
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    plugs = [socket.socket() for _ in range(count)]
+    try:
+        for plug in plugs:
+            plug.bind(("127.0.0.1", 0))
+        return [int(plug.getsockname()[1]) for plug in plugs]
+    finally:
+        for plug in plugs:
+            plug.close()
+
+
+@dataclass(slots=True)
+class LaunchedNode:
+    """One node: its name, ports, folder and process."""
+
+    name: str
+    folder: Path
+    mqtt_port: int
+    web_mqtt_port: int
+    dist_port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    def environment(self, epmd_port: int, home: Path) -> dict[str, str]:
+        """All that keeps the node to itself; `rabbitmqctl` works with the same."""
+        folder = self.folder
+        schedulers = "+S 2:2 -kernel inet_dist_use_interface {127,0,0,1}"
+        return {
+            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+            "LANG": "C.UTF-8",
+            "HOME": str(home),
+            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_DIST_PORT": str(self.dist_port),
+            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_PID_FILE": str(folder / "pid"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
+            "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "generated"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": schedulers,
+            "ERL_EPMD_PORT": str(epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+        }
+
+
+@dataclass(slots=True)
+class PrivateCluster:
+    """One node, or several that find each other.
+
+    Args:
+        folder: everything is written below it.
+        authority_url: with its secret, without `/hooks`.
+        size: number of nodes.
+        max_queued_messages: bound of a client's queue.
+    """
+
+    folder: Path
+    authority_url: str
+    size: int = 1
+    max_queued_messages: int = 50_000
+    nodes: list[LaunchedNode] = field(default_factory=list)
+    _epmd: subprocess.Popen[bytes] | None = None
+    _epmd_port: int = 0
+
+    def __post_init__(self) -> None:
+        ports = free_ports(1 + 3 * self.size)
+        self._epmd_port = ports.pop()
+        mark = secrets.token_hex(3)
+        for number in range(1, self.size + 1):
+            name = f"meshwire{mark}n{number}@localhost"
+            mqtt, web, dist = (ports.pop() for _ in range(3))
+            self.nodes.append(LaunchedNode(name, self.folder / f"node{number}", mqtt, web, dist))
+
+    def start(self) -> None:
+        """Starts the port mapper and all nodes at once, and waits until MQTT clients may connect.
+
+        Raises:
+            EngineError: RabbitMQ is not installed, or a node does not come up; the message holds its last lines.
+        """
+        if server_program() is None:
+            raise EngineError(
+                "RabbitMQ is not installed", fix="on Debian: apt-get install rabbitmq-server", code="MW-ENG-003"
+            )
+        self._write()
+        self._start_epmd()
+        try:
+            for node in self.nodes:
+                self.launch(node)
+            for node in self.nodes:
+                self.await_ready(node)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _write(self) -> None:
+        home = self.folder / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        cookie = home / ".erlang.cookie"
+        if not cookie.exists():
+            cookie.write_text(secrets.token_hex(16))
+            cookie.chmod(0o400)
+        names = tuple(node.name for node in self.nodes) if self.size > 1 else ()
+        for node in self.nodes:
+            node.folder.mkdir(parents=True, exist_ok=True)
+            conf = RabbitNode(
+                authority_url=self.authority_url,
+                mqtt_port=node.mqtt_port,
+                web_mqtt_port=node.web_mqtt_port,
+                cluster=names,
+                definitions_file=str(node.folder / "definitions.json"),
+            )
+            (node.folder / "rabbitmq.conf").write_text(rabbitmq_conf(conf))
+            (node.folder / "enabled_plugins").write_text(enabled_plugins())
+            (node.folder / "definitions.json").write_text(definitions(self.max_queued_messages))
+
+    def _start_epmd(self) -> None:
+        command = ["epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"]
+        self._epmd = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def environment(self, node: LaunchedNode) -> dict[str, str]:
+        """For `rabbitmqctl` and the like."""
+        return node.environment(self._epmd_port, self.folder / "home")
+
+    def launch(self, node: LaunchedNode) -> None:
+        """Starts one node's process."""
+        program = server_program()
+        assert program is not None
+        with (node.folder / "output").open("wb") as output:
+            node.process = subprocess.Popen(
+                [program], env=self.environment(node), stdout=output, stderr=output, start_new_session=True
+            )
+
+    def await_ready(self, node: LaunchedNode) -> None:
+        """Returns when the node's MQTT listener answers."""
+        end = time.monotonic() + BOOT_TIMEOUT_S
+        while time.monotonic() < end:
+            if node.process is None or node.process.poll() is not None:
+                break
+            with socket.socket() as plug:
+                plug.settimeout(1.0)
+                if plug.connect_ex(("127.0.0.1", node.mqtt_port)) == 0:
+                    return
+            time.sleep(0.1)
+        lines = (node.folder / "output").read_text(errors="replace").splitlines()[-12:]
+        raise EngineError("RabbitMQ did not come up", evidence=" | ".join(lines), code="MW-ENG-004")
+
+    def kill(self, node: LaunchedNode) -> None:
+        """Ends a node without a word, as a power cut would."""
+        if (beam := _pid(node)) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(beam, signal.SIGKILL)
+        self._reap([node])
+
+    def stop(self) -> None:
+        """Ends all nodes in order, then the port mapper."""
+        for node in self.nodes:
+            if node.process is not None and node.process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.kill(_pid(node) or node.process.pid, signal.SIGTERM)
+        self._reap(self.nodes)
+        if self._epmd is not None:
+            self._epmd.terminate()
+            self._epmd.wait(STOP_TIMEOUT_S)
+            self._epmd = None
+
+    def _reap(self, nodes: Sequence[LaunchedNode]) -> None:
+        """Waits for the processes; what stays is killed with all of its own session."""
+        for node in nodes:
+            if node.process is None:
+                continue
+            try:
+                node.process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                pass
+            with suppress(ProcessLookupError):
+                os.killpg(node.process.pid, signal.SIGKILL)
+            node.process.wait(STOP_TIMEOUT_S)
+            node.process = None
+
+
+def _pid(node: LaunchedNode) -> int | None:
+    """The Erlang machine's process, once the node has written it down."""
+    try:
+        return int((node.folder / "pid").read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,52 @@
+"""One message on its way to one client, and the literal table of its steps (MQTT 5.0 section 4.3)."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from broker.message import Message
+
+__all__ = ["STEPS", "Answer", "Delivery", "Step"]
+
+
+class Step(Enum):
+    """Where a delivery stands."""
+
+    AWAIT_PUBACK = auto()
+    AWAIT_PUBREC = auto()
+    AWAIT_PUBCOMP = auto()
+    DONE = auto()
+
+
+class Answer(Enum):
+    """What a client said about a delivery."""
+
+    PUBACK = auto()
+    PUBREC = auto()
+    PUBREC_FAILURE = auto()
+    PUBCOMP = auto()
+
+
+STEPS: Final[dict[tuple[Step, Answer], Step]] = {
+    (Step.AWAIT_PUBACK, Answer.PUBACK): Step.DONE,
+    (Step.AWAIT_PUBREC, Answer.PUBREC): Step.AWAIT_PUBCOMP,
+    (Step.AWAIT_PUBREC, Answer.PUBREC_FAILURE): Step.DONE,
+    (Step.AWAIT_PUBCOMP, Answer.PUBREC): Step.AWAIT_PUBCOMP,  # our PUBREL is repeated
+    (Step.AWAIT_PUBCOMP, Answer.PUBCOMP): Step.DONE,
+}
+"""What is not here is a protocol error of the client."""
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One message for one client."""
+
+    message: Message
+    qos: int
+    retain: bool
+    identifiers: tuple[int, ...]
+    step: Step = Step.DONE
+    packet_id: int = 0
+    """0 while it waits."""
+    number: int = 0
+    """Its key in the store; 0: not stored. Numbers rise in the order of delivery."""

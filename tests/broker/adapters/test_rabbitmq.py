@@ -1,0 +1,130 @@
+"""Debian's RabbitMQ behind our authority: what the table of capabilities says of it, and sessions that end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from broker.adapters.connection import BrokerAddress, MqttConnection
+from broker.adapters.rabbitmq.nodes import PrivateCluster, free_ports, server_program
+from broker.attack.embedded import make_users
+from broker.attack.external import running_authority
+from broker.authority.service import Authority
+from broker.authority.settings import AuthoritySettings
+from broker.credentials import UsersFile
+from broker.settings import BrokerSettings
+from meshwire.identity import TenantId
+from meshwire.mqtt import ConnAck, Connect, ProtocolVersion, PubAck, Publish, SubAck, Subscribe
+from meshwire.mqtt import TopicSubscription as Wanted
+from meshwire.site import Site
+
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.skipif(server_program() is None, reason="rabbitmq-server is not installed"),
+]
+V311 = ProtocolVersion.V3_1_1
+PASSWORD = b"only-for-this-run"
+TOPIC = "globex/read/001350050047dd92/temp"
+
+
+@asynccontextmanager
+async def running(folder: Path, size: int, bound: int) -> AsyncIterator[tuple[PrivateCluster, UsersFile]]:
+    site = Site(folder / "site")
+    users = make_users(site.path("broker", "users.json"))
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}/{site.secret('broker-authority')}"
+    cluster = PrivateCluster(folder / "rabbitmq", url, size, bound)
+    place = {"rabbitmq": f"127.0.0.1:{cluster.nodes[-1].mqtt_port}"}
+    settings = AuthoritySettings(port=port, check_interval_s=0.1, end_sessions_at=place)
+    async with running_authority(Authority(settings, BrokerSettings(), site=site)):
+        try:
+            await asyncio.to_thread(cluster.start)
+            yield cluster, users
+        finally:
+            await asyncio.to_thread(cluster.stop)
+
+
+@asynccontextmanager
+async def logged_in(
+    port: int, user: str, client_id: str, *, clean: bool = True
+) -> AsyncIterator[tuple[MqttConnection, ConnAck]]:
+    async with MqttConnection(BrokerAddress("127.0.0.1", port), V311, timeout_s=10.0) as connection:
+        answer = await connection.login(Connect(client_id, V311, clean, username=user, password=PASSWORD))
+        assert answer is not None
+        yield connection, answer
+
+
+async def subscribe(connection: MqttConnection, qos: int = 1) -> int:
+    connection.send(Subscribe(1, (Wanted("globex/read/#", qos),)))
+    answer = await connection.receive()
+    assert isinstance(answer, SubAck)
+    return answer.reason_codes[0]
+
+
+async def publish(port: int, payloads: range, qos: int = 1) -> None:
+    """As the gateway, in a window of one."""
+    async with logged_in(port, "gateway", "gw-1") as (gateway, _):
+        for number in payloads:
+            gateway.send(Publish(TOPIC, str(number).encode(), qos, packet_id=number + 1 if qos else 0))
+            if qos:
+                assert isinstance(await gateway.receive(), PubAck)
+        await gateway.disconnect()
+
+
+async def collect(connection: MqttConnection, count: int) -> list[int]:
+    got: list[int] = []
+    while len(got) < count:
+        packet = await connection.receive()
+        assert isinstance(packet, Publish), packet
+        connection.send(PubAck(packet.packet_id))
+        got.append(int(packet.payload))
+    return got
+
+
+async def test_one_node_keeps_the_policy(tmp_path: Path) -> None:
+    """One boot, many looks: a node takes ten seconds to come up."""
+    async with running(tmp_path, 1, bound=10) as (cluster, users):
+        port = cluster.nodes[0].mqtt_port
+
+        async with MqttConnection(BrokerAddress("127.0.0.1", port), ProtocolVersion.V5) as connection:
+            refused = await connection.login(Connect("x", ProtocolVersion.V5, username="victim", password=PASSWORD))
+            assert refused is None, "MQTT 5 is refused without a word that MQTT 5 knows"
+
+        async with logged_in(port, "victim", "v1", clean=False) as (victim, answer):
+            assert (answer.reason_code, answer.session_present) == (0, False)
+            assert await subscribe(victim, qos=2) == 1, "QoS 2 is granted as QoS 1"
+            await victim.disconnect()
+        await publish(port, range(15))
+        async with logged_in(port, "victim", "v1", clean=False) as (victim, answer):
+            assert answer.session_present
+            assert await collect(victim, 10) == list(range(5, 15)), "a full queue drops the oldest"
+            await victim.disconnect()
+
+        await publish(port, range(3))
+        users.add("victim", PASSWORD.decode(), tenant=TenantId("globex"), roles=("COMMAND_CLIENT",))
+        async with logged_in(port, "victim", "v1", clean=False) as (victim, answer):
+            assert not answer.session_present, "who comes back with fewer rights finds no session"
+            users.add("victim", PASSWORD.decode(), tenant=TenantId("globex"), roles=())
+            assert await victim.receive() is None, "a revoked role ends the connection"
+
+        async with logged_in(port, "attacker", "v1") as (_, answer):
+            assert answer.reason_code != 0, "the client id is the other tenant's"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_a_session_outlives_its_node(tmp_path: Path) -> None:
+    async with running(tmp_path, 3, bound=50_000) as (cluster, _):
+        first, second, third = cluster.nodes
+        async with logged_in(second.mqtt_port, "victim", "v1", clean=False) as (victim, _answer):
+            assert await subscribe(victim) == 1
+            await victim.disconnect()
+        await publish(first.mqtt_port, range(500))
+        await asyncio.to_thread(cluster.kill, second)
+        async with logged_in(third.mqtt_port, "victim", "v1", clean=False) as (victim, answer):
+            assert answer.session_present
+            assert await collect(victim, 500) == list(range(500))
+            await publish(first.mqtt_port, range(500, 600))
+            assert await collect(victim, 100) == list(range(500, 600))

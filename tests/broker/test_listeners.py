@@ -1,0 +1,244 @@
+"""TLS, client certificates and WebSocket over real sockets, with foreign clients where there are any."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import paho.mqtt.client as paho
+import pytest
+from pydantic import ValidationError
+
+from broker.certificates import TrialAuthority
+from broker.client_certificates import CertificateRule, principal_of_certificate
+from broker.errors import TlsFilesError
+from broker.settings import ListenerSettings
+from broker.statistics import Ending
+from meshwire.identity import LoginKind, TenantId
+from meshwire.mqtt import ConnAck, Connect, Packet, PacketStream, ProtocolVersion, Side, encode
+
+V5 = ProtocolVersion.V5
+ADMIN = {"username": "admin", "password": "admin-password"}
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> TrialAuthority:
+    made = TrialAuthority.in_folder(tmp_path / "certs")
+    made.server(("127.0.0.1",))
+    return made
+
+
+def tls(authority: TrialAuthority, kind: str = "mqtts", **more: Any) -> ListenerSettings:
+    folder = authority.folder
+    return ListenerSettings(
+        kind=kind,  # type: ignore[arg-type]
+        port=0,
+        certificate_file=folder / "server.crt",
+        key_file=folder / "server.key",
+        **more,
+    )
+
+
+def mutual(authority: TrialAuthority, *kinds: str, **rule: Any) -> ListenerSettings:
+    return tls(
+        authority,
+        authentication=kinds or ("certificate",),
+        client_ca_file=authority.folder / "ca.crt",
+        certificate=CertificateRule(**rule),
+    )
+
+
+def trusting(authority: TrialAuthority, client: tuple[Path, Path] | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=authority.folder / "ca.crt")
+    if client is not None:
+        context.load_cert_chain(*client)
+    return context
+
+
+async def ask(port: int, context: ssl.SSLContext, connect: Connect) -> Packet | None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    try:
+        writer.write(encode(connect, connect.version))
+        stream = PacketStream(Side.CLIENT, connect.version)
+        async with asyncio.timeout(5):
+            stream.feed(await reader.read(4_096))
+        return next(stream.packets(), None)
+    finally:
+        writer.close()
+
+
+async def test_several_listeners_serve_the_same_clients(start: Any, authority: TrialAuthority) -> None:
+    running = await start(listener=(ListenerSettings(port=0), tls(authority), ListenerSettings(kind="ws", port=0)))
+    plain, secure, web = running.broker.ports
+    async with (
+        aiomqtt.Client("127.0.0.1", plain, **ADMIN) as receiver,
+        aiomqtt.Client("127.0.0.1", secure, tls_context=trusting(authority), **ADMIN) as first,
+        aiomqtt.Client("127.0.0.1", web, transport="websockets", websocket_path="/mqtt", **ADMIN) as second,
+    ):
+        await receiver.subscribe("t/#", qos=2)
+        await first.publish("t/tls", b"1" * 70_000, qos=2)
+        await second.publish("t/ws", b"2" * 70_000, qos=2)
+        async with asyncio.timeout(5):
+            got = [await anext(receiver.messages) for _ in range(2)]
+    assert [(str(m.topic), m.payload) for m in got] == [("t/tls", b"1" * 70_000), ("t/ws", b"2" * 70_000)]
+
+
+@pytest.mark.parametrize("kind", ["ws", "wss"])
+async def test_web_clients_receive_much_and_leave_in_order(
+    start: Any, authority: TrialAuthority, eventually: Any, kind: str
+) -> None:
+    listener = tls(authority, kind) if kind == "wss" else ListenerSettings(kind="ws", port=0)
+    running = await start(listener=(listener,))
+    more: dict[str, Any] = {"tls_context": trusting(authority)} if kind == "wss" else {}
+    version = aiomqtt.ProtocolVersion.V5
+    async with aiomqtt.Client(
+        "127.0.0.1", running.port, transport="websockets", protocol=version, **more, **ADMIN
+    ) as client:
+        await client.subscribe("t", qos=0)
+        for number in range(200):
+            await client.publish("t", b"%d" % number * 500, qos=0)
+        async with asyncio.timeout(10):
+            got = [(await anext(client.messages)).payload for _ in range(200)]
+    assert got == [b"%d" % number * 500 for number in range(200)]
+    await eventually(lambda: not running.broker._connections)
+    assert not running.broker.statistics.endings
+
+
+async def test_a_web_connection_that_only_knocks_is_shed(start: Any, eventually: Any) -> None:
+    from broker.settings import Limits
+
+    running = await start(listener=(ListenerSettings(kind="ws", port=0),), limits=Limits(connect_timeout_s=0.05))
+    _, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    await eventually(lambda: running.broker.statistics.endings[Ending.CONNECT_TIMEOUT] == 1)
+    writer.close()
+
+
+async def test_a_certificate_is_identity_and_tenant(start: Any, authority: TrialAuthority) -> None:
+    running = await start(listener=(mutual(authority, roles=("BUBBLE_UP_READ_CONSUMER",)),))
+    pair = authority.client("truck-7", TenantId("acme"))
+    answer = await ask(running.port, trusting(authority, pair), Connect("c", V5))
+    assert isinstance(answer, ConnAck)
+    assert answer.reason_code == 0
+    ((key, session),) = running.broker.engine.sessions.items() or [(None, None)]
+    assert key == ("acme", LoginKind.CERTIFICATE, "c")
+    assert session.permissions.may_subscribe("acme/read/#")
+    assert not session.permissions.may_subscribe("other/read/#")
+
+
+async def test_without_the_right_certificate_nobody_gets_in(
+    start: Any, authority: TrialAuthority, tmp_path: Path
+) -> None:
+    running = await start(listener=(mutual(authority),))
+    stranger = TrialAuthority.in_folder(tmp_path / "others").client("x", TenantId("acme"))
+    for pair in (None, stranger):
+        with pytest.raises((ssl.SSLError, ConnectionError, OSError)):
+            if await ask(running.port, trusting(authority, pair), Connect("c", V5)) is None:
+                raise ConnectionError
+    assert not running.broker.engine.sessions
+
+
+async def test_a_certificate_may_stand_beside_other_ways_to_log_in(start: Any, authority: TrialAuthority) -> None:
+    running = await start(listener=(mutual(authority, "certificate", "token"),))
+    context = trusting(authority)
+    token = running.token("acme").encode()
+    assert await ask(running.port, context, Connect("t", V5, username="x", password=token)) is not None
+    with_password = Connect("p", V5, username="admin", password=b"admin-password")
+    answer = await ask(running.port, context, with_password)
+    assert isinstance(answer, ConnAck)
+    assert answer.reason_code == 0x87
+    assert running.broker.statistics.logins_refused == {"login-kind-not-allowed": 1}
+
+
+async def test_a_certificate_whose_subject_does_not_fit_is_refused(start: Any, authority: TrialAuthority) -> None:
+    running = await start(listener=(mutual(authority, tenant="OU"),))
+    pair = authority.client("truck-7", TenantId("acme"))
+    answer = await ask(running.port, trusting(authority, pair), Connect("c", V5))
+    assert isinstance(answer, ConnAck)
+    assert answer.reason_code == 0x87
+    assert running.broker.statistics.logins_refused == {"unfit-certificate": 1}
+
+
+async def test_new_files_are_used_without_a_restart_and_wrong_ones_are_not(
+    start: Any, authority: TrialAuthority, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr("broker.server.TICK_S", 0.01)
+    running = await start(listener=(tls(authority),))
+
+    async def serial() -> str:
+        _, writer = await asyncio.open_connection("127.0.0.1", running.port, ssl=trusting(authority))
+        shown = writer.get_extra_info("peercert")
+        writer.close()
+        return str(shown["serialNumber"])
+
+    async with aiomqtt.Client("127.0.0.1", running.port, tls_context=trusting(authority), **ADMIN) as held:
+        first = await serial()
+        (authority.folder / "server.crt").write_text("no certificate")
+        await asyncio.sleep(0.05)
+        assert await serial() == first
+        authority.server(("127.0.0.1",))
+        for _ in range(200):
+            if await serial() != first:
+                break
+            await asyncio.sleep(0.01)
+        assert await serial() != first
+        await held.publish("t", b"still here", qos=1)
+
+
+async def test_wrong_files_are_told_at_the_start(start: Any, authority: TrialAuthority, tmp_path: Path) -> None:
+    (tmp_path / "empty.crt").write_text("")
+    wrong = ListenerSettings(kind="mqtts", port=0, certificate_file=tmp_path / "empty.crt")  # type: ignore[arg-type]
+    from broker.server import Broker
+    from broker.settings import BrokerSettings
+    from meshwire.site import Site
+
+    with pytest.raises(TlsFilesError) as caught:
+        await Broker(BrokerSettings(listener=(wrong,), durability="memory"), site=Site(tmp_path)).run()  # type: ignore[arg-type]
+    assert caught.value.code == "MW-BRK-011"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"kind": "mqtts"},
+        {"kind": "ws", "certificate_file": "x"},
+        {"authentication": ()},
+        {"kind": "mqtts", "certificate_file": "x", "authentication": ("certificate",)},
+        {"authentication": ("certificate",)},
+        {"kind": "carrier-pigeon"},
+    ],
+)
+def test_settings_that_contradict_themselves(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ListenerSettings.model_validate(values)
+
+
+def test_the_rule_reads_the_subject() -> None:
+    subject = ((("organizationName", "acme"),), (("organizationalUnitName", "ops"),), (("commonName", "truck"),))
+    shown: dict[str, object] = {"subject": subject, "notAfter": "Jan  1 00:00:00 2030 GMT"}
+    rule = CertificateRule(roles=("A",), tenant_roles={"acme": ("B",)}, name_roles={"acme/truck": ("C",)})
+    found = principal_of_certificate(shown, rule)
+    assert not isinstance(found, str)
+    assert (found.name, found.tenant.value, found.roles) == ("truck", "acme", {"B", "C"})
+    assert (found.kind, found.expires_at) == (LoginKind.CERTIFICATE, 1_893_456_000.0)
+    fixed = principal_of_certificate(shown, CertificateRule(name="OU", fixed_tenant="other", roles=("A",)))
+    assert not isinstance(fixed, str)
+    assert (fixed.name, fixed.tenant.value, fixed.roles) == ("ops", "other", {"A"})
+    for odd in ({"subject": ()}, {"subject": ((("commonName", "x"), ("organizationName", "a/b")),)}):
+        assert isinstance(principal_of_certificate(odd, CertificateRule()), str)
+
+
+async def test_paho_over_web_sockets(start: Any) -> None:
+    running = await start(listener=(ListenerSettings(kind="ws", port=0),))
+    loop, connected = asyncio.get_running_loop(), asyncio.Event()
+    client = paho.Client(paho.CallbackAPIVersion.VERSION2, transport="websockets")  # type: ignore[attr-defined]
+    client.username_pw_set("admin", "admin-password")
+    client.on_connect = lambda *_: loop.call_soon_threadsafe(connected.set)
+    client.connect_async("127.0.0.1", running.port)
+    client.loop_start()
+    try:
+        await asyncio.wait_for(connected.wait(), 5)
+    finally:
+        client.disconnect()
+        await asyncio.to_thread(client.loop_stop)
