@@ -40,12 +40,28 @@ COMMANDS: Final[dict[str, Command]] = {
     "gateway": Command("gateway.__main__:app", "the CoAP gateway and bridge to MQTT", logging.INFO, True),
     "broker": Command("broker.__main__:app", "the tenant-segregated MQTT broker", logging.INFO, True),
     "ports": Command("hardware.cli:ports_app", "serial ports of this machine and who holds them"),
+    "probe": Command("hardware.probe_cli:app", "find the board on a serial port, or say why there is none"),
+    "link": Command("hardware.shell.cli:app", "a shell over HDLC to one board: get, put, observe, time, raw frames"),
+    "capture": Command(
+        "hardware.capture.command:capture_app", "record a serial line for Wireshark, or show it line by line"
+    ),
+    "replay": Command("hardware.replay.command:replay_app", "play a recorded session at a board or a NIC and compare"),
+    "conform": Command(
+        "hardware.conform.cli:conform_app", "judge a board's firmware: link, CoAP, observe, payload, timing"
+    ),
     "coap": Command("gateway.tools.coap:app", "GET, PUT, POST, DELETE or observe a device through a gateway"),
     "mqtt": Command("gateway.tools.mqtt:app", "subscribe and publish (options as in mosquitto_sub and mosquitto_pub)"),
     "token": Command("gateway.tools.admin:token_app", "issue and show tokens"),
     "device": Command("gateway.tools.admin:device_app", "add, list and remove devices"),
     "client": Command("gateway.tools.admin:client_app", "OAuth clients of a tenant"),
     "user": Command("broker.users:app", "password users of the broker"),
+    "tenant": Command("broker.attack.__main__:app", "try to cross the border between tenants: the attack suite"),
+    "instance": Command("broker.adapters.__main__:app", "other MQTT brokers: what they can do, their configuration"),
+    "broker-authority": Command(
+        "broker.authority.__main__:app", "the broker's policy, served to other MQTT brokers over HTTP", logging.INFO
+    ),
+    "role": Command("broker.roles:app", "roles of this site beside the built-in ones"),
+    "cert": Command("broker.certificates:app", "certificates for trials of TLS and mutual TLS"),
     "config": Command("meshwire.config_tool:app", "print, check or describe the configuration"),
     "doctor": Command("meshwire.doctor:app", "check this installation and say what is amiss"),
     "bench": Command("bench.__main__:app", "comparisons with peers, measured here and now"),

@@ -24,6 +24,7 @@ app = typer.Typer(help="The configuration: print it, check it, describe it.", no
 SECTIONS: Final = {
     "gateway": "gateway.settings:GatewaySettings",
     "broker": "broker.settings:BrokerSettings",
+    "authority": "broker.authority.settings:AuthoritySettings",
     "nic": "nic_sim.settings:NicSettings",
 }
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file", envvar="MESHWIRE_CONFIG")]
@@ -116,7 +117,11 @@ def _toml_value(value: object) -> str:
     if isinstance(value, bool | int | float):
         return json.dumps(value)
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(str(k))} = {_toml_value(v)}" for k, v in value.items()) + " }"
+        return (
+            "{ "
+            + ", ".join(f"{json.dumps(str(k))} = {_toml_value(v)}" for k, v in value.items() if v is not None)
+            + " }"
+        )
     if isinstance(value, list | tuple | set | frozenset):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
     return json.dumps(str(value), ensure_ascii=False)

@@ -22,10 +22,16 @@ CATALOGUES: Final = (
     "sensor_sim.errors",
     "nic_sim.errors",
     "hardware.errors",
+    "hardware.shell.errors",
+    "hardware.capture.errors",
+    "hardware.conform.errors",
     "gateway.errors",
     "gateway.tools.errors",
     "gateway.lab",
     "broker.errors",
+    "broker.authority.errors",
+    "broker.adapters.errors",
+    "broker.attack.errors",
 )
 
 
