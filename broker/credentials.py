@@ -31,11 +31,14 @@ from broker.errors import UsersFileError
 from broker.issuers import Issuer, issuer_of
 from broker.settings import BrokerSettings
 from broker.watched_file import WatchedFile
-from meshwire.identity import INTERNAL_TENANT, LoginKind, Principal, TenantId
+from meshwire.identity import INTERNAL_TENANT, LoginKind, Principal, Role, TenantId
+from meshwire.site import Site
 from meshwire.tokens import TokenError, VerifyingKeys
 
 __all__ = ["Authenticator", "Login", "Refusal", "RefusedLogin", "UsersFile", "is_token"]
 
+GATEWAY_USER: Final = "gateway"
+"""The one user that a new users file has; its password is the site's secret `gateway-mqtt`."""
 REMEMBER_S: Final = 60.0
 REMEMBER_MAX: Final = 4_096
 MAX_PASSWORD_OCTETS: Final = 4_096
@@ -353,3 +356,14 @@ def _part(part: bytes) -> Mapping[str, object]:
     except (binascii.Error, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def open_users(path: Path, site: Site, hasher: PasswordHasher | None = None) -> UsersFile:
+    """The users file. Whoever comes first, broker or administrator, makes it with the gateway's own user and nobody
+    else: there are no default passwords, and the gateway gets in whatever was done first.
+    """
+    users = UsersFile(path, hasher)
+    if not path.exists():
+        users.add(GATEWAY_USER, site.secret("gateway-mqtt"), roles=(Role.GATEWAY,))
+        _log.info("users file made", path=str(path), users=[GATEWAY_USER])
+    return users

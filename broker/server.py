@@ -13,7 +13,7 @@ from argon2 import PasswordHasher
 
 from broker.admission import Admission
 from broker.connection import Connection, Surroundings
-from broker.credentials import Authenticator, UsersFile
+from broker.credentials import Authenticator, UsersFile, open_users
 from broker.doorman import Doorman
 from broker.engine import Engine
 from broker.flusher import Flusher
@@ -30,14 +30,12 @@ from broker.store import Store
 from broker.sys_topics import sys_topics
 from broker.throttle import Throttle
 from broker.writer import Writer
-from meshwire.identity import Principal, Role
+from meshwire.identity import Principal
 from meshwire.mqtt import ReasonCode
 from meshwire.site import Site
 
-__all__ = ["GATEWAY_USER", "Broker"]
+__all__ = ["Broker"]
 
-GATEWAY_USER = "gateway"
-"""The one user a new users file has; its password is the site's secret `gateway-mqtt`."""
 
 TICK_S = 1.0
 """Time between looks at sessions that expire, wills that are due and readers that are stuck."""
@@ -157,12 +155,7 @@ class Broker:
         passwords.
         """
         path = self.settings.users_file or self._site.path("broker", "users.json")
-        is_new = not path.exists()
-        users = UsersFile(path, self._hasher)
-        if is_new:
-            users.add(GATEWAY_USER, self._site.secret("gateway-mqtt"), roles=(Role.GATEWAY,))
-            _log.info("users file made", path=str(path), users=[GATEWAY_USER])
-        return users
+        return open_users(path, self._site, self._hasher)
 
     def _jwks_file(self) -> Path:
         return self.settings.jwks_file or self._site.jwks_path

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from broker.credentials import UsersFile
+from broker.credentials import UsersFile, open_users
 from broker.errors import UsersFileError
 from broker.settings import BrokerSettings
 from meshwire.config import load_config, read_settings
@@ -79,7 +79,8 @@ def _must_know(users: UsersFile, name: str) -> None:
 
 def _users(config: Path | None) -> UsersFile:
     settings = read_settings(BrokerSettings, "broker", load_config(config))
-    return UsersFile(settings.users_file or Site.default().path("broker", "users.json"))
+    site = Site.default()
+    return open_users(settings.users_file or site.path("broker", "users.json"), site)
 
 
 def _first_line(path: Path) -> str:

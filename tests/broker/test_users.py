@@ -24,7 +24,7 @@ def test_a_user_is_added_listed_and_removed(state: Path, tmp_path: Path) -> None
     run = CliRunner()
     made = run.invoke(app, ["add", "desk", "--role", "BUBBLE_UP_READ_CONSUMER_ALL"])
     assert made.exit_code == 0
-    login = UsersFile(state).verify("desk", made.stdout.strip().encode())
+    login = UsersFile(state).verify("desk", made.stdout.splitlines()[-1].encode())
     assert isinstance(login, Principal)
     given = tmp_path / "password"
     given.write_text("from a file\n")
@@ -33,10 +33,11 @@ def test_a_user_is_added_listed_and_removed(state: Path, tmp_path: Path) -> None
     listed = [json.loads(line) for line in run.invoke(app, ["list", "--json"]).stdout.splitlines()]
     assert listed == [
         {"name": "desk", "tenant": "ssni", "roles": ["BUBBLE_UP_READ_CONSUMER_ALL"]},
+        {"name": "gateway", "tenant": "ssni", "roles": ["GATEWAY"]},
         {"name": "other", "tenant": "acme", "roles": []},
     ]
     assert run.invoke(app, ["remove", "other"]).exit_code == 0
-    assert UsersFile(state).names() == ["desk"]
+    assert UsersFile(state).names() == ["desk", "gateway"]
 
 
 def test_mistakes_are_told(state: Path) -> None:
