@@ -8,6 +8,7 @@ close on PacketError.
 """
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Final
 
 from meshwire.mqtt.decoder import Side, decode_body
@@ -25,6 +26,19 @@ hashed again.
 """
 _KNOWN_TOPICS_MAX: Final = 16_384
 _KNOWN_TOPIC_MAX_OCTETS: Final = 256
+
+_V5: Final = ProtocolVersion.V5
+
+_new = object.__new__
+_set_topic, _set_payload, _set_qos, _set_retain, _set_dup, _set_packet_id, _set_properties = (
+    getattr(Publish, field.name).__set__ for field in fields(Publish)
+)
+_set_acknowledged, _set_reason_code, _set_reason_properties = (
+    getattr(PubAck, field.name).__set__ for field in fields(PubAck)
+)
+"""The two frequent packets are filled in slot by slot: `__init__` of a frozen record costs as much as all the rest of
+reading one.
+"""
 
 
 class PacketStream:
@@ -88,13 +102,17 @@ class PacketStream:
                 self._set_aside(end - self._position)
                 return
             self._position = end
-            if first >> 4 == 3 and first & 6 != 6 and self.version is not ProtocolVersion.V5:
+            if first >> 4 == 3 and first & 6 != 6 and self.version is not _V5:
                 yield _publish_v3(first, buffer, start, end)
             elif first == 0x40 and end - start == 2:
                 packet_id = buffer[start] << 8 | buffer[start + 1]
                 if not packet_id:
                     raise malformed("packet identifier is zero")
-                yield PubAck(packet_id)
+                acknowledgement = _new(PubAck)
+                _set_acknowledged(acknowledgement, packet_id)
+                _set_reason_code(acknowledgement, 0)
+                _set_reason_properties(acknowledgement, NO_PROPERTIES)
+                yield acknowledgement
             else:
                 packet = decode_body(first, buffer[start:end], self.version, self.side)
                 if isinstance(packet, Connect):
@@ -122,7 +140,7 @@ class PacketStream:
                 start += 1
                 length |= (octet & 0x7F) << shift
                 if octet < 0x80:
-                    if not octet and self.version is ProtocolVersion.V5:  # 3.x does not forbid it, and clients pad
+                    if not octet and self.version is _V5:  # 3.x does not forbid it, and clients pad
                         raise malformed("remaining length is not in its shortest form")
                     break
                 shift += 7
@@ -161,7 +179,15 @@ def _publish_v3(first: int, buffer: bytes, start: int, end: int) -> Publish:
         position += 2
     elif first & 8:
         raise malformed("DUP at QoS 0")
-    return Publish(topic, buffer[position:end], qos, first & 1 == 1, first & 8 == 8, packet_id, NO_PROPERTIES)
+    packet = _new(Publish)
+    _set_topic(packet, topic)
+    _set_payload(packet, buffer[position:end])
+    _set_qos(packet, qos)
+    _set_retain(packet, first & 1 == 1)
+    _set_dup(packet, first & 8 == 8)
+    _set_packet_id(packet, packet_id)
+    _set_properties(packet, NO_PROPERTIES)
+    return packet
 
 
 def _learn(first: int, buffer: bytes, start: int, end: int, raw: bytes) -> str:
