@@ -7,15 +7,19 @@ made and `bench.brokers` how both are set up. Without Mosquitto our own figures 
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from bench.brokers import MISSING_PEER, Contender, mosquitto, mosquitto_path, ours
 from bench.mqtt_load import Outcome
 from bench.result import Comparison, Figure, Result
+from broker.certificates import TrialAuthority
+from meshwire.identity import TenantId
 
 __all__ = ["CASES", "Case", "measure"]
 
@@ -76,6 +80,7 @@ def measure(quick: bool) -> Iterator[Result]:
         for qos in (1,) if quick else (0, 1, 2):
             yield plan.ping(qos, brokers)
     yield from _durable(plan, quick)
+    yield _handshakes(plan)
     yield _idle(1 if quick else 3)
 
 
@@ -91,17 +96,15 @@ class _Plan:
     seconds: float
     warm_up_s: float
 
-    def throughput(self, case: Case, brokers: Sequence[Contender]) -> Result:
-        """Messages a second, both brokers in turn."""
+    def throughput(self, case: Case, brokers: Sequence[Contender], unit: str = "messages/s") -> Result:
+        """Messages (or what the unit says) a second, both brokers in turn."""
         outcomes = self._in_turn(case.job, brokers)
         rates = [[outcome.messages / outcome.seconds for outcome in each] for each in outcomes]
         loads = ", ".join(f"{max(outcome.client_load for outcome in each):.0%}" for each in outcomes)
         note = "; ".join(filter(None, (case.note, f"load client at most {loads} busy")))
         if len(brokers) == 1:
-            return Figure(BENCH, case.name, rates[0], "messages/s", note=note)
-        return Comparison(
-            BENCH, case.name, rates[0], brokers[1].name, rates[1], "messages/s", ratio_bar=case.bar, note=note
-        )
+            return Figure(BENCH, case.name, rates[0], unit, note=note)
+        return Comparison(BENCH, case.name, rates[0], brokers[1].name, rates[1], unit, ratio_bar=case.bar, note=note)
 
     def ping(self, qos: int, brokers: Sequence[Contender]) -> Result:
         """Time of one message from client to client."""
@@ -132,6 +135,29 @@ def _durable(plan: _Plan, quick: bool) -> Iterator[Result]:
         with ExitStack() as stack:
             makers = partial(ours, f'durability = "{durability}"'), partial(mosquitto, PERSISTENT_MOSQUITTO)
             yield plan.throughput(Case(name, DURABLE.job, bar, note), _enter(stack, *makers))
+
+
+def _handshakes(plan: _Plan) -> Result:
+    """Logins with a client certificate, from TCP to CONNACK; both require and verify it and take the name from it."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        authority = TrialAuthority.in_folder(folder)
+        authority.server(("127.0.0.1",))
+        authority.client("bench", TenantId("acme"), file="client")
+        for path in (folder, *folder.iterdir()):
+            path.chmod(0o755)  # Mosquitto changes to a user of its own
+        tls = (
+            f'kind = "mqtts"\ncertificate_file = "{folder}/server.crt"\nkey_file = "{folder}/server.key"\n'
+            f'client_ca_file = "{folder}/ca.crt"\nauthentication = ["certificate"]'
+        )
+        theirs = (
+            f"cafile {folder}/ca.crt\ncertfile {folder}/server.crt\nkeyfile {folder}/server.key\n"
+            "require_certificate true\nuse_identity_as_username true"
+        )
+        brokers = _enter(stack, partial(ours, IN_MEMORY, tls), partial(mosquitto, theirs))
+        note = "TLS 1.3, ECDSA P-256, 20 at a time"
+        unit = "handshakes/s"
+        return plan.throughput(Case("mtls-handshakes", {"certificates": name}, 1.0, note), brokers, unit)
 
 
 def _idle(runs: int) -> Result:

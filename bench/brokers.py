@@ -101,8 +101,8 @@ def mosquitto_path() -> str | None:
 
 
 @contextmanager
-def ours(extra: str = "") -> Iterator[Contender]:
-    """Our broker with one user and the settings given (TOML below `[broker]`)."""
+def ours(extra: str = "", listener: str = "") -> Iterator[Contender]:
+    """Our broker with one user and the settings given (TOML below `[broker]` and `[[broker.listener]]`)."""
     with tempfile.TemporaryDirectory() as folder:
         port = _free_port()
         users = Path(folder, "users.json")
@@ -112,7 +112,7 @@ def ours(extra: str = "") -> Iterator[Contender]:
         config = Path(folder, "broker.toml")
         config.write_text(
             f'schema_version = 1\n[broker]\nusers_file = "{users}"\n{extra}\n'
-            f'[[broker.listener]]\nhost = "127.0.0.1"\nport = {port}\n'
+            f'[[broker.listener]]\nhost = "127.0.0.1"\nport = {port}\n{listener}\n'
         )
         environment = os.environ | {"MESHWIRE_STATE": folder}
         command = [sys.executable, "-m", "broker", "--config", str(config)]

@@ -13,10 +13,14 @@ import json
 import resource
 import select
 import socket
+import ssl
 import sys
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final
 
 from meshwire.mqtt import (
@@ -39,6 +43,7 @@ RING: Final = 5_120
 """Packets made beforehand by one publisher; a multiple of 256 and above every window."""
 RECEIVE_OCTETS: Final = 65_536
 CYCLE: Final = bytes(range(256)) * 64
+HANDSHAKES_AT_ONCE: Final = 20
 PATIENCE_S: Final = 20.0
 PACE_S: Final = 0.000_1
 """Rest between two looks at the sockets. A client that wakes up for every single packet slows a broker that writes
@@ -64,6 +69,8 @@ class Job:
         idle: clients that only stay connected; then nothing is published and `seconds` is how long they stay.
         keep_session: the subscriber connects with Clean Session 0.
         ping: one message at a time, its round trips are reported in ms.
+        certificates: folder with `ca.crt`, `client.crt` and `client.key`; then connections with mutual TLS are made and
+            ended, `HANDSHAKES_AT_ONCE` at a time, and `messages` counts them.
     """
 
     port: int
@@ -77,6 +84,7 @@ class Job:
     idle: int = 0
     keep_session: bool = False
     ping: bool = False
+    certificates: str | None = None
     username: str | None = None
     password: str | None = None
 
@@ -458,6 +466,42 @@ def _stay(job: Job) -> Outcome:
     return Outcome(len(wires), elapsed, 0.0)
 
 
+def _handshakes(job: Job) -> Outcome:
+    """Whole logins with a client certificate: TCP, TLS 1.3 without resumption, CONNECT, CONNACK, good-bye.
+
+    The server's certificate is not verified here: this costs the client, not the server.
+    """
+    folder = Path(job.certificates or "")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(folder / "client.crt", folder / "client.key")
+    connect = encode(Connect("", V311), V311)
+    counts = [0] * HANDSHAKES_AT_ONCE
+    stopping = threading.Event()
+
+    def come_and_go(number: int) -> None:
+        while not stopping.is_set():
+            with (
+                socket.create_connection(("127.0.0.1", job.port), PATIENCE_S) as plain,
+                context.wrap_socket(plain) as secure,
+            ):
+                secure.sendall(connect)
+                if secure.recv(4) != b"\x20\x02\x00\x00":
+                    raise LoadError("the certificate was refused")
+            counts[number] += 1
+
+    with ThreadPoolExecutor(HANDSHAKES_AT_ONCE) as pool:
+        running = [pool.submit(come_and_go, number) for number in range(HANDSHAKES_AT_ONCE)]
+        time.sleep(job.warm_up_s)
+        begin, before, used = time.perf_counter(), sum(counts), _processor_s()
+        time.sleep(job.seconds)
+        elapsed, count, used = time.perf_counter() - begin, sum(counts) - before, _processor_s() - used
+        stopping.set()
+        for each in running:
+            each.result()
+    return Outcome(count, elapsed, used / elapsed)
+
+
 def _processor_s() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
@@ -471,6 +515,8 @@ def run(job: Job) -> Outcome:
     """
     if job.idle:
         return _stay(job)
+    if job.certificates:
+        return _handshakes(job)
     return _ping(job) if job.ping else Load(job).measure()
 
 

@@ -6,6 +6,7 @@ what the rule asks for stands for nobody.
 
 import ssl
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -61,8 +62,14 @@ def principal_of_certificate(certificate: Mapping[str, object], rule: Certificat
         return f"certificate subject, {rule.tenant}: {error}"
     roles = rule.tenant_roles.get(tenant.value, rule.roles) + rule.name_roles.get(f"{tenant}/{name}", ())
     ends = certificate.get("notAfter")
-    expires_at = float(ssl.cert_time_to_seconds(ends)) if isinstance(ends, str) else None
+    expires_at = _unix_time(ends) if isinstance(ends, str) else None
     return Principal(name, tenant, frozenset(roles), LoginKind.CERTIFICATE, expires_at)
+
+
+@lru_cache(maxsize=4_096)
+def _unix_time(text: str) -> float:
+    """Remembered, because parsing it costs as much as all the rest of a login and clients come again."""
+    return float(ssl.cert_time_to_seconds(text))
 
 
 def _long(attribute: str) -> str:

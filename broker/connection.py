@@ -135,6 +135,9 @@ class Connection(asyncio.Protocol):
         raw = transport.get_extra_info("socket")
         if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a client without keep-alive may be half open
+            if hasattr(socket, "TCP_QUICKACK"):
+                # behind a TLS handshake nothing of ours carries the acknowledgement that a CONNECT may wait for
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         self._statistics.connections_accepted += 1
         self._statistics.connections_open += 1
         around.connections.add(self)

@@ -149,6 +149,8 @@ def _context(settings: ListenerSettings) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # MQTT clients do not resume; two tickets cost a quarter of a handshake, and would outlive a revoked certificate.
+    context.num_tickets = 0
     assert settings.certificate_file is not None
     try:
         context.load_cert_chain(settings.certificate_file, settings.key_file)
