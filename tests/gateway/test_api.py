@@ -6,7 +6,8 @@ import asyncio
 import http.client
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -22,6 +23,13 @@ FOREIGN_MAC = DeviceId("001350050047dd92")
 DEVICES = "/api/solutions/sandbox/devices"
 
 
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+
+
 class Api:
     def __init__(self, port: int, site: Site) -> None:
         self._port = port
@@ -34,20 +42,26 @@ class Api:
             "rubbish": "rubbish",
         }
 
-    def _call(self, method: str, path: str, body: object, headers: dict[str, str]) -> tuple[int, Any]:
+    def _call(self, method: str, path: str, body: object, headers: dict[str, str]) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
         text = None if body is None else json.dumps(body)
         connection.request(method, path, text, {"Content-Type": "application/json"} | headers)
         response = connection.getresponse()
         octets = response.read()
         connection.close()
-        return response.status, json.loads(octets) if octets else None
+        return Answer(response.status, json.loads(octets) if octets else None, response.headers)
+
+    async def raw(
+        self, method: str, path: str, body: object = None, *, who: str | None = None, bearer: bool = False
+    ) -> Answer:
+        headers = {} if who is None else {"Authorization": ("Bearer " if bearer else "") + self.tokens[who]}
+        return await asyncio.to_thread(self._call, method, path, body, headers)
 
     async def call(
         self, method: str, path: str, body: object = None, *, who: str | None = None, bearer: bool = False
     ) -> tuple[int, Any]:
-        headers = {} if who is None else {"Authorization": ("Bearer " if bearer else "") + self.tokens[who]}
-        return await asyncio.to_thread(self._call, method, path, body, headers)
+        answer = await self.raw(method, path, body, who=who, bearer=bearer)
+        return answer.status, answer.body
 
 
 @pytest.fixture
@@ -70,7 +84,8 @@ async def test_a_client_gets_a_token_that_holds(api: Api, gateway: Gateway, site
     assert principal.expires_at is not None and 3500 < principal.expires_at - time.time() <= 3600
     for wrong in ({"clientId": issued.id, "clientSecret": "x"}, {"clientId": "nobody", "clientSecret": issued.secret}):
         status, answer = await api.call("POST", "/api/tokens", wrong)
-        assert (status, answer) == (401, {"detail": "unknown client, or wrong secret"})
+        detail = "unknown client, or wrong secret"
+        assert answer == {"type": "about:blank", "title": "Unauthorized", "status": 401, "detail": detail}
     assert (await api.call("POST", "/api/tokens", {"clientId": "x"}))[0] == 422
 
 
@@ -122,7 +137,7 @@ async def test_devices_are_added_and_removed(api: Api, gateway: Gateway) -> None
 async def test_foreign_and_unknown_devices_can_not_be_told_apart(api: Api) -> None:
     foreign = await api.call("DELETE", f"{DEVICES}/{FOREIGN_MAC}", who="acme")
     unknown = await api.call("DELETE", f"{DEVICES}/0000000000000001", who="acme")
-    assert foreign == unknown == (404, {"detail": "no such device"})
+    assert foreign == unknown and (foreign[0], foreign[1]["detail"]) == (404, "no such device")
 
 
 async def test_only_an_administrator_names_a_tenant(api: Api, gateway: Gateway) -> None:
@@ -154,8 +169,10 @@ async def test_status_and_health(api: Api) -> None:
     assert status == 200
     assert answer["outbox"]["depth"] == 0 and answer["losses"] == {} and answer["devices"] == 2
     assert answer["bridge"] == {"enabled": False, "connected": False}
-    assert await api.call("GET", "/healthz") == (200, {"status": "ok"})
-    assert (await api.call("GET", "/readyz"))[0] == 200
+    for path in ("/healthz", "/healthz/live"):
+        assert await api.call("GET", path) == (200, {"status": "ok"})
+    for path in ("/readyz", "/healthz/ready"):
+        assert (await api.call("GET", path))[0] == 200
     status, document = await api.call("GET", "/api/openapi.json")
     assert status == 200 and "/api/tokens" in document["paths"]
 
@@ -163,3 +180,21 @@ async def test_status_and_health(api: Api) -> None:
 async def test_not_ready_without_the_broker(site: Site, settings_for: Any, running: Any) -> None:
     async with running(Gateway(settings_for(broker_port=1, http="127.0.0.1:0"), site)) as gateway:
         assert (await Api(gateway.http_port, site).call("GET", "/readyz"))[0] == 503
+
+
+async def test_errors_are_problem_documents(api: Api) -> None:
+    for status, call in [
+        (404, api.raw("GET", "/nowhere", who="acme")),
+        (405, api.raw("PUT", "/api/tokens", who="acme")),
+        (401, api.raw("GET", DEVICES)),
+        (422, api.raw("POST", "/api/tokens", {"clientId": "x"})),
+        (409, api.raw("POST", DEVICES, {"domainInfo": {"nic_macID": FOREIGN_MAC.value}}, who="acme")),
+    ]:
+        answer = await call
+        assert answer.status == status
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.body.keys() >= {"type", "title", "status", "detail"} and answer.body["status"] == status
+    answer = await api.raw("POST", "/api/tokens", {"clientId": "x"})
+    assert answer.body["errors"] == [{"pointer": "body/clientSecret", "detail": "Field required"}]
+    answer = await api.raw("POST", DEVICES, {"domainInfo": {"nic_macID": FOREIGN_MAC.value}}, who="acme")
+    assert answer.body["code"] == "MW-GWY-003"

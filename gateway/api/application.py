@@ -1,0 +1,49 @@
+"""The application: which routers there are. A further part of the gateway hooks its own in through `more`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fastapi import APIRouter, FastAPI
+
+from gateway.api import devices, health, tenants, tokens
+from gateway.api.callers import Callers
+from gateway.api.health import Status
+from gateway.api.problems import PROBLEMS, install_problems
+from gateway.credentials import Credentials
+from gateway.registry import Registry
+from meshwire import __version__
+from meshwire.tokens import SigningKeys
+
+__all__ = ["create_app"]
+
+
+def create_app(
+    registry: Registry,
+    keys: SigningKeys,
+    credentials: Credentials,
+    status: Status,
+    *,
+    more: Iterable[APIRouter] = (),
+) -> FastAPI:
+    """Put the API together.
+
+    Args:
+        registry: tenants, devices, clients.
+        keys: sign and verify tokens.
+        credentials: verify client secrets.
+        status: gives what the status page shows.
+        more: routers of other parts; their routes take `Caller` or `Admin` (`callers.py`) to know who asks.
+    """
+    app = FastAPI(title="meshwire gateway", version=__version__, openapi_url="/api/openapi.json", docs_url=None)
+    app.state.callers = Callers(keys.public())
+    install_problems(app)
+    for routes in (
+        tokens.router(keys, credentials),
+        devices.router(registry),
+        tenants.router(registry),
+        health.router(status),
+        *more,
+    ):
+        app.include_router(routes, responses=PROBLEMS)
+    return app

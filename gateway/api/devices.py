@@ -1,0 +1,110 @@
+"""`/api/solutions/{solution}/devices`: a tenant's devices, as the vendor's clients ask for them (dialect part F)."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, HTTPException, Response
+from pydantic import BaseModel, Field
+
+from gateway.api.callers import Caller, device_id, is_admin, tenant_id
+from gateway.registry import Device, Registry
+
+__all__ = ["router"]
+
+DEVICES = "/api/solutions/{solution}/devices"
+
+
+class DomainInfo(BaseModel):
+    """The device's place in the network."""
+
+    nic_macID: str
+
+
+class NewDevice(BaseModel):
+    """Body of `POST …/devices`; `tenant` may be named by an administrator only."""
+
+    deviceType: str = Field(default="MILLI", max_length=64)
+    domainInfo: DomainInfo
+    tenant: str | None = None
+
+
+class DeviceAnswer(BaseModel):
+    """A device; `tenant` is shown to administrators only."""
+
+    id: str
+    deviceType: str
+    domainInfo: DomainInfo
+    address: str | None = None
+    seen: float | None = None
+    tenant: str | None = None
+
+
+class DeviceList(BaseModel):
+    """Answer of `GET …/devices`."""
+
+    devices: list[DeviceAnswer]
+
+
+class DeviceCreated(BaseModel):
+    """Answer of `POST …/devices`."""
+
+    id: str
+
+
+class _Devices:
+    """The operations; each method is one route."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def list(self, solution: str, caller: Caller, deviceType: str | None = None) -> DeviceList:
+        """Devices of the token's tenant, or of all for an administrator; 404 when there are none."""
+        tenant = None if is_admin(caller) else caller.tenant
+        devices = [self._shown(device, tenant is None) for device in self._registry.devices(tenant, deviceType)]
+        if not devices:
+            raise HTTPException(404, "no devices")
+        return DeviceList(devices=devices)
+
+    async def add(self, solution: str, body: NewDevice, caller: Caller) -> DeviceCreated:
+        """Provision a device."""
+        tenant = caller.tenant
+        if body.tenant is not None and body.tenant != tenant.value:
+            if not is_admin(caller):
+                raise HTTPException(403, "token has no scope admin")
+            tenant = tenant_id(body.tenant)
+        device = self._registry.add_device(device_id(body.domainInfo.nic_macID), tenant, type=body.deviceType)
+        return DeviceCreated(id=device.mac.value)
+
+    async def remove(self, solution: str, id: str, caller: Caller) -> Response:
+        """Forget a device; unknown and foreign ones answer alike."""
+        mac = device_id(id)
+        device = self._registry.device(mac)
+        if device is None or not (device.tenant == caller.tenant or is_admin(caller)):
+            raise HTTPException(404, "no such device")
+        self._registry.remove_device(mac)
+        return Response(status_code=204)
+
+    def _shown(self, device: Device, to_admin: bool) -> DeviceAnswer:
+        sighting = self._registry.sighting(device.mac)
+        return DeviceAnswer(
+            id=device.mac.value,
+            deviceType=device.type,
+            domainInfo=DomainInfo(nic_macID=device.mac.value),
+            address=str(sighting.address) if sighting is not None else None,
+            seen=sighting.seen_s if sighting is not None else None,
+            tenant=device.tenant.value if to_admin else None,
+        )
+
+
+def router(registry: Registry) -> APIRouter:
+    """The routes."""
+    devices = _Devices(registry)
+    routes = APIRouter(tags=["devices"])
+    for path in (DEVICES, f"{DEVICES}/"):
+        # Vendor clients write the path with and without the slash; redirects lose the method of some.
+        is_plain = path == DEVICES
+        routes.add_api_route(
+            path, devices.list, methods=["GET"], response_model_exclude_none=True, include_in_schema=is_plain
+        )
+        routes.add_api_route(path, devices.add, methods=["POST"], status_code=201, include_in_schema=not is_plain)
+    routes.add_api_route(f"{DEVICES}/{{id}}", devices.remove, methods=["DELETE"], status_code=204)
+    return routes

@@ -1,0 +1,90 @@
+"""Errors of the HTTP API as problem documents (RFC 9457), with our stable `code` beside the standard members."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from meshwire.errors import MeshwireError
+
+__all__ = ["PROBLEMS", "Problem", "install_problems", "problem"]
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+_log = structlog.get_logger(__name__)
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457 section 3)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str | None = None
+    code: str | None = None
+    """Stable code that `meshwire help CODE` explains."""
+    errors: list[dict[str, Any]] | None = None
+    """For a body or query that does not fit: where (`pointer`) and why (`detail`), one entry each."""
+
+
+PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
+    for status in (401, 403, 404, 409, 422)
+}
+"""For the OpenAPI document: the answers that any route may give."""
+
+
+def problem(
+    status: int,
+    detail: str | None,
+    *,
+    code: str | None = None,
+    errors: list[dict[str, Any]] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """A problem as a response."""
+    document = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, code=code, errors=errors)
+    return JSONResponse(
+        jsonable_encoder(document, exclude_none=True), status, dict(headers or {}), media_type=MEDIA_TYPE
+    )
+
+
+def install_problems(app: FastAPI) -> None:
+    """Make every error of the application a problem document."""
+
+    async def refused(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return problem(error.status_code, str(error.detail), headers=error.headers)
+
+    async def malformed(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        errors = [{"pointer": _pointer(each["loc"]), "detail": each["msg"]} for each in error.errors()]
+        detail = "; ".join(f"{each['pointer']}: {each['detail']}" for each in errors[:5])
+        return problem(422, detail, errors=errors)
+
+    async def foreseen(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, MeshwireError)
+        return problem(409, str(error), code=error.code)
+
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        _log.error("a request failed", method=request.method, path=request.url.path, exc_info=error)
+        return problem(500, "the gateway failed; its log says how")
+
+    app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(RequestValidationError, malformed)
+    app.add_exception_handler(MeshwireError, foreseen)
+    app.add_exception_handler(Exception, unforeseen)
+
+
+def _pointer(location: tuple[int | str, ...]) -> str:
+    """Where in the request: `body/domainInfo/nic_macID`, `query/limit`."""
+    return "/".join(map(str, location))

@@ -1,0 +1,52 @@
+"""`POST /api/tokens`: an OAuth client's id and secret for a token (dialect part F)."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from fastapi import APIRouter, HTTPException
+from pydantic import BaseModel
+
+from gateway.credentials import Credentials
+from meshwire.tokens import SigningKeys
+
+__all__ = ["router"]
+
+TOKEN_TTL_S: Final = 3600.0
+
+
+class TokenRequest(BaseModel):
+    """Body of `POST /api/tokens`."""
+
+    clientId: str
+    clientSecret: str
+
+
+class TokenAnswer(BaseModel):
+    """A token, valid for an hour."""
+
+    accessToken: str
+
+
+def router(keys: SigningKeys, credentials: Credentials) -> APIRouter:
+    """The route.
+
+    Args:
+        keys: sign tokens.
+        credentials: verify client secrets.
+    """
+    routes = APIRouter(tags=["tokens"])
+
+    @routes.post("/api/tokens")
+    async def issue_token(body: TokenRequest) -> TokenAnswer:
+        """A token for a client id and secret."""
+        account = await credentials.verify(body.clientId, body.clientSecret, "client")
+        if account is None:
+            raise HTTPException(401, "unknown client, or wrong secret")
+        now = time.time()
+        return TokenAnswer(
+            accessToken=keys.issue(account.tenant, account.roles, now=now, ttl_s=TOKEN_TTL_S, scope=account.scope)
+        )
+
+    return routes
