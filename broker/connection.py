@@ -58,6 +58,9 @@ class State(Enum):
     CLOSED = auto()
 
 
+_ACTIVE: Final = State.ACTIVE
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What all connections of a broker share."""
@@ -135,7 +138,7 @@ class Connection(asyncio.Protocol):
         raw = transport.get_extra_info("socket")
         if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a client without keep-alive may be half open
-            if hasattr(socket, "TCP_QUICKACK"):
+            if self._listener.is_tls and hasattr(socket, "TCP_QUICKACK"):
                 # behind a TLS handshake nothing of ours carries the acknowledgement that a CONNECT may wait for
                 raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         self._statistics.connections_accepted += 1
@@ -148,13 +151,13 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._around.loop.time()
-        statistics = self._statistics
-        statistics.octets_received += len(data)
+        self._statistics.octets_received += len(data)
         if self._state is not State.CLOSED:
-            taken = sum(statistics.messages_received)
             self._stream.feed(data)
             self._work()
-            if sum(statistics.messages_received) != taken:
+            dialogue = self._dialogue
+            if dialogue is not None and dialogue.has_published:
+                dialogue.has_published = False
                 self._slow_down()
 
     def _slow_down(self) -> None:
@@ -278,7 +281,7 @@ class Connection(asyncio.Protocol):
                     self._dialogue.take(packet, self._heard_at)
                 else:
                     self._take_first(packet)
-                if self._state is not State.ACTIVE:
+                if self._state is not _ACTIVE:
                     return
         except PacketError as error:
             self._on_packet_error(error)

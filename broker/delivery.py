@@ -1,7 +1,7 @@
 """One message on its way to one client, and the literal table of its steps (MQTT 5.0 section 4.3)."""
 
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import Final
 
 from broker.message import Message
@@ -9,8 +9,8 @@ from broker.message import Message
 __all__ = ["STEPS", "Answer", "Delivery", "Step"]
 
 
-class Step(Enum):
-    """Where a delivery stands."""
+class Step(IntEnum):
+    """Where a delivery stands. Steps and answers are whole numbers because these hash without a detour."""
 
     AWAIT_PUBACK = auto()
     AWAIT_PUBREC = auto()
@@ -18,7 +18,7 @@ class Step(Enum):
     DONE = auto()
 
 
-class Answer(Enum):
+class Answer(IntEnum):
     """What a client said about a delivery."""
 
     PUBACK = auto()

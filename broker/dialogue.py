@@ -50,6 +50,8 @@ PUBREC: Final = 0x50
 PUBCOMP: Final = 0x70
 """First octets of the acknowledgements that are written without detour."""
 
+_ACKNOWLEDGEMENTS: Final = {first: bytes((first, 2)) for first in (PUBACK, PUBREC, PUBCOMP)}
+
 _V5: Final = ProtocolVersion.V5
 _SUCCESS: Final = ReasonCode.SUCCESS
 
@@ -78,6 +80,7 @@ class Dialogue:
         "_session",
         "_speaks_v5",
         "_statistics",
+        "has_published",
     )
 
     def __init__(
@@ -100,6 +103,8 @@ class Dialogue:
         has_bounds = plan.max_messages_per_s is not None or plan.max_payload_octets is not None
         self._plan = plan if has_bounds else None
         self._aliases: dict[int, str] = {}
+        self.has_published = False
+        """Set by every PUBLISH, for whoever asks and takes it back."""
 
     def take(self, packet: Packet, now: float) -> None:
         """Works off one packet; `now` is loop time in seconds. Raises PacketError."""
@@ -118,8 +123,10 @@ class Dialogue:
     def _on_publish(self, packet: Publish, now: float) -> None:
         """QoS 0, 1 and 2 from the client (MQTT 5.0 section 4.3)."""
         qos, topic, properties = packet.qos, packet.topic, packet.properties
-        self._statistics.messages_received[qos] += 1
-        self._statistics.payload_octets_received[qos] += len(packet.payload)
+        self.has_published = True
+        statistics = self._statistics
+        statistics.messages_received[qos] += 1
+        statistics.payload_octets_received[qos] += len(packet.payload)
         reason = ""
         if properties is not NO_PROPERTIES and properties.topic_alias is not None:
             topic = self._resolve_alias(topic, properties.topic_alias)
@@ -209,7 +216,7 @@ class Dialogue:
         if reason and self._speaks_v5:
             self._outlet.write(b"%c\x03%c%c%c" % (first, packet_id >> 8, packet_id & 0xFF, reason))
         else:
-            self._outlet.write(b"%c\x02%c%c" % (first, packet_id >> 8, packet_id & 0xFF))
+            self._outlet.write(_ACKNOWLEDGEMENTS[first] + packet_id.to_bytes(2, "big"))
 
     def _on_pubrel(self, packet: PubRel, _now: float) -> None:
         known = self._session.close_incoming(packet.packet_id)

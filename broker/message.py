@@ -27,7 +27,9 @@ class Message:
     """
 
     __slots__ = (
-        "_encoded",
+        "_key",
+        "_others",
+        "_parts",
         "expires_at",
         "number",
         "payload",
@@ -60,7 +62,10 @@ class Message:
         """Its key in the store, while `references` is not 0."""
         self.references = 0
         """Deliveries of durable sessions that hold it; the journal's own count."""
-        self._encoded: dict[int | tuple[int, int, int, tuple[int, ...]], tuple[bytes, bytes]] = {}
+        self._key = -1
+        self._parts: tuple[bytes, bytes] = b"", b""
+        """The encoding that `_key` stands for: what most subscribers get."""
+        self._others: dict[int | tuple[int, int, int, tuple[int, ...]], tuple[bytes, bytes]] | None = None
 
     @property
     def octets(self) -> int:
@@ -74,12 +79,21 @@ class Message:
         """PUBLISH as (head, tail) for a message without expiry and subscription identifiers; the packet identifier goes
         between.
         """
-        key = (version << 3 if version == _V5 else 0) | qos << 1 | retain
-        found = self._encoded.get(key)
+        key = qos << 1 | retain
+        if version is _V5:
+            key |= 8
+        else:
+            version = _V3
+        if key == self._key:
+            return self._parts
+        if self._key < 0:
+            self._key = key
+            self._parts = publish_parts(self.topic, self.payload, qos, retain, self.properties, version)
+            return self._parts
+        others = self._others = self._others or {}
+        found = others.get(key)
         if found is None:
-            known = _V5 if version == _V5 else _V3
-            found = publish_parts(self.topic, self.payload, qos, retain, self.properties, known)
-            self._encoded[key] = found
+            found = others[key] = publish_parts(self.topic, self.payload, qos, retain, self.properties, version)
         return found
 
     def parts_for(
@@ -99,7 +113,8 @@ class Message:
             return self.parts(version, qos, retain)
         life = -1 if self.expires_at is None else max(1, round(self.expires_at - now))
         key = (qos << 1 | retain, life, alias << 1 | is_known, identifiers)
-        found = self._encoded.get(key)
+        others = self._others = self._others or {}
+        found = others.get(key)
         if found is None:
             properties = replace(
                 self.properties,
@@ -108,7 +123,7 @@ class Message:
                 topic_alias=alias or None,
             )
             found = publish_parts("" if is_known else self.topic, self.payload, qos, retain, properties, _V5)
-            if len(self._encoded) > 16:
-                self._encoded.clear()  # a queued message must not collect one encoding a second
-            self._encoded[key] = found
+            if len(others) > 16:
+                others.clear()  # a queued message must not collect one encoding a second
+            others[key] = found
         return found

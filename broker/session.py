@@ -263,7 +263,7 @@ class Session:
                 journal.moved(self, item)
             else:
                 journal.add(self, item)
-        outlet.write(b"%b%c%c%b" % (head, packet_id >> 8, packet_id & 0xFF, tail))
+        outlet.write(head + packet_id.to_bytes(2, "big") + tail)
         statistics = self._statistics
         statistics.messages_sent[qos] += 1
         statistics.payload_octets_sent[qos] += len(message.payload)

@@ -30,7 +30,7 @@ class Command:
     summary: str
     log_level: int = logging.WARNING
     fast_loop: bool = False
-    """Whether the command runs on uvloop where that is installed (pip install meshwire[fast])."""
+    """Whether the command runs on uvloop, where there is one."""
 
 
 COMMANDS: Final[dict[str, Command]] = {

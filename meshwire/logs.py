@@ -27,7 +27,8 @@ def configure_logging(level: int = logging.INFO, stream: TextIO | None = None) -
     as_text = os.environ.get("MESHWIRE_LOG_FORMAT", "text" if stream.isatty() else "json") == "text"
     colors = as_text and stream.isatty() and not os.environ.get("NO_COLOR")
     renderer = (
-        structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=32)
+        # A plain traceback: structlog's own shows local variables, and with them passwords and tokens.
+        structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=32, exception_formatter=structlog.dev.plain_traceback)
         if as_text
         else structlog.processors.JSONRenderer(ensure_ascii=False)
     )

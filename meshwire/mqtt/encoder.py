@@ -5,7 +5,7 @@ in two pieces with room for the packet identifier between them, so that a server
 subscribers.
 """
 
-from typing import assert_never
+from typing import Final, assert_never
 
 from meshwire.mqtt.errors import malformed
 from meshwire.mqtt.fields import (
@@ -106,12 +106,29 @@ def publish_parts(
 
     DUP is off; to set it, set bit 3 of the first octet of the head. Topic and properties are taken as already checked.
     """
-    raw = topic.encode()
-    listed = encode_properties(properties, Place.PUBLISH) if version is _V5 else b""
-    length = 2 + len(raw) + len(listed) + len(payload) + (2 if qos else 0)
+    name = _TOPIC_NAMES.get(topic) or _topic_name(topic)
+    tail = encode_properties(properties, Place.PUBLISH) + payload if version is _V5 else payload
+    length = len(name) + len(tail) + (2 if qos else 0)
     first = 0x30 | qos << 1 | retain
-    head = b"%c%b%b%b" % (first, encode_variable_integer(length), len(raw).to_bytes(2, "big"), raw)
-    return head, listed + payload
+    if length < 0x80:
+        return bytes((first, length)) + name, tail
+    return bytes((first,)) + encode_variable_integer(length) + name, tail
+
+
+_TOPIC_NAMES: dict[str, bytes] = {}
+"""Topic names as they stand in a packet; a pure memo."""
+_TOPIC_NAMES_MAX: Final = 16_384
+_TOPIC_NAME_MAX_OCTETS: Final = 256
+
+
+def _topic_name(topic: str) -> bytes:
+    raw = topic.encode()
+    name = len(raw).to_bytes(2, "big") + raw
+    if len(raw) <= _TOPIC_NAME_MAX_OCTETS:
+        if len(_TOPIC_NAMES) >= _TOPIC_NAMES_MAX:
+            _TOPIC_NAMES.clear()
+        _TOPIC_NAMES[topic] = name
+    return name
 
 
 def _framed(kind: PacketType, body: bytes) -> bytes:
