@@ -17,7 +17,7 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -28,7 +28,7 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from broker.errors import UsersFileError
-from broker.issuers import Issuer, issuer_of
+from broker.issuers import MIN_INTERVAL_S, Issuer, issuer_of
 from broker.settings import BrokerSettings
 from broker.watched_file import WatchedFile
 from meshwire.identity import INTERNAL_TENANT, LoginKind, Principal, Role, TenantId
@@ -206,11 +206,14 @@ class _KeyFile:
     def __init__(self, path: Path) -> None:
         self._watched = WatchedFile(path)
         self._keys = VerifyingKeys({})
+        self.generation = 0
+        """Rises whenever the file was read."""
 
     def keys(self) -> VerifyingKeys:
         if self._watched.has_changed():
             try:
                 self._keys = VerifyingKeys.load(self._watched.path)
+                self.generation += 1
             except (OSError, ValueError, TypeError, AttributeError) as error:
                 _log.warning(
                     "key set is not valid, the former keys stay", path=str(self._watched.path), error=str(error)
@@ -249,6 +252,28 @@ class Authenticator:
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._fetch_pool.shutdown(wait=False, cancel_futures=True)
+
+    async def keep_keys_fresh(self) -> None:
+        """Fetches the key sets in use anew when they are old, so that a key taken away ends connections, too."""
+        while True:
+            await asyncio.sleep(MIN_INTERVAL_S)
+            for issuer in self._issuers.values():
+                if issuer.is_old:
+                    await issuer.refresh()
+
+    def key_generation(self) -> int:
+        """Another number after each change of a key set; looks at the site's own file."""
+        self._keys.keys()
+        return self._keys.generation + sum(issuer.generation for issuer in self._issuers.values())
+
+    def key_holds(self, principal: Principal) -> bool:
+        """Whether the key that signed this principal's token is still trusted."""
+        if principal.key_id is None:
+            return True
+        if principal.issuer is None:
+            return principal.key_id in self._keys.keys().keys
+        issuer = self._issuers.get(principal.issuer)
+        return issuer is not None and issuer.has_key(principal.key_id)
 
     def at_once(
         self,
@@ -334,7 +359,7 @@ class Authenticator:
             return principal
         settings = self._settings
         roles = settings.tenant_default_token_roles.get(principal.tenant.value, settings.default_token_roles)
-        return Principal(principal.name, principal.tenant, frozenset(roles), principal.kind, principal.expires_at)
+        return replace(principal, roles=frozenset(roles))
 
 
 def is_token(password: bytes) -> bool:

@@ -82,6 +82,8 @@ class Issuer:
         self._executor = executor
         self._clock = clock
         self._fetch = fetch or _fetch
+        self.generation = 0
+        """Rises whenever the keys were read."""
         self._keys: Mapping[str, jwt.PyJWK] = {}
         self._fetched_at: float | None = None
         self._secret: bytes | None = None
@@ -96,12 +98,18 @@ class Issuer:
         age_s = self._clock() - self._fetched_at
         return age_s > settings.refresh_s or (kid not in self._keys and age_s > MIN_INTERVAL_S)
 
+    @property
+    def is_old(self) -> bool:
+        """The key set was fetched once, longer ago than it is to be kept."""
+        return self._fetched_at is not None and self._clock() - self._fetched_at > self.settings.refresh_s
+
     async def refresh(self) -> None:
         """Fetches the key set; a failure is logged and keeps the former keys."""
         loop = asyncio.get_running_loop()
         self._fetched_at = self._clock()  # before the first wait: nobody else fetches meanwhile
         try:
             await loop.run_in_executor(self._executor, self._load)
+            self.generation += 1
         except (OSError, ValueError, TypeError, AttributeError, jwt.PyJWTError) as error:
             _log.warning("key set can't be read, the former keys stay", issuer=self.settings.issuer, error=str(error))
 
@@ -127,7 +135,7 @@ class Issuer:
         Raises:
             TokenError: with the reason.
         """
-        claims = self._claims(token)
+        key_id, claims = self._claims(token)
         settings = self.settings
         expires_at, not_before = _number(claims, "exp"), _number(claims, "nbf") or _number(claims, "iat")
         if expires_at is None or now >= expires_at:
@@ -144,15 +152,21 @@ class Issuer:
         except IdentityError as error:
             raise TokenError(f"{settings.tenant_claim} claim: {error}") from None
         roles = _names(_at(claims, settings.roles_claim))
-        return Principal(str(claims.get("jti", "")), tenant, roles, LoginKind.TOKEN, expires_at)
+        name = str(claims.get("jti", ""))
+        return Principal(name, tenant, roles, LoginKind.TOKEN, expires_at, key_id=key_id, issuer=self.settings.issuer)
 
-    def _claims(self, token: str) -> Mapping[str, object]:
+    def has_key(self, key_id: str) -> bool:
+        """Whether the provider still names this key."""
+        return key_id in self._keys
+
+    def _claims(self, token: str) -> tuple[str | None, Mapping[str, object]]:
+        """The key that signed, None for the shared secret, and what is said."""
         try:
             key: object
             header = jwt.get_unverified_header(token)
             algorithm, kid = header.get("alg"), header.get("kid")
             if self.settings.hs256_secret_file is not None:
-                accepted, key = "HS256", self._secret
+                accepted, key, kid = "HS256", self._secret, None
             else:
                 found = self._keys.get(kid) if isinstance(kid, str) else None
                 if found is None:
@@ -172,7 +186,7 @@ class Issuer:
             raise TokenError(f"signature: {error}") from None
         if claims.get("iss") != self.settings.issuer:
             raise TokenError("token is of another issuer")
-        return claims
+        return kid if isinstance(kid, str) else None, claims
 
 
 def issuer_of(token: str) -> tuple[object, object]:

@@ -1,8 +1,9 @@
 """Rights that changed while clients hold sessions: ended where they are gone, at once.
 
 Decides whom a change of the users file or of the role table reaches. A session whose user is gone, or belongs to
-another tenant now, ends; a connection whose password changed ends; where roles changed, subscriptions, waiting messages
-and remembered decisions that the new rights do not cover are gone, and the connection stays.
+another tenant now, ends; a connection whose password changed, or whose token's key is not trusted any more, ends; where roles
+changed, subscriptions, waiting messages and remembered decisions that the new rights do not cover are gone, and the
+connection stays.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from dataclasses import replace
 
 import structlog
 
-from broker.credentials import UsersFile
+from broker.credentials import Authenticator, UsersFile
 from broker.engine import Engine
 from broker.policy import Permissions
 from broker.role_table import RoleTable
@@ -28,6 +29,7 @@ class Revocation:
     Args:
         engine: whose sessions are judged.
         users, roles: files that are looked at again.
+        authenticator: knows which keys are trusted.
         permissions_of: the rights of a principal by the role table of now.
     """
 
@@ -36,24 +38,29 @@ class Revocation:
         engine: Engine,
         users: UsersFile,
         roles: RoleTable,
+        authenticator: Authenticator,
         permissions_of: Callable[[Principal], Permissions],
     ) -> None:
         self._engine = engine
         self._users = users
         self._roles = roles
         self._permissions_of = permissions_of
+        self._authenticator = authenticator
         self._secrets = users.secrets()
-        self._seen = (users.generation, roles.generation)
+        self._seen = self._generations()
 
     def check(self, now: float) -> None:
-        """Looks at both files and applies what changed; cheap when nothing did."""
+        """Looks at the files and key sets and applies what changed; cheap when nothing did."""
         self._users.reload()
         self._roles.reload()
-        seen = (self._users.generation, self._roles.generation)
+        seen = self._generations()
         if seen != self._seen:
             self._seen = seen
             former, self._secrets = self._secrets, self._users.secrets()
             self.apply(now, former)
+
+    def _generations(self) -> tuple[int, int, int]:
+        return self._users.generation, self._roles.generation, self._authenticator.key_generation()
 
     def apply(self, now: float, former: Mapping[str, str] | None = None) -> None:
         """Judges every session anew.
@@ -79,6 +86,11 @@ class Revocation:
             secret = former.get(principal.name)
             if secret is not None and secret != self._secrets.get(principal.name) and session.outlet is not None:
                 session.outlet.revoked()
+        elif session.outlet is not None and not self._authenticator.key_holds(principal):
+            _log.warning(
+                "key revoked", tenant=session.key.tenant, client_id=session.key.client_id, kid=principal.key_id
+            )
+            session.outlet.revoked()
         permissions = self._permissions_of(principal)
         if permissions != session.permissions:
             _log.warning("rights changed", tenant=session.key.tenant, client_id=session.key.client_id)

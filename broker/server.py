@@ -128,12 +128,13 @@ class Broker:
     async def _serve(self, authenticator: Authenticator, flusher: Flusher, writer: Writer | None) -> None:
         listeners: list[Listener] = []
         assert self._users is not None and self._roles is not None
-        revocation = Revocation(self.engine, self._users, self._roles, self._permissions_of)
+        revocation = Revocation(self.engine, self._users, self._roles, authenticator, self._permissions_of)
         revocation.apply(asyncio.get_running_loop().time())  # what changed while the broker was away
         try:
             async with asyncio.TaskGroup() as group:
                 if writer is not None:
                     _keep(group.create_task(writer.watch()))
+                _keep(group.create_task(authenticator.keep_keys_fresh()))
                 around = self._surroundings(authenticator, flusher, lambda work: _keep(group.create_task(work)))
                 for settings in self.settings.listener:
                     listeners.append(_listener(around, settings))

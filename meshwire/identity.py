@@ -112,3 +112,7 @@ class Principal:
     """Unix seconds after which the login no longer holds; None: no end."""
     scopes: frozenset[str] = field(default_factory=frozenset)
     """API scopes of a token (`scope` claim), such as `api` or `admin`."""
+    key_id: str | None = None
+    """`kid` of the key that signed the token; None: not a token, or signed by a shared secret."""
+    issuer: str | None = None
+    """Identity provider that the key is of; None: this site."""

@@ -75,7 +75,7 @@ class VerifyingKeys:
         Raises:
             TokenError: with the reason, for any token that does not hold.
         """
-        claims = self._claims(token)
+        key_id, claims = self._claims(token)
         expires_at = _number(claims, "exp")
         if expires_at is None or now >= expires_at:
             raise TokenError("token has expired" if expires_at is not None else "token has no exp claim")
@@ -93,9 +93,11 @@ class VerifyingKeys:
             kind=LoginKind.TOKEN,
             expires_at=expires_at,
             scopes=_names(claims.get("scope")),
+            key_id=key_id,
         )
 
-    def _claims(self, token: str) -> Mapping[str, object]:
+    def _claims(self, token: str) -> tuple[str, Mapping[str, object]]:
+        """The key that signed, and what is said."""
         try:
             header = jwt.get_unverified_header(token)
         except jwt.InvalidTokenError as error:
@@ -104,14 +106,14 @@ class VerifyingKeys:
         if algorithm not in ALGORITHMS:
             raise TokenError(f"algorithm {algorithm!r} is not accepted")
         key = self.keys.get(kid) if isinstance(kid, str) else None
-        if key is None:
+        if key is None or not isinstance(kid, str):
             raise TokenError("token is signed by an unknown key")
         if key.algorithm_name != algorithm:
             raise TokenError("algorithm does not fit the key")
         try:
             # The times are checked against the caller's clock in `verify`, not against the machine's.
             options: Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
-            return jwt.decode(token, key=key.key, algorithms=[algorithm], options=options)
+            return kid, jwt.decode(token, key=key.key, algorithms=[algorithm], options=options)
         except jwt.InvalidTokenError as error:
             raise TokenError(f"signature: {error}") from None
 

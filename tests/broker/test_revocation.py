@@ -40,6 +40,11 @@ from meshwire.tokens import TokenError
 
 V5 = ProtocolVersion.V5
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+OTHER_KEY = {
+    **json.loads(OKPAlgorithm.to_jwk(Ed25519PrivateKey.generate().public_key())),
+    "kid": "other",
+    "alg": "EdDSA",
+}
 READER = Connect("reader", V5, True, 0, None, "reader", b"pw", Properties(session_expiry_interval=600))
 
 
@@ -147,6 +152,22 @@ async def test_a_changed_password_ends_the_connection_but_not_the_session(start:
     users_of(running).add("reader", "another", roles=("WEATHER",))
     assert await client.next() == Disconnect(0x87)
     assert set(session_of(running).subscriptions) == {"ssni/weather/#"}
+
+
+async def test_a_key_taken_out_of_the_key_set_ends_the_connections_it_vouched_for(start: Any, join: Any) -> None:
+    running = await start()
+    token = running.token("acme", "BUBBLE_UP_READ_CONSUMER")
+    client = await join(running, Connect("c", V5, True, 0, None, "notused", token.encode()))
+    await client.ask(sub("acme/read/#"))
+    admin = await join(running, Connect("admin", V5))
+    key_set = running.site.jwks_path
+    key_set.write_text(json.dumps({"keys": [*json.loads(key_set.read_text())["keys"], OTHER_KEY]}))
+    assert (await admin.ask(Publish("acme/read/m/t", b"", 1, packet_id=1))).reason_code == 0, "another key more"
+    assert isinstance(await client.next(), Publish)
+    key_set.write_text(json.dumps({"keys": [OTHER_KEY]}))
+    assert await client.next() == Disconnect(0x87)
+    assert await client.next() is None
+    assert running.broker.statistics.endings == {Ending.REVOKED: 1}
 
 
 async def test_a_user_removed_while_the_broker_was_away_comes_back_to_nothing(
@@ -391,8 +412,10 @@ async def test_a_new_key_is_fetched_but_not_too_often(pool: ThreadPoolExecutor) 
     await issuer.refresh()
     assert issuer.verify(provider.token(), now=1_000.0), "the former keys stay"
     assert not issuer.wants_refresh("k2")
+    assert not issuer.is_old
     now[0] += 601
     assert issuer.wants_refresh("k1")
+    assert issuer.is_old
 
 
 async def test_hs256_only_with_a_secret_and_never_with_a_public_key(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
