@@ -1,9 +1,9 @@
 """Rights that changed while clients hold sessions: ended where they are gone, at once.
 
-Decides whom a change of the users file or of the role table reaches. A session whose user is gone, or belongs to
-another tenant now, ends; a connection whose password changed, or whose token's key is not trusted any more, ends; where roles
-changed, subscriptions, waiting messages and remembered decisions that the new rights do not cover are gone, and the
-connection stays.
+Decides whom a change of the users file, the role table or a key set reaches. A session whose user is gone, or belongs
+to another tenant now, ends; a connection whose password changed, or whose token's key is not trusted any more, ends;
+where roles changed, subscriptions, waiting messages and remembered decisions that the new rights do not cover are gone,
+and the connection stays.
 """
 
 from collections.abc import Callable, Mapping
