@@ -1,8 +1,9 @@
 """CoAP over a Link, as a message interface of aiocoap: for a client, for a site, or for both at once.
 
-Decides: how the two ends are named, which outstanding requests a link failure ends, and that CoAP never repeats itself
-on a link (HDLC decides about repetition; a board executes a repeated request again). Leaves to aiocoap: tokens, message
-types, block-wise transfer, observation. Caller owes: a running `Link`, and `await context.shutdown()`.
+Decides: how the two ends are named, which outstanding requests a link failure ends, that CoAP never repeats itself on
+a link (HDLC decides about repetition; a board executes a repeated request again), and what is no message at all: the
+strict codec of `meshwire.coap` looks at each SDU before aiocoap does. Leaves to aiocoap: tokens, message types,
+block-wise transfer, observation. Caller owes: a running `Link`, and `await context.shutdown()`.
 
 `attach_message_interface` is the only place of the product that calls aiocoap's private
 `Context._append_tokenmanaged_messagemanaged_transport`; aiocoap is pinned to the version it was tried with.
@@ -27,6 +28,14 @@ from aiocoap.numbers.types import ACK, CON
 from aiocoap.protocol import Context
 from aiocoap.resource import Site
 
+from meshwire.coap import codes
+from meshwire.coap.message import ACK as ACK_TYPE
+from meshwire.coap.message import CON as CON_TYPE
+from meshwire.coap.message import NON as NON_TYPE
+from meshwire.coap.message import RST as RST_TYPE
+from meshwire.coap.message import Message as PlainMessage
+from meshwire.coap.message import MessageError, decode, encode
+from meshwire.coap.options import BLOCK1, BLOCK2
 from meshwire.hdlc.errors import HdlcError
 from meshwire.hdlc.events import DataReceived, DownReason, Event, LinkDown
 from meshwire.link import Link
@@ -42,6 +51,9 @@ __all__ = [
 
 _REMEMBERED_HANDLES: Final = 4096
 """Handles of SDUs that a LinkDown may still name; more than any station queues."""
+
+_RESERVED_BLOCK_SIZE: Final = 7
+"""SZX that a request must not carry (RFC 7959 section 2.2); aiocoap gives it its meaning over TCP (RFC 8323)."""
 
 _log = structlog.get_logger(__name__)
 
@@ -211,12 +223,37 @@ class LinkMessageInterface(MessageInterface):
 
     def _receive(self, sdu: bytes) -> None:
         try:
+            plain = decode(sdu)
+            if _asks_for_reserved_block(plain):
+                self._refuse(plain)
+                return
             message = _decode_message(sdu, remote=self._remote)
+        except MessageError as failure:
+            self._reject(len(sdu), failure.reason, failure.mtype, failure.mid)
         except (error.UnparsableMessage, ValueError) as failure:
-            self.unreadable_messages += 1
-            _log.warning("unreadable CoAP message", link=self._link.name, octets=len(sdu), error=str(failure))
-            return
-        self._manager.dispatch_message(message)
+            self._reject(len(sdu), str(failure), plain.mtype, plain.mid)
+        else:
+            self._manager.dispatch_message(message)
+
+    def _reject(self, octets: int, reason: str, mtype: int | None, mid: int | None) -> None:
+        """What can't be read is not answered, but for a Reset to a confirmable one (RFC 7252 section 4.2)."""
+        self.unreadable_messages += 1
+        _log.warning("unreadable CoAP message", link=self._link.name, octets=octets, error=reason)
+        if mtype == CON_TYPE and mid is not None:
+            self._send_plain(PlainMessage(RST_TYPE, codes.EMPTY, mid))
+
+    def _refuse(self, request: PlainMessage) -> None:
+        """4.00 for the reserved block size (RFC 7959 section 2.2)."""
+        mtype = ACK_TYPE if request.mtype == CON_TYPE else NON_TYPE
+        self._send_plain(
+            PlainMessage(mtype, codes.BAD_REQUEST, request.mid, request.token, payload=b"block size 7 is reserved")
+        )
+
+    def _send_plain(self, message: PlainMessage) -> None:
+        try:
+            self._link.send(encode(message))
+        except HdlcError as refused:
+            _log.debug("not answered", link=self._link.name, error=str(refused))
 
     def _fail(self, down: LinkDown) -> None:
         """End what the link says is lost; on a standing link also what had been delivered and not yet answered."""
@@ -238,6 +275,13 @@ class LinkMessageInterface(MessageInterface):
             acknowledgement: Any = _new_message(_mtype=ACK, _mid=sent.mid, code=EMPTY)
             acknowledgement.remote = self._remote
             self._manager.dispatch_message(acknowledgement)
+
+
+def _asks_for_reserved_block(message: PlainMessage) -> bool:
+    return codes.is_request(message.code) and any(
+        message.uint(number) is not None and (message.uint(number) or 0) & 7 == _RESERVED_BLOCK_SIZE
+        for number in (BLOCK1, BLOCK2)
+    )
 
 
 async def attach_message_interface(

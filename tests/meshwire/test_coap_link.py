@@ -277,6 +277,31 @@ def answer_to(sent: bytes, payload: bytes) -> DataReceived:
     return DataReceived(answer.encode())
 
 
+class TestStrictness:
+    """The strict codec looks at each message before aiocoap, which takes some of these."""
+
+    @pytest.mark.parametrize(
+        ("told", "answered"),
+        [
+            ("40011234 b474656d70 ff", "70001234"),
+            ("50011234 b474656d70 ff", ""),
+            ("60451234 ff", ""),
+            ("49011234 010203040506070809", "70001234"),
+            ("40001234 ff", "70001234"),
+            ("c0011234", ""),
+            ("400112", ""),
+            ("41011234 99 b474656d70 c1 07", "61801234 99 ff 626c6f636b2073697a65203720697320 7265736572766564"),
+            ("50011234 d10a 0f", "5080 1234 ff 626c6f636b2073697a65203720697320 7265736572766564"),
+        ],
+        ids=["marker", "marker in a NON", "marker in an ACK", "token", "content in a ping", "version", "short"]
+        + ["reserved block size", "the same in a NON"],
+    )
+    async def test_what_is_no_message_gets_a_reset_or_nothing(self, told: str, answered: str) -> None:
+        async with deaf(standing=True) as rig:
+            await rig.tell(DataReceived(bytes.fromhex(told)))
+            assert b"".join(rig.station.sent).hex() == answered.replace(" ", "")
+
+
 class TestFailures:
     @pytest.mark.parametrize("standing", [True, False])
     async def test_each_request_learns_its_own_outcome(self, standing: bool) -> None:
