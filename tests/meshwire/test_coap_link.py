@@ -293,7 +293,17 @@ class TestStrictness:
             ("41011234 99 b474656d70 c1 07", "61801234 99 ff 626c6f636b2073697a65203720697320 7265736572766564"),
             ("50011234 d10a 0f", "5080 1234 ff 626c6f636b2073697a65203720697320 7265736572766564"),
         ],
-        ids="marker,non-marker,ack-marker,token,ping-with-content,version,short,block-size,non-block-size".split(","),
+        ids=[
+            "marker",
+            "non-marker",
+            "ack-marker",
+            "token",
+            "ping-with-content",
+            "version",
+            "short",
+            "block-size",
+            "non-block-size",
+        ],
     )
     async def test_what_is_no_message_gets_a_reset_or_nothing(self, told: str, answered: str) -> None:
         async with deaf(standing=True) as rig:
