@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 import structlog
 
@@ -28,7 +29,7 @@ from gateway.settings import BridgeSettings
 from gateway.statistics import Event, Statistics
 from meshwire.mqtt import MqttError, ProtocolVersion
 
-__all__ = ["REFUSED_FOR_GOOD", "Bridge"]
+__all__ = ["REFUSED_FOR_GOOD", "Bridge", "Connector", "Packets"]
 
 REFUSED_FOR_GOOD: Final = {
     0x87: "not-authorized",
@@ -45,6 +46,17 @@ _RECORDS_A_TURN: Final = 256
 _log = structlog.get_logger(__name__)
 
 
+Connector = Callable[[MqttVersion, PublishSession, bool], PublisherConnection]
+"""Makes a connection: protocol version, session, whether the broker is asked to resume it."""
+
+
+class Packets(Protocol):
+    """Who knows which packets a record becomes."""
+
+    def packets(self, record: Record, version: ProtocolVersion) -> list[tuple[bytes, bytes]]:
+        """Head and tail of each PUBLISH; none for a record that nobody wants any more."""
+
+
 class Bridge:
     """See the module's text.
 
@@ -53,14 +65,26 @@ class Bridge:
         settings: QoS, categories, window.
         login: towards the broker.
         statistics: counted here.
+        maker: what is published for a record; default: by `settings`.
+        connect: how a connection is made; default: plain TCP as `login` says.
     """
 
-    def __init__(self, outbox: Outbox, settings: BridgeSettings, login: Login, statistics: Statistics) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        settings: BridgeSettings,
+        login: Login,
+        statistics: Statistics,
+        *,
+        maker: Packets | None = None,
+        connect: Connector | None = None,
+    ) -> None:
         self._outbox = outbox
         self._settings = settings
         self._login = login
         self._statistics = statistics
-        self._maker = PacketMaker(settings)
+        self._maker: Packets = maker or PacketMaker(settings)
+        self._connector: Connector = connect or self._plain
         self._session = PublishSession(REFUSED_FOR_GOOD)
         self._connection: PublisherConnection | None = None
         self._version: ProtocolVersion | None = None
@@ -87,7 +111,10 @@ class Bridge:
         )
 
     def _connect(self, version: MqttVersion) -> PublisherConnection:
-        return PublisherConnection(self._login, version, self._session, resume=self._version is not None)
+        return self._connector(version, self._session, self._version is not None)
+
+    def _plain(self, version: MqttVersion, session: PublishSession, resume: bool) -> PublisherConnection:
+        return PublisherConnection(self._login, version, session, resume=resume)
 
     async def _serve(self, connection: PublisherConnection) -> ConnectionLost:
         """Publish over one connection until it is lost."""
@@ -155,7 +182,6 @@ class Bridge:
 
     def _publish(self, connection: PublisherConnection, room: int) -> None:
         unsent, session = self._unsent, self._session
-        level = self._settings.default_message_qos.level
         left: list[int] = []
         while room > 0:
             if not unsent:
@@ -168,7 +194,7 @@ class Bridge:
             message = unsent.popleft()
             session.publish(*message)
             room -= 1
-            if not level:
+            if not message[1][0] & 6:
                 left.append(message[0])
         if left:
             self._settle([Verdict(sequence, 0) for sequence in left])
@@ -181,7 +207,9 @@ class Bridge:
             self._lose(sequence, "unreadable")
             _log.error("a stored notification can't be published", sequence=sequence, error=str(error))
             return
-        if len(messages) > 1:
+        if not messages:
+            self._outbox.acknowledge(sequence)
+        elif len(messages) > 1:
             self._several[sequence] = len(messages)
         for head, tail in messages:
             self._unsent.append((sequence, head, tail))

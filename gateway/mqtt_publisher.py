@@ -57,8 +57,10 @@ class PublisherConnection(asyncio.Protocol):
         """Whether the socket takes more; a message written all the same waits in memory."""
         self.on_verdicts: Callable[[list[Verdict]], None] = lambda verdicts: None
         self.on_writable: Callable[[], None] = lambda: None
-        self._login = login
-        self._session = session
+        self.connect_timeout_s: float | None = CONNECT_TIMEOUT_S
+        """From the first packet of TCP to CONNACK; None: as long as it takes."""
+        self.login = login
+        self.session = session
         self._resume = resume and self.version is ProtocolVersion.V5
         self._stream: PacketStream | None = PacketStream(Side.CLIENT, self.version)
         loop = asyncio.get_running_loop()
@@ -73,8 +75,8 @@ class PublisherConnection(asyncio.Protocol):
     async def __aenter__(self) -> PublisherConnection:
         """Connect; raises ConnectFailure."""
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await self._loop.create_connection(lambda: self, self._login.host, self._login.port)
+            async with asyncio.timeout(self.connect_timeout_s):
+                await self.open_transport()
                 answer = await self._connack
         except TimeoutError:
             # Some old brokers say nothing to a version that they do not know.
@@ -106,6 +108,10 @@ class PublisherConnection(asyncio.Protocol):
             self._write(encode(Disconnect(properties=properties), self.version))
         self._close()
 
+    async def open_transport(self) -> None:
+        """Reach the broker, so that `connection_made` is called; raises OSError."""
+        await self._loop.create_connection(lambda: self, self.login.host, self.login.port)
+
     async def wait_lost(self) -> ConnectionLost:
         """Return when the connection has ended."""
         return await asyncio.shield(self._lost)
@@ -117,9 +123,22 @@ class PublisherConnection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write what the session wants to say."""
-        octets = self._session.data_to_send()
+        octets = self.session.data_to_send()
         if octets:
             self._write(octets)
+
+    def connect_packet(self) -> Connect:
+        """What the connection begins with."""
+        five = self.version is ProtocolVersion.V5
+        return Connect(
+            self.login.client_id,
+            self.version,
+            clean_start=not self._resume,
+            keep_alive=self.login.keepalive_s,
+            username=self.login.username,
+            password=self.login.password.encode(),
+            properties=Properties(session_expiry_interval=SESSION_EXPIRY_S) if five else NO_PROPERTIES,
+        )
 
     # --- asyncio.Protocol
 
@@ -127,7 +146,7 @@ class PublisherConnection(asyncio.Protocol):
         # A cast and no check: uvloop's transports do not derive from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER_OCTETS)
-        self._write(encode(self._connect(), self.version))
+        self._write(encode(self.connect_packet(), self.version))
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._loop.time()
@@ -135,15 +154,16 @@ class PublisherConnection(asyncio.Protocol):
             data = self._await_connack(self._stream, data)
         if not data or self._lost.done():
             return
-        self.on_verdicts(self._session.receive(data))
-        ended = self._session.ended
+        self.on_verdicts(self.session.receive(data))
+        ended = self.session.ended
         if ended is not None:
             self._end(ConnectionLost(str(ended), ended.code))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(ConnectionLost(str(exc or "the broker has hung up")))
         if not self._connack.done():
-            self._connack.set_exception(ConnectionResetError("the broker has hung up"))
+            error = exc if isinstance(exc, OSError) else ConnectionResetError("the broker has hung up")
+            self._connack.set_exception(error)
 
     def pause_writing(self) -> None:
         self.is_writable = False
@@ -153,18 +173,6 @@ class PublisherConnection(asyncio.Protocol):
         self.on_writable()
 
     # --- private
-
-    def _connect(self) -> Connect:
-        five = self.version is ProtocolVersion.V5
-        return Connect(
-            self._login.client_id,
-            self.version,
-            clean_start=not self._resume,
-            keep_alive=self._login.keepalive_s,
-            username=self._login.username,
-            password=self._login.password.encode(),
-            properties=Properties(session_expiry_interval=SESSION_EXPIRY_S) if five else NO_PROPERTIES,
-        )
 
     def _await_connack(self, stream: PacketStream, data: bytes) -> bytes:
         """The first packet has to be CONNACK; nothing follows it before we have published."""
@@ -196,7 +204,7 @@ class PublisherConnection(asyncio.Protocol):
             self.receive_maximum = properties.receive_maximum
         if properties.server_keep_alive is not None:
             self._keep_alive_s = properties.server_keep_alive
-        self._session.begin(self.version, session_present=answer.session_present and self._resume)
+        self.session.begin(self.version, session_present=answer.session_present and self._resume)
         if self._keep_alive_s:
             self._timer = self._loop.call_later(self._keep_alive_s / 2, self._keep_alive)
 
