@@ -37,7 +37,7 @@ class Credentials:
         """
         if len(secret) > _LONGEST_SECRET:
             return None
-        account = self._registry.account(name, kind)
+        account = await asyncio.to_thread(self._registry.account, name, kind)
         async with self._turns:
             secret_hash = account.secret_hash if account is not None else await self._hash_of_nobody()
             fits = await asyncio.to_thread(secret_fits, secret_hash, secret)

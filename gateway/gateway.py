@@ -22,21 +22,22 @@ from gateway.bridge import Bridge
 from gateway.coap_context import ClientContext, DeviceContext
 from gateway.credentials import Credentials
 from gateway.endpoint import Endpoint
+from gateway.errors import RegistryError
 from gateway.mqtt import Login, client_id
 from gateway.outbox import Outbox
 from gateway.presence import Presence
 from gateway.proxy import Proxy
 from gateway.reception import Reception
-from gateway.registry import Registry
+from gateway.registry import Database, Registry
 from gateway.sessions import Sessions
-from gateway.settings import Durability, GatewaySettings
+from gateway.settings import Durability, GatewaySettings, RegistrySettings
 from gateway.sink import Sink
 from gateway.sockets import DatagramSockets
 from gateway.statistics import Event, Statistics
 from gateway.storage import FileStorage, MemoryStorage
 from meshwire.site import Site
 
-__all__ = ["Gateway"]
+__all__ = ["Gateway", "open_database"]
 
 BROKER_SECRET: Final = "gateway-mqtt"
 """Name of the site's secret that is the gateway's password at the broker."""
@@ -64,7 +65,7 @@ class Gateway:
         """TCP port of the HTTP API, once `ready` is set; 0 when it is switched off."""
         self.statistics = Statistics()
         self._site = site or Site.default()
-        self.registry = Registry(self._site.path("gateway", "registry.db"))
+        self.registry = Registry(open_database(settings.registry, self._site))
         self._keys = self._site.signing_keys()
         self._credentials = Credentials(self.registry)
         self._sessions = Sessions(
@@ -72,6 +73,7 @@ class Gateway:
             max_per_account=settings.sessions.max_per_account,
             statistics=self.statistics,
         )
+        self._registry_failed = False
         self._started_s = time.time()
         self._outbox: Outbox | None = None
         self._bridge: Bridge | None = None
@@ -177,13 +179,27 @@ class Gateway:
         tasks.create_task(http_server.HttpServer(app, sock).run(), name="http api")
 
     async def _housekeeping(self) -> None:
-        """What must happen though nobody asks: sessions end, other processes' changes are seen, times are written."""
+        """What must happen though nobody asks: sessions end, other processes' changes are seen, places are written."""
         for turn in itertools.count(1):
             await asyncio.sleep(HOUSEKEEPING_S)
             self._sessions.expire(time.time())
-            self.registry.refresh()
-            if turn % int(FLUSH_EVERY_S / HOUSEKEEPING_S) == 0:
-                self.registry.flush()
+            await self._keep_registry(moved_only=turn % int(FLUSH_EVERY_S / HOUSEKEEPING_S) != 0)
+
+    async def _keep_registry(self, *, moved_only: bool) -> None:
+        """The database may be slow, or away for a while; what is in memory serves on."""
+        unsaved = self.registry.take_unsaved(moved_only=moved_only)
+        try:
+            changes = await asyncio.to_thread(self.registry.read_changes)
+            if changes is not None:
+                self.registry.show_changes(changes)
+            await asyncio.to_thread(self.registry.save, unsaved)
+        except RegistryError as error:
+            self.registry.keep_unsaved(unsaved)
+            if not self._registry_failed:
+                _log.warning("registry is not up to date", reason=str(error))
+            self._registry_failed = True
+        else:
+            self._registry_failed = False
 
     # --- for operators
 
@@ -212,6 +228,12 @@ class Gateway:
             "sessions": len(self._sessions),
             "devices": len(self.registry.devices()),
         }
+
+
+def open_database(settings: RegistrySettings, site: Site) -> Database:
+    """The registry's database as configured: PostgreSQL or SQLite by URL, else a file in the state folder."""
+    password = settings.password_file.read_text().strip() if settings.password_file is not None else None
+    return Database(settings.url or site.path("gateway", "registry.db"), password)
 
 
 def _message_ids() -> Callable[[], int]:

@@ -19,6 +19,7 @@ __all__ = [
     "PresenceSettings",
     "ProxySettings",
     "Qos",
+    "RegistrySettings",
     "SessionSettings",
 ]
 
@@ -127,6 +128,15 @@ class PresenceSettings(_Section):
     """A device is offline after so many registrations have not come."""
 
 
+class RegistrySettings(_Section):
+    """`[gateway.registry]`: where tenants, devices and accounts are stored."""
+
+    url: str = ""
+    """postgresql://USER@HOST:PORT/NAME, or sqlite:///FILE; empty: `gateway/registry.db` in the state folder."""
+    password_file: Path | None = None
+    """File with the password of the PostgreSQL user."""
+
+
 class GatewaySettings(_Section):
     """`[gateway]`."""
 
@@ -145,6 +155,7 @@ class GatewaySettings(_Section):
     sessions: SessionSettings = Field(default_factory=SessionSettings)
     proxy: ProxySettings = Field(default_factory=ProxySettings)
     presence: PresenceSettings = Field(default_factory=PresenceSettings)
+    registry: RegistrySettings = Field(default_factory=RegistrySettings)
 
     @field_validator("http")
     @classmethod

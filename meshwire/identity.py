@@ -112,6 +112,8 @@ class Principal:
     """Unix seconds after which the login no longer holds; None: no end."""
     scopes: frozenset[str] = field(default_factory=frozenset)
     """API scopes of a token (`scope` claim), such as `api` or `admin`."""
+    client: str = ""
+    """Who asked for the token (`client_id` claim, RFC 8693 section 4.3): an OAuth client, or a person at a shell."""
     key_id: str | None = None
     """`kid` of the key that signed the token; None: not a token, or signed by a shared secret."""
     issuer: str | None = None

@@ -93,6 +93,7 @@ class VerifyingKeys:
             kind=LoginKind.TOKEN,
             expires_at=expires_at,
             scopes=_names(claims.get("scope")),
+            client=_text(claims.get("client_id")),
             key_id=key_id,
         )
 
@@ -161,6 +162,7 @@ class SigningKeys:
         now: float,
         ttl_s: float = 3600.0,
         scope: str = "api",
+        client: str = "",
     ) -> str:
         """Sign a token for `tenant`.
 
@@ -170,6 +172,7 @@ class SigningKeys:
             now: Unix time in seconds, becomes `iat`.
             ttl_s: life in seconds; `exp` = `iat` + `ttl_s`.
             scope: API scopes, separated by blanks.
+            client: who asked for it, becomes the `client_id` claim; empty: there is none.
         """
         claims: dict[str, object] = {
             "iss": ISSUER,
@@ -179,6 +182,8 @@ class SigningKeys:
             "iat": int(now),
             "exp": int(now + ttl_s),
         }
+        if client:
+            claims["client_id"] = client
         if roles is not None:
             claims["mqttScope"] = sorted(str(role) for role in roles)
         return jwt.encode(claims, self.key, algorithm="EdDSA", headers={"kid": self.kid})
@@ -194,6 +199,10 @@ def _number(claims: Mapping[str, object], name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value)
+
+
+def _text(claim: object) -> str:
+    return claim[:256] if isinstance(claim, str) else ""
 
 
 def _names(claim: object) -> frozenset[str]:

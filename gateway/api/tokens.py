@@ -1,4 +1,7 @@
-"""`POST /api/tokens`: an OAuth client's id and secret for a token (dialect part F)."""
+"""`POST /api/tokens`: an OAuth client's id and secret for a token (dialect part F).
+
+The vendor's JavaScript client leaves `/api` out.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,7 @@ def router(keys: SigningKeys, credentials: Credentials) -> APIRouter:
     """
     routes = APIRouter(tags=["tokens"])
 
+    @routes.post("/tokens", include_in_schema=False)
     @routes.post("/api/tokens")
     async def issue_token(body: TokenRequest) -> TokenAnswer:
         """A token for a client id and secret."""
@@ -45,8 +49,9 @@ def router(keys: SigningKeys, credentials: Credentials) -> APIRouter:
         if account is None:
             raise HTTPException(401, "unknown client, or wrong secret")
         now = time.time()
-        return TokenAnswer(
-            accessToken=keys.issue(account.tenant, account.roles, now=now, ttl_s=TOKEN_TTL_S, scope=account.scope)
+        token = keys.issue(
+            account.tenant, account.roles, now=now, ttl_s=TOKEN_TTL_S, scope=account.scope, client=account.name
         )
+        return TokenAnswer(accessToken=token)
 
     return routes

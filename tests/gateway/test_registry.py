@@ -67,11 +67,14 @@ def test_addresses_are_kept_and_times_written_by_flush(path: Path) -> None:
     registry = Registry(path)
     registry.add_device(FIRST, ACME)
     registry.seen(FIRST, Address("fd00::1", 4849), 10.0)
+    registry.save(registry.take_unsaved(moved_only=True))
     registry.seen(FIRST, Address("fd00::1", 4849), 20.0)
+    registry.save(registry.take_unsaved(moved_only=True))
     assert Registry(path).sighting(FIRST) == Sighting(Address("fd00::1", 4849), 10.0)
     registry.flush()
     assert Registry(path).sighting(FIRST) == Sighting(Address("fd00::1", 4849), 20.0)
     registry.seen(FIRST, Address("fd00::2", 4849), 30.0)
+    registry.save(registry.take_unsaved(moved_only=True))
     assert Registry(path).sighting(FIRST) == Sighting(Address("fd00::2", 4849), 30.0)
 
 

@@ -1,0 +1,341 @@
+"""The registry of one gateway: devices in memory, in front of the database; with tenants, accounts and sightings.
+
+Every notification asks whose device it is: that is answered from memory, and no bubble-up waits for SQL. Another
+process's changes are noticed by `refresh`, which the gateway calls every second; an unknown MAC looks at once, a few
+times a second at most.
+
+Threads: whoever answers NICs asks, and is told of sightings, on the event loop's thread; changes and `read_changes` may
+be called from any.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Row, delete, select
+
+from gateway.errors import RegistryError
+from gateway.registry import schema
+from gateway.registry.accounts import AccountTable
+from gateway.registry.database import SYSTEM, Change, Database
+from gateway.registry.records import Device, check_device_type, check_domain, check_tags
+from gateway.registry.sightings import SightingTable
+from gateway.registry.tenants import no_tenant
+from meshwire.identity import DeviceId, TenantId
+
+__all__ = ["Changes", "Registry"]
+
+LOOK_AGAIN_S: Final = 0.05
+"""Unknown devices make the registry look into its file at most this often."""
+_AT_ONCE: Final = 500
+"""Values in one SQL statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What other processes changed."""
+
+    revision: int
+    changed: Sequence[tuple[Device, int]]
+    """Devices, each with its revision."""
+    removed: Sequence[tuple[DeviceId, int]]
+
+
+class Registry(AccountTable, SightingTable):
+    """See the module.
+
+    Args:
+        where: the SQLite file, or a database; None: in memory.
+
+    Raises:
+        RegistryError: the database can't be opened.
+    """
+
+    def __init__(self, where: Path | Database | None) -> None:
+        super().__init__(where if isinstance(where, Database) else Database(where))
+        self._devices: dict[DeviceId, Device] = {}
+        self._revision = 0
+        self._own: dict[DeviceId, int] = {}
+        """Revisions of our own changes that are newer than `_revision`."""
+        self._writing = threading.RLock()
+        """Held from the change of a device until memory shows it, so that both keep the same order."""
+        self._looked_at = float("-inf")
+        self.refresh()
+
+    def add_device(
+        self,
+        mac: DeviceId,
+        tenant: TenantId,
+        *,
+        type: str = "MILLI",
+        domain: str = "",
+        enabled: bool = True,
+        tags: Iterable[str] = (),
+        by: str = SYSTEM,
+    ) -> Device:
+        """Provision a device, or replace what is known of one of the same tenant; a new tenant becomes known by it.
+
+        Raises:
+            RegistryError: the device belongs to another tenant, or a value can't be stored.
+        """
+        return self.add_devices([Device(mac, tenant, type, domain, enabled, tags=tuple(tags))], by=by)[0]
+
+    def add_devices(self, devices: Iterable[Device], *, by: str = SYSTEM) -> list[Device]:
+        """Provision many devices, all or none; see `add_device`. `created_s` is set here."""
+        wanted = [
+            replace(
+                device,
+                type=check_device_type(device.type),
+                domain=check_domain(device.domain),
+                tags=check_tags(device.tags),
+            )
+            for device in devices
+        ]
+        if not wanted:
+            return []
+        with self._writing:
+            with self.database.changing(by) as change:
+                stored = self._store(change, wanted)
+            self._show(change, stored)
+        return stored
+
+    def _store(self, change: Change, wanted: Sequence[Device]) -> list[Device]:
+        known = {device.mac: device for device in self._of(change, [device.mac for device in wanted])}
+        now_s, stored = time.time(), []
+        for device in wanted:
+            before = known.get(device.mac)
+            if before is not None and before.tenant != device.tenant:
+                # The message does not name the other tenant: who owns what is nobody else's business.
+                raise RegistryError(
+                    "the device can't be provisioned",
+                    evidence=f"{device.mac} is taken",
+                    fix="remove it first, or move it: meshwire device move",
+                )
+            stored.append(replace(device, created_s=now_s if before is None else before.created_s))
+        for tenant in {device.tenant for device in stored}:
+            self.include_tenant(change, tenant)
+        self._write(change, stored)
+        if len(stored) > 1:
+            macs = [device.mac.value for device in stored]
+            for tenant in sorted({device.tenant for device in stored}):
+                number = sum(device.tenant == tenant for device in stored)
+                change.log("device.import", f"{number} devices", tenant.value, first=min(macs), last=max(macs))
+        elif stored:
+            device = stored[0]
+            self._log(change, "device.add" if device.mac not in known else "device.set", device)
+        return stored
+
+    def set_device(
+        self,
+        mac: DeviceId,
+        *,
+        type: str | None = None,
+        domain: str | None = None,
+        enabled: bool | None = None,
+        tags: Iterable[str] | None = None,
+        by: str = SYSTEM,
+    ) -> Device:
+        """Change what is given of a device; the rest stays.
+
+        Raises:
+            RegistryError: there is no such device, or a value can't be stored.
+        """
+        changes: dict[str, Any] = {}
+        if type is not None:
+            changes["type"] = check_device_type(type)
+        if domain is not None:
+            changes["domain"] = check_domain(domain)
+        if tags is not None:
+            changes["tags"] = check_tags(tags)
+        if enabled is not None:
+            changes["enabled"] = enabled
+        with self._writing:
+            with self.database.changing(by) as change:
+                device = replace(self._one(change, mac), **changes)
+                self._write(change, [device])
+                self._log(change, "device.set", device)
+            self._show(change, [device])
+        return device
+
+    def move_device(self, mac: DeviceId, tenant: TenantId, *, by: str = SYSTEM) -> Device:
+        """Give a device to another tenant, which must be known.
+
+        What was received before stays with the former tenant: its stored notifications, its observations, its log.
+
+        Raises:
+            RegistryError: unknown device or tenant, or it is that tenant's already.
+        """
+        with self._writing:
+            with self.database.changing(by) as change:
+                device = self._one(change, mac)
+                self._check_move(change, device, tenant)
+                moved = replace(device, tenant=tenant)
+                self._write(change, [moved])
+                # Both have it in their logs; neither learns the other's name.
+                for owner, action in ((device.tenant, "device.move-out"), (tenant, "device.move-in")):
+                    change.log(action, mac.value, owner.value)
+                change.log("device.move", mac.value, "", former=device.tenant.value, tenant=tenant.value)
+            self._show(change, [moved])
+        return moved
+
+    def _check_move(self, change: Change, device: Device, tenant: TenantId) -> None:
+        if device.tenant == tenant:
+            raise RegistryError(
+                "the device can't be moved", evidence=f"{device.mac} is {tenant}'s", fix="nothing to do"
+            )
+        if change.connection.execute(select(schema.tenants).where(schema.tenants.c.id == tenant.value)).first() is None:
+            raise no_tenant(tenant)
+
+    def remove_device(self, mac: DeviceId, *, by: str = SYSTEM) -> bool:
+        """Forget a device and its address; False when it was not there."""
+        with self._writing:
+            with self.database.changing(by) as change:
+                known = self._of(change, [mac])
+                if known:
+                    change.connection.execute(delete(schema.devices).where(schema.devices.c.mac == mac.value))
+                    gone = self.database.upsert(schema.removed_devices, "mac")
+                    change.connection.execute(gone.values(mac=mac.value, revision=change.revision))
+                    self._log(change, "device.remove", known[0])
+                change.connection.execute(delete(schema.addresses).where(schema.addresses.c.mac == mac.value))
+            self._own[mac] = change.revision
+            self._forget(mac)
+        return bool(known)
+
+    def device(self, mac: DeviceId) -> Device | None:
+        """A provisioned device, or None."""
+        return self._devices.get(mac) or self._look_up(mac)
+
+    def devices(self, tenant: TenantId | None = None, type: str | None = None, tag: str | None = None) -> list[Device]:
+        """Devices in the order of their MACs; with `tenant`, `type` or `tag`: only those."""
+        return [
+            device
+            for _, device in sorted(self._devices.copy().items())
+            if tenant in (None, device.tenant) and type in (None, device.type) and (tag is None or tag in device.tags)
+        ]
+
+    def _look_up(self, mac: DeviceId) -> Device | None:
+        now = time.monotonic()
+        if not self.database.is_local or now - self._looked_at < LOOK_AGAIN_S:
+            return None
+        self._looked_at = now
+        if not self._writing.acquire(blocking=False):
+            return None
+        try:
+            self.refresh()
+        finally:
+            self._writing.release()
+        return self._devices.get(mac)
+
+    def _one(self, change: Change, mac: DeviceId) -> Device:
+        for device in self._of(change, [mac]):
+            return device
+        raise RegistryError("there is no such device", evidence=str(mac), fix="see `meshwire device list`")
+
+    def _of(self, change: Change, macs: Sequence[DeviceId]) -> list[Device]:
+        found = []
+        for first in range(0, len(macs), _AT_ONCE):
+            some = [mac.value for mac in macs[first : first + _AT_ONCE]]
+            query = select(schema.devices).where(schema.devices.c.mac.in_(some))
+            found += [_device(row) for row in change.connection.execute(query)]
+        return found
+
+    def _write(self, change: Change, devices: Sequence[Device]) -> None:
+        rows = [
+            {
+                "mac": device.mac.value,
+                "tenant": device.tenant.value,
+                "type": device.type,
+                "domain": device.domain,
+                "enabled": device.enabled,
+                "created": device.created_s,
+                "tags": " ".join(device.tags),
+                "revision": change.revision,
+            }
+            for device in devices
+        ]
+        change.connection.execute(self.database.upsert(schema.devices, "mac"), rows)
+        gone = schema.removed_devices.c.mac
+        for first in range(0, len(rows), _AT_ONCE):
+            some = [row["mac"] for row in rows[first : first + _AT_ONCE]]
+            change.connection.execute(delete(schema.removed_devices).where(gone.in_(some)))
+
+    def _log(self, change: Change, action: str, device: Device) -> None:
+        change.log(
+            action,
+            device.mac.value,
+            device.tenant.value,
+            type=device.type,
+            domain=device.domain,
+            enabled=device.enabled,
+            tags=list(device.tags),
+        )
+
+    def _show(self, change: Change, devices: Iterable[Device]) -> None:
+        for device in devices:
+            self._own[device.mac] = change.revision
+            self._devices[device.mac] = device
+
+    def _forget(self, mac: DeviceId) -> None:
+        self._devices.pop(mac, None)
+        self._forget_sighting(mac)
+
+    # --- other processes' changes
+
+    def refresh(self) -> None:
+        """Show what other processes have changed."""
+        changes = self.read_changes()
+        if changes is not None:
+            self.show_changes(changes)
+
+    def read_changes(self) -> Changes | None:
+        """What other processes have changed, on any thread; None: nothing.
+
+        Raises:
+            RegistryError: the database fails.
+        """
+        devices, removed, since = schema.devices, schema.removed_devices, self._revision
+        with self.database.reading() as connection:
+            revision = self.database.revision(connection)
+            if revision == since:
+                return None
+            changed = connection.execute(select(devices).where(devices.c.revision > since)).all()
+            gone = connection.execute(select(removed).where(removed.c.revision > since)).all()
+        return Changes(
+            revision,
+            [(_device(row), row.revision) for row in changed],
+            [(DeviceId(row.mac), row.revision) for row in gone],
+        )
+
+    def show_changes(self, changes: Changes) -> None:
+        """Show what `read_changes` gave, on the event loop's thread."""
+        with self._writing:
+            for mac, revision in changes.removed:
+                if self._own.get(mac, 0) < revision:
+                    self._forget(mac)
+            for device, revision in changes.changed:
+                if self._own.get(device.mac, 0) < revision:
+                    self._devices[device.mac] = device
+            self._revision = max(self._revision, changes.revision)
+            self._own = {mac: revision for mac, revision in self._own.items() if revision > self._revision}
+
+    def close(self) -> None:
+        """Write what is left and let go of the database."""
+        self.flush()
+        self.database.close()
+
+
+def _device(row: Row[Any]) -> Device:
+    return Device(
+        DeviceId(row.mac),
+        TenantId(row.tenant),
+        row.type,
+        row.domain,
+        bool(row.enabled),
+        row.created,
+        tuple(row.tags.split()),
+    )

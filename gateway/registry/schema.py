@@ -1,0 +1,140 @@
+"""The tables, as SQLAlchemy Core knows them; `migrations.py` brings an older database to this shape.
+
+`revision` counts changes of the whole database. A row carries the revision of its last change, so that another process
+reads only what is new to it; of a device that was removed, `removed_devices` keeps the revision.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "accounts",
+    "addresses",
+    "audit",
+    "devices",
+    "metadata",
+    "observations",
+    "removed_devices",
+    "state",
+    "templates",
+    "tenants",
+]
+
+SCHEMA_VERSION: Final = 2
+
+metadata = MetaData()
+_Serial = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite numbers rows only of a column that is called INTEGER."""
+
+state = Table(
+    "registry_state",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("schema_version", Integer, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+"""One row, `id` 1."""
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("created", Double, nullable=False),
+    Column("title", Text, nullable=False, server_default=""),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("mac", String(16), primary_key=True),
+    Column("tenant", String(64), ForeignKey("tenants.id"), nullable=False, index=True),
+    Column("type", String(64), nullable=False),
+    Column("domain", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("tags", Text, nullable=False, server_default=""),
+    Column("revision", BigInteger, nullable=False, server_default="0", index=True),
+)
+"""`tags`: separated by blanks."""
+
+removed_devices = Table(
+    "removed_devices",
+    metadata,
+    Column("mac", String(16), primary_key=True),
+    Column("revision", BigInteger, nullable=False, index=True),
+)
+
+addresses = Table(
+    "addresses",
+    metadata,
+    Column("mac", String(16), primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("port", Integer, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("hash", Text, nullable=False),
+    Column("tenant", String(64), ForeignKey("tenants.id"), nullable=False),
+    Column("roles", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("created", Double, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", JSON, nullable=False),
+    Index("audit_by_tenant", "tenant", "id"),
+    Index("audit_by_subject", "subject", "id"),
+)
+"""No foreign key: the log outlives what it speaks of."""
+
+observations = Table(
+    "observations",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("tenant", String(64), nullable=False),
+    Column("mac", String(16), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("observations_by_device", "tenant", "mac", "id"),
+    Index("observations_by_tenant", "tenant", "id"),
+)
+"""`at`: Unix seconds of the observation's own timestamp; `tags`: ` a b `, separated and framed by blanks."""
+
+templates = Table(
+    "device_templates",
+    metadata,
+    Column("tenant", String(64), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("body", JSON, nullable=False),
+)

@@ -1,0 +1,85 @@
+"""Tenants: made by name, or by the first device or client that is theirs."""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy import delete, select
+
+from gateway.errors import RegistryError
+from gateway.registry import schema
+from gateway.registry.database import SYSTEM, Change, Database
+from gateway.registry.records import Tenant
+from meshwire.identity import TenantId
+
+__all__ = ["TenantTable", "no_tenant"]
+
+
+class TenantTable:
+    """The tenants of a database."""
+
+    database: Database
+
+    def add_tenant(self, tenant: TenantId, *, title: str = "", by: str = SYSTEM) -> bool:
+        """Make a tenant known; False when it is known already."""
+        if self.tenant(tenant) is not None:
+            return False
+        with self.database.changing(by) as change:
+            return self.include_tenant(change, tenant, title)
+
+    def include_tenant(self, change: Change, tenant: TenantId, title: str = "") -> bool:
+        """Make a tenant known within another change; False when it is known already."""
+        new = self.database.insert_new(schema.tenants).values(id=tenant.value, created=time.time(), title=title)
+        if change.connection.execute(new).rowcount <= 0:
+            return False
+        change.log("tenant.add", tenant.value, tenant.value, title=title)
+        return True
+
+    def tenant(self, tenant: TenantId) -> Tenant | None:
+        """A tenant, or None."""
+        with self.database.reading() as connection:
+            row = connection.execute(select(schema.tenants).where(schema.tenants.c.id == tenant.value)).first()
+        return None if row is None else Tenant(TenantId(row.id), row.title, row.created)
+
+    def tenants(self) -> list[TenantId]:
+        """All tenants, in alphabetical order."""
+        return [tenant.id for tenant in self.tenant_records()]
+
+    def tenant_records(self) -> list[Tenant]:
+        """All tenants with their titles, in alphabetical order."""
+        with self.database.reading() as connection:
+            rows = connection.execute(select(schema.tenants)).all()
+        return sorted((Tenant(TenantId(row.id), row.title, row.created) for row in rows), key=lambda tenant: tenant.id)
+
+    def set_tenant(self, tenant: TenantId, *, title: str, by: str = SYSTEM) -> None:
+        """Change a tenant's title; raises RegistryError when it is unknown."""
+        with self.database.changing(by) as change:
+            statement = schema.tenants.update().where(schema.tenants.c.id == tenant.value).values(title=title)
+            if change.connection.execute(statement).rowcount == 0:
+                raise no_tenant(tenant)
+            change.log("tenant.set", tenant.value, tenant.value, title=title)
+
+    def remove_tenant(self, tenant: TenantId, *, by: str = SYSTEM) -> bool:
+        """Forget a tenant; False when it was not there.
+
+        Raises:
+            RegistryError: it has devices, clients or accounts.
+        """
+        with self.database.changing(by) as change:
+            for table, what in ((schema.devices, "devices"), (schema.accounts, "clients or accounts")):
+                if change.connection.execute(select(table.c.tenant).where(table.c.tenant == tenant.value)).first():
+                    raise RegistryError(
+                        "the tenant can't be removed",
+                        evidence=f"{tenant} has {what}",
+                        fix="remove them, or move its devices, first",
+                    )
+            statement = delete(schema.tenants).where(schema.tenants.c.id == tenant.value)
+            if change.connection.execute(statement).rowcount == 0:
+                return False
+            change.log("tenant.remove", tenant.value, tenant.value)
+        return True
+
+
+def no_tenant(tenant: TenantId) -> RegistryError:
+    """To be raised where a tenant is asked for that must be known."""
+    return RegistryError("there is no such tenant", evidence=str(tenant), fix="see `meshwire tenant list`, or add it")
