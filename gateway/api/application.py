@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from fastapi import APIRouter, FastAPI
 
-from gateway.api import devices, health, tenants, tokens
+from gateway.api import audit, devices, health, inventory, observations, tenants, tokens
 from gateway.api.callers import Callers
 from gateway.api.health import Status
 from gateway.api.problems import PROBLEMS, install_problems
@@ -41,7 +41,10 @@ def create_app(
     for routes in (
         tokens.router(keys, credentials),
         devices.router(registry),
+        inventory.router(registry),
+        observations.router(registry),
         tenants.router(registry),
+        audit.router(registry),
         health.router(status),
         *more,
     ):

@@ -16,7 +16,7 @@ from gateway.access import ADMIN_SCOPE
 from meshwire.identity import DeviceId, IdentityError, Principal, TenantId
 from meshwire.tokens import TokenError, VerifyingKeys
 
-__all__ = ["Admin", "Caller", "Callers", "device_id", "is_admin", "tenant_id"]
+__all__ = ["Admin", "Caller", "Callers", "device_id", "is_admin", "tenant_id", "who"]
 
 Authorization = Annotated[str | None, Header()]
 
@@ -63,6 +63,11 @@ Admin = Annotated[Principal, Depends(_admin)]
 def is_admin(principal: Principal) -> bool:
     """Whether the caller may see and change what belongs to any tenant."""
     return ADMIN_SCOPE in principal.scopes
+
+
+def who(principal: Principal) -> str:
+    """The caller, as the audit log names it."""
+    return principal.client or f"a token of {principal.tenant}"
 
 
 def tenant_id(text: str) -> TenantId:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field
 
-from gateway.api.callers import Caller, device_id, is_admin, tenant_id
+from gateway.api.callers import Caller, device_id, is_admin, tenant_id, who
+from gateway.api.inventory import owned_device
 from gateway.registry import Device, Registry
 
 __all__ = ["router"]
@@ -24,6 +25,7 @@ class NewDevice(BaseModel):
 
     deviceType: str = Field(default="MILLI", max_length=64)
     domainInfo: DomainInfo
+    tags: list[str] = []
     tenant: str | None = None
 
 
@@ -35,6 +37,9 @@ class DeviceAnswer(BaseModel):
     domainInfo: DomainInfo
     address: str | None = None
     seen: float | None = None
+    tags: list[str] | None = None
+    enabled: bool | None = None
+    """Left out unless the device is disabled."""
     tenant: str | None = None
 
 
@@ -44,8 +49,8 @@ class DeviceList(BaseModel):
     devices: list[DeviceAnswer]
 
 
-class DeviceCreated(BaseModel):
-    """Answer of `POST …/devices`."""
+class DeviceNamed(BaseModel):
+    """Answer of `POST` and `DELETE`: which device it was."""
 
     id: str
 
@@ -56,7 +61,7 @@ class _Devices:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    async def list(self, solution: str, caller: Caller, deviceType: str | None = None) -> DeviceList:
+    def list(self, solution: str, caller: Caller, deviceType: str | None = None) -> DeviceList:
         """Devices of the token's tenant, or of all for an administrator; 404 when there are none."""
         tenant = None if is_admin(caller) else caller.tenant
         devices = [self._shown(device, tenant is None) for device in self._registry.devices(tenant, deviceType)]
@@ -64,24 +69,22 @@ class _Devices:
             raise HTTPException(404, "no devices")
         return DeviceList(devices=devices)
 
-    async def add(self, solution: str, body: NewDevice, caller: Caller) -> DeviceCreated:
+    def add(self, solution: str, body: NewDevice, caller: Caller) -> DeviceNamed:
         """Provision a device."""
         tenant = caller.tenant
         if body.tenant is not None and body.tenant != tenant.value:
             if not is_admin(caller):
                 raise HTTPException(403, "token has no scope admin")
             tenant = tenant_id(body.tenant)
-        device = self._registry.add_device(device_id(body.domainInfo.nic_macID), tenant, type=body.deviceType)
-        return DeviceCreated(id=device.mac.value)
+        mac = device_id(body.domainInfo.nic_macID)
+        self._registry.add_device(mac, tenant, type=body.deviceType, tags=body.tags, by=who(caller))
+        return DeviceNamed(id=mac.value)
 
-    async def remove(self, solution: str, id: str, caller: Caller) -> Response:
-        """Forget a device; unknown and foreign ones answer alike."""
-        mac = device_id(id)
-        device = self._registry.device(mac)
-        if device is None or not (device.tenant == caller.tenant or is_admin(caller)):
-            raise HTTPException(404, "no such device")
-        self._registry.remove_device(mac)
-        return Response(status_code=204)
+    def remove(self, solution: str, id: str, caller: Caller) -> DeviceNamed:
+        """Forget a device; unknown and foreign ones answer alike. The vendor's client wants a JSON answer."""
+        device = owned_device(self._registry, caller, id)
+        self._registry.remove_device(device.mac, by=who(caller))
+        return DeviceNamed(id=device.mac.value)
 
     def _shown(self, device: Device, to_admin: bool) -> DeviceAnswer:
         sighting = self._registry.sighting(device.mac)
@@ -91,6 +94,8 @@ class _Devices:
             domainInfo=DomainInfo(nic_macID=device.mac.value),
             address=str(sighting.address) if sighting is not None else None,
             seen=sighting.seen_s if sighting is not None else None,
+            tags=list(device.tags) or None,
+            enabled=None if device.enabled else False,
             tenant=device.tenant.value if to_admin else None,
         )
 
@@ -106,5 +111,5 @@ def router(registry: Registry) -> APIRouter:
             path, devices.list, methods=["GET"], response_model_exclude_none=True, include_in_schema=is_plain
         )
         routes.add_api_route(path, devices.add, methods=["POST"], status_code=201, include_in_schema=not is_plain)
-    routes.add_api_route(f"{DEVICES}/{{id}}", devices.remove, methods=["DELETE"], status_code=204)
+    routes.add_api_route(f"{DEVICES}/{{id}}", devices.remove, methods=["DELETE"])
     return routes

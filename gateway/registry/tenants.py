@@ -30,7 +30,7 @@ class TenantTable:
     def include_tenant(self, change: Change, tenant: TenantId, title: str = "") -> bool:
         """Make a tenant known within another change; False when it is known already."""
         new = self.database.insert_new(schema.tenants).values(id=tenant.value, created=time.time(), title=title)
-        if change.connection.execute(new).rowcount <= 0:
+        if change.connection.execute(new.returning(schema.tenants.c.id)).first() is None:
             return False
         change.log("tenant.add", tenant.value, tenant.value, title=title)
         return True

@@ -130,7 +130,7 @@ async def test_devices_are_added_and_removed(api: Api, gateway: Gateway) -> None
     device = gateway.registry.device(DeviceId("001350050047aa01"))
     assert device is not None and (device.tenant, device.type) == (TenantId("acme"), "LNIC")
     assert (await api.call("DELETE", f"{DEVICES}/{answer['id']}", who="empty"))[0] == 404
-    assert (await api.call("DELETE", f"{DEVICES}/{answer['id']}", who="acme")) == (204, None)
+    assert (await api.call("DELETE", f"{DEVICES}/{answer['id']}", who="acme")) == (200, answer)
     assert (await api.call("DELETE", f"{DEVICES}/{answer['id']}", who="acme"))[0] == 404
 
 
@@ -155,7 +155,7 @@ async def test_only_an_administrator_names_a_tenant(api: Api, gateway: Gateway) 
 async def test_tenants_and_clients(api: Api) -> None:
     assert (await api.call("POST", "/api/tenants", {"id": "third"}, who="acme"))[0] == 403
     assert (await api.call("POST", "/api/clients", {"tenant": "third"}, who="acme"))[0] == 403
-    assert await api.call("POST", "/api/tenants", {"id": "third"}, who="admin") == (201, {"id": "third"})
+    assert await api.call("POST", "/api/tenants", {"id": "third"}, who="admin") == (201, {"id": "third", "title": ""})
     assert (await api.call("POST", "/api/tenants", {"id": "third"}, who="admin"))[0] == 409
     status, client = await api.call("POST", "/api/clients", {"tenant": "third"}, who="admin")
     assert status == 201 and client.keys() == {"clientId", "clientSecret", "tenant"}
@@ -198,3 +198,138 @@ async def test_errors_are_problem_documents(api: Api) -> None:
     assert answer.body["errors"] == [{"pointer": "body/clientSecret", "detail": "Field required"}]
     answer = await api.raw("POST", DEVICES, {"domainInfo": {"nic_macID": FOREIGN_MAC.value}}, who="acme")
     assert answer.body["code"] == "MW-GWY-003"
+
+
+async def test_the_registry_s_devices(api: Api, gateway: Gateway) -> None:
+    new = {"mac": "00:13:50:05:00:47:aa:01", "type": "LNIC", "tags": ["roof", "east"], "domain": "x.net"}
+    status, made = await api.call("POST", "/api/devices", new, who="acme")
+    assert (status, made["mac"], made["tenant"], made["tags"]) == (201, "001350050047aa01", "acme", ["east", "roof"])
+    status, listed = await api.call("GET", "/api/devices?tag=roof", who="acme")
+    assert status == 200 and listed["devices"] == [made]
+    path = f"/api/devices/{made['mac']}"
+    status, changed = await api.call("PATCH", path, {"enabled": False}, who="acme")
+    assert status == 200 and changed == made | {"enabled": False}
+    device = gateway.registry.device(DeviceId(made["mac"]))
+    assert device is not None and not device.enabled
+    assert (await api.call("PATCH", path, {"tags": ["a b"]}, who="acme"))[0] == 409
+    for method, body in (("GET", None), ("PATCH", {"enabled": True}), ("DELETE", None)):
+        foreign = await api.call(method, f"/api/devices/{FOREIGN_MAC}", body, who="acme")
+        unknown = await api.call(method, "/api/devices/0000000000000009", body, who="acme")
+        assert foreign == unknown and foreign[0] == 404, method
+    assert (await api.call("GET", "/api/devices?tenant=other", who="acme"))[0] == 403
+    assert (await api.call("POST", "/api/devices", new | {"tenant": "other"}, who="acme"))[0] == 403
+    assert await api.call("DELETE", path, who="acme") == (204, None)
+    assert (await api.call("GET", path, who="acme"))[0] == 404
+
+
+async def test_a_device_is_moved_by_an_administrator_only(api: Api, gateway: Gateway) -> None:
+    path = f"/api/devices/{MAC}/move"
+    assert (await api.call("POST", path, {"tenant": "other"}, who="acme"))[0] == 403
+    assert (await api.call("POST", path, {"tenant": "nobody"}, who="admin"))[0] == 409
+    status, moved = await api.call("POST", path, {"tenant": "other"}, who="admin")
+    assert (status, moved["tenant"]) == (200, "other")
+    assert (await api.call("GET", f"/api/devices/{MAC}", who="acme"))[0] == 404
+    status, log = await api.call("GET", f"/api/audit?subject={MAC}&action=device.", who="acme")
+    assert status == 200 and [line["action"] for line in log["entries"]] == ["device.move-out", "device.add"]
+    assert (await api.call("GET", "/api/audit?tenant=other", who="acme"))[0] == 403
+    status, log = await api.call("GET", "/api/audit?limit=1&action=device.move", who="admin")
+    assert log["entries"][0]["detail"] == {"former": "acme", "tenant": "other"}
+    assert log["entries"][0]["by"] == "a token of ssni"
+
+
+async def test_pages_of_devices(api: Api, gateway: Gateway) -> None:
+    answer = await api.raw("GET", "/api/devices?limit=1", who="admin")
+    assert [device["mac"] for device in answer.body["devices"]] == [MAC.value]
+    following = answer.headers["next_page"]
+    assert following.startswith("http://127.0.0.1:")
+    answer = await api.raw("GET", "/" + following.split("/", 3)[3], who="admin")
+    assert [device["mac"] for device in answer.body["devices"]] == [FOREIGN_MAC.value]
+    assert "next_page" not in answer.headers
+
+
+async def test_devices_come_and_go_in_bulk(api: Api, gateway: Gateway) -> None:
+    rows = [{"mac": f"{number:016x}", "tags": ["bulk"]} for number in range(1, 4)]
+    assert await api.call("POST", "/api/devices/import", rows, who="acme") == (
+        200,
+        {"added": 3, "changed": 0, "refused": []},
+    )
+    bad = [*rows, {"mac": "xyz"}, {"mac": FOREIGN_MAC.value}, {"mac": "9" * 16, "tenant": "other"}]
+    answer = await api.raw("POST", "/api/devices/import", bad, who="acme")
+    assert answer.status == 422 and answer.headers["Content-Type"] == "application/problem+json"
+    assert [error["pointer"] for error in answer.body["errors"]] == ["line 4", "line 5", "line 6"]
+    status, done = await api.call("POST", "/api/devices/import?good_rows_only=true", bad, who="acme")
+    assert (status, done["added"], done["changed"], len(done["refused"])) == (200, 0, 3, 3)
+    status, exported = await api.call("GET", "/api/devices/export?format=json&tag=bulk", who="acme")
+    assert status == 200 and [device["mac"] for device in exported] == [row["mac"] for row in rows]
+    assert (await api.call("POST", "/api/devices/import", exported, who="admin"))[1]["changed"] == 3
+
+
+async def test_clients_are_listed_changed_renewed_and_removed(api: Api) -> None:
+    _, client = await api.call("POST", "/api/clients", {"tenant": "acme"}, who="admin")
+    path = f"/api/clients/{client['clientId']}"
+    status, listed = await api.call("GET", "/api/clients?tenant=acme", who="admin")
+    assert [each["clientId"] for each in listed["clients"]] == [client["clientId"]]
+    assert client["clientSecret"] not in json.dumps(listed)
+    status, changed = await api.call("PATCH", path, {"roles": ["COMMAND_CLIENT"]}, who="admin")
+    assert (status, changed["roles"], changed["scope"]) == (200, ["COMMAND_CLIENT"], "api")
+    assert (await api.call("PATCH", path, {"roles": ["two words"]}, who="admin"))[0] == 422
+    status, renewed = await api.call("POST", f"{path}/secret", who="admin")
+    assert status == 200 and renewed["clientSecret"] != client["clientSecret"]
+    for answer, expected in ((client, 401), (renewed, 200)):
+        pair = {key: answer[key] for key in ("clientId", "clientSecret")}
+        assert (await api.call("POST", "/tokens", pair))[0] == expected
+    assert (await api.call("DELETE", path, who="admin"))[0] == 204
+    assert (await api.call("GET", path, who="admin"))[0] == 404
+
+
+async def test_tenants_are_listed_changed_and_removed(api: Api) -> None:
+    status, answer = await api.call("GET", "/api/tenants", who="admin")
+    assert status == 200 and [tenant["id"] for tenant in answer["tenants"]] == ["acme", "other"]
+    assert (await api.call("PATCH", "/api/tenants/acme", {"title": "Acme"}, who="admin"))[1]["title"] == "Acme"
+    assert (await api.call("PATCH", "/api/tenants/acme", {"title": "a\x00"}, who="admin"))[0] == 422
+    assert (await api.call("DELETE", "/api/tenants/acme", who="admin"))[0] == 409, "it has a device"
+    assert (await api.call("POST", "/api/tenants", {"id": "third"}, who="admin"))[0] == 201
+    assert (await api.call("DELETE", "/api/tenants/third", who="admin"))[0] == 204
+    assert (await api.call("GET", "/api/tenants/third", who="admin"))[0] == 404
+
+
+OBSERVATION = {"timestamp": "2016-09-14T00:21:40.000Z", "temperature": "72.50", "macId": MAC.value}
+
+
+async def test_observations_as_the_vendor_s_clients_store_and_read_them(api: Api) -> None:
+    path = f"{DEVICES}/{MAC}/observations"
+    assert (await api.call("POST", path, {"observations": [OBSERVATION]}, who="acme"))[0] == 201
+    later = OBSERVATION | {"timestamp": "2016-09-14T00:22:40.000Z", "tags": ["noon"]}
+    assert (await api.call("POST", path, {"observations": [later, later]}, who="acme"))[0] == 201
+    everything = {"observations": [OBSERVATION, later, later]}
+    for read in (path, "/api/solutions/sandbox/observations"):
+        assert await api.call("GET", read, who="acme") == (200, everything)
+        answer = await api.raw("GET", f"{read}?limit=2&from=2016-09-14", who="acme")
+        assert answer.body == {"observations": [OBSERVATION, later]}
+        answer = await api.raw("GET", "/" + answer.headers["next_page"].split("/", 3)[3], who="acme")
+        assert answer.body == {"observations": [later]} and "next_page" not in answer.headers
+        for query in ("to=2016-09-14T00:22:00Z", "to=1473812520000", "to=1473812520"):
+            assert (await api.call("GET", f"{read}?{query}", who="acme"))[1] == {"observations": [OBSERVATION]}, query
+        assert (await api.call("GET", f"{read}?tags=noon&from=2016-09-14T00:22:00Z", who="acme"))[1] == {
+            "observations": [later, later]
+        }
+        assert (await api.call("GET", f"{read}?from=yesterday", who="acme"))[0] == 422
+    assert (await api.call("GET", "/api/solutions/sandbox/observations", who="empty")) == (200, {"observations": []})
+    for method, body in (("GET", None), ("POST", {"observations": [OBSERVATION]})):
+        assert (await api.call(method, path, body, who="empty"))[0] == 404
+    for wrong in ({"observations": []}, {"observations": [{"timestamp": "never"}]}, {"observations": [{"tags": 1}]}):
+        assert (await api.call("POST", path, wrong, who="acme"))[0] == 422
+
+
+async def test_device_templates(api: Api) -> None:
+    path = "/api/solutions/sandbox/devicetemplates"
+    status, made = await api.call("POST", path, {"deviceType": "X"}, who="acme")
+    assert status == 201 and made["id"]
+    assert (await api.call("PUT", f"{path}/{made['id']}", {"deviceType": "Y"}, who="acme"))[0] == 200
+    assert await api.call("GET", path, who="acme") == (
+        200,
+        {"deviceTemplates": [{"id": made["id"], "deviceType": "Y"}]},
+    )
+    assert (await api.call("GET", path, who="empty"))[1] == {"deviceTemplates": []}
+    status, answer = await api.call("GET", "/api/tenants/systemTenant/devicetemplates", who="acme")
+    assert status == 200 and "MILLI" in [each["deviceType"] for each in answer["deviceTemplates"]]
