@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from hardware.errors import PortError, PortProblem
 from meshwire.pipe import FaultPlan
 
 __all__ = [
+    "FAULT_KEYS",
     "DevicePort",
     "FaultyPort",
     "PortSpec",
@@ -18,10 +20,13 @@ __all__ = [
     "TappedPort",
     "TcpPort",
     "UrlPort",
+    "change_plan",
     "parse_port",
 ]
 
-_FAULT_KEYS: Final = frozenset({"ber", "drop", "dup", "delay_ms", "stall_s", "stall_rate", "seed"})
+_FAULT_NUMBERS: Final = frozenset({"ber", "drop", "dup", "stall_s", "stall_rate"})
+FAULT_KEYS: Final = _FAULT_NUMBERS | {"delay_ms", "cut", "seed"}
+"""Parameters of a bad line, as `fault+PORT?…` and `meshwire fault` take them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +73,12 @@ class SimPort:
 
 @dataclass(frozen=True, slots=True)
 class FaultyPort:
-    """`fault+PORT?ber=&drop=&dup=&delay_ms=&stall_s=`: any other port with a bad line."""
+    """`fault+PORT?ber=&drop=&dup=&delay_ms=&stall_s=&cut=`: any other port with a bad line."""
 
     inner: PortSpec
     plan: FaultPlan
+    name: str = field(default="", compare=False)
+    """The port inside, as written, without the fault parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +142,12 @@ def _faulty(text: str) -> FaultyPort:
     """Fault parameters are taken out of the query; what else is in it belongs to the port inside."""
     base, _, query = text.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)
-    faults = {key: value for key, value in pairs if key in _FAULT_KEYS and value}
-    rest = [(key, value) for key, value in pairs if key not in _FAULT_KEYS]
-    inner = parse_port(base + (f"?{urlencode(rest)}" if rest else ""))
+    faults = {key: value for key, value in pairs if key in FAULT_KEYS and value}
+    rest = [(key, value) for key, value in pairs if key not in FAULT_KEYS]
+    name = base + (f"?{urlencode(rest)}" if rest else "")
+    inner = parse_port(name)
     try:
-        return FaultyPort(inner, _plan(faults))
+        return FaultyPort(inner, change_plan(FaultPlan(), faults), name)
     except ValueError as error:
         raise PortError(
             PortProblem.BAD_FAULTS,
@@ -160,10 +168,22 @@ def _tapped(text: str) -> TappedPort:
     return TappedPort(parse_port(base + (f"?{urlencode(rest)}" if rest else "")), file)
 
 
-def _plan(faults: dict[str, str]) -> FaultPlan:
-    numbers = {key: float(value) for key, value in faults.items() if key not in ("seed", "delay_ms")}
-    delay_s = float(faults.get("delay_ms", "0")) / 1000
-    return FaultPlan(**numbers, delay_s=delay_s, seed=int(faults.get("seed", "0")))
+def change_plan(plan: FaultPlan, faults: Mapping[str, str]) -> FaultPlan:
+    """The plan with the parameters named changed; what is not named stays.
+
+    Raises:
+        ValueError: a parameter that is out of range, no number, or not in `FAULT_KEYS`.
+    """
+    if unknown := sorted(faults.keys() - FAULT_KEYS):
+        raise ValueError(f"no parameter {unknown[0]!r}; there are {', '.join(sorted(FAULT_KEYS))}")
+    changes: dict[str, Any] = {key: float(value) for key, value in faults.items() if key in _FAULT_NUMBERS}
+    if "delay_ms" in faults:
+        changes["delay_s"] = float(faults["delay_ms"]) / 1000
+    if "cut" in faults:
+        changes["cut"] = "" if faults["cut"] == "none" else faults["cut"]
+    if "seed" in faults:
+        changes["seed"] = int(faults["seed"])
+    return replace(plan, **changes)
 
 
 def _not_understood(text: str, evidence: str) -> PortError:

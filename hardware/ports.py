@@ -10,6 +10,7 @@ from typing import Final, assert_never
 
 from hardware.capture.tap import tap_to_file
 from hardware.errors import PortError, PortProblem
+from hardware.fault_control import open_controlled
 from hardware.holders import Holder, holders
 from hardware.port_spec import (
     DevicePort,
@@ -25,7 +26,7 @@ from hardware.port_spec import (
 from hardware.serial_pipe import known_ports, open_serial
 from hardware.sim_port import open_sim
 from hardware.wake_line import WakeInput
-from meshwire.pipe import FaultyPipe, Pipe, PtyPipe, open_pty, open_tcp
+from meshwire.pipe import Pipe, PtyPipe, open_pty, open_tcp
 
 __all__ = ["PortInfo", "list_ports", "moving_name", "open_port", "peer_path"]
 
@@ -82,8 +83,8 @@ async def _open(spec: PortSpec, baud: int, wake: WakeInput) -> Pipe:
             return await _open_tcp(host, port)
         case SimPort():
             return await open_sim(spec, baud=baud)
-        case FaultyPort(inner=inner, plan=plan):
-            return FaultyPipe(await _open(inner, baud, wake), plan)
+        case FaultyPort():
+            return await _open_faulty(spec, baud, wake)
         case TappedPort(inner=inner, file=file):
             return await _open_tapped(inner, Path(file), baud, wake)
         case _:
@@ -150,6 +151,15 @@ def _open_pty(link: str | None) -> Pipe:
             evidence=str(error),
             fix="name a link in a folder that exists and may be written",
         ) from None
+
+
+async def _open_faulty(spec: FaultyPort, baud: int, wake: WakeInput) -> Pipe:
+    pipe = await _open(spec.inner, baud, wake)
+    try:
+        return await open_controlled(pipe, spec.plan, spec.name)
+    except BaseException:
+        await pipe.aclose()
+        raise
 
 
 async def _open_tapped(inner: PortSpec, file: Path, baud: int, wake: WakeInput) -> Pipe:

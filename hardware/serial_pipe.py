@@ -29,6 +29,12 @@ __all__ = ["KnownPort", "SerialPipe", "ThreadedPipe", "known_ports", "open_seria
 _THREAD_READ_TIMEOUT_S: Final = 0.1
 """How long a reader thread may overlook that its pipe was closed."""
 
+RESET_PULSE_S: Final = 0.1
+"""Long enough for the capacitor between DTR and RESET of an Arduino, and for a break of any rate from 110 baud on."""
+
+_RESET_LINES: Final = {"dtr": ("dtr", True), "rts": ("rts", True), "break": ("break_condition", False)}
+"""Attribute of pyserial's port, and its value at rest."""
+
 _PROBLEM_BY_ERRNO: Final = {
     errno.ENOENT: PortProblem.ABSENT,
     errno.ENODEV: PortProblem.ABSENT,
@@ -88,6 +94,20 @@ class SerialPipe(DescriptorPipe):
         super().__init__(port.fileno(), name, self._give_back)
         self._port = port
         self._wake_line = None if edges is None else WakeLine(edges, self._attend)
+
+    def pulse_reset(self, line: str) -> bool:
+        """Pulse DTR, RTS or a break for `RESET_PULSE_S`; False where the driver has no such line (a pty)."""
+        attribute, at_rest = _RESET_LINES[line]
+        try:
+            setattr(self._port, attribute, not at_rest)
+        except OSError:
+            return False
+        self._loop.call_later(RESET_PULSE_S, self._end_pulse, attribute, at_rest)
+        return True
+
+    def _end_pulse(self, attribute: str, at_rest: bool) -> None:
+        with suppress(OSError):  # closed meanwhile: the driver has let the line go
+            setattr(self._port, attribute, at_rest)
 
     def _attend(self) -> None:
         if self.on_attention is not None:

@@ -42,6 +42,10 @@ COMMANDS: Final[dict[str, Command]] = {
     "ports": Command("hardware.cli:ports_app", "serial ports of this machine and who holds them"),
     "probe": Command("hardware.probe_cli:app", "find the board on a serial port, or say why there is none"),
     "link": Command("hardware.shell.cli:app", "a shell over HDLC to one board: get, put, observe, time, raw frames"),
+    "fault": Command(
+        "hardware.fault_cli:fault_app", "bad lines (fault+PORT) of running processes: list and change them"
+    ),
+    "replace": Command("hardware.replace_cli:replace_app", "exchange the board of a NIC, or of a demo, that runs"),
     "capture": Command(
         "hardware.capture.command:capture_app", "record a serial line for Wireshark, or show it line by line"
     ),

@@ -19,6 +19,7 @@ app = typer.Typer(help="Explain an error code such as MW-SER-012.")
 
 CATALOGUES: Final = (
     "meshwire.config",
+    "meshwire.control",
     "sensor_sim.errors",
     "nic_sim.errors",
     "hardware.errors",

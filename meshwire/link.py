@@ -16,7 +16,7 @@ from typing import Final, Protocol, runtime_checkable
 import structlog
 
 from meshwire.hdlc.events import DataReceived, DownReason, Event, LinkDown, LinkUp
-from meshwire.pipe import Pipe
+from meshwire.pipe import Pipe, pulse_reset
 
 __all__ = ["Link", "LinkCounters", "LinkState", "LinkStatus", "PollingStation", "Station"]
 
@@ -131,6 +131,7 @@ class Link:
         self._attention_on_send = attention_on_send
         self._listeners: list[Callable[[Event], None]] = []
         self._pipe: Pipe | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._step_due = False
         self._state = LinkState.CLOSED
@@ -154,6 +155,8 @@ class Link:
         finally:
             self._lost = True
             self._become(LinkState.CLOSED)
+            self.station.pipe_lost(self._now())  # what waited for the first opening learns that there will be none
+            self._hand_out_events()
 
     @property
     def status(self) -> LinkStatus:
@@ -203,6 +206,15 @@ class Link:
         if self._primary is not None and self._pipe is not None:
             self._primary.disconnect(self._now())
             self._step_soon()
+
+    def reopen(self) -> None:
+        """Give the port back and open it again, as after a loss (no-op while it is not open)."""
+        if self._pipe is not None:
+            self._closing = asyncio.ensure_future(self._pipe.aclose())
+
+    def pulse_reset(self, line: str) -> bool:
+        """Pulse a line that resets the peer: `dtr`, `rts` or `break`; False where the port has no such line."""
+        return self._pipe is not None and pulse_reset(self._pipe, line)
 
     def pulse_attention(self) -> None:
         """Pulse the wake line, where the pipe has one."""

@@ -18,9 +18,12 @@ from hardware.ports import open_port
 from hardware.wake_line import WakeInput
 from meshwire.cli import main
 from meshwire.config import load_config, read_settings
+from meshwire.control import ControlSocket
 from meshwire.errors import ExitCode
 from meshwire.pipe import Pipe
+from nic_sim.board_line import OpenPipe, ResetAction
 from nic_sim.board_profile import ProfileName
+from nic_sim.control import NIC, NicControl
 from nic_sim.errors import NicError
 from nic_sim.nic import Nic
 from nic_sim.observation import Delivery
@@ -48,6 +51,16 @@ def nic(
     poll: Annotated[float | None, typer.Option(help="Seconds between polls of the board.")] = None,
     wake: Annotated[WakeInput | None, typer.Option(help="Input that the wake line is wired to.")] = None,
     baud: Annotated[int | None, typer.Option(help="Line rate of the serial port.")] = None,
+    silent_after: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Alarm when the board says nothing for so long.")
+    ] = None,
+    reset_after: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Reset the board when it says nothing for so long.")
+    ] = None,
+    reset_action: Annotated[
+        ResetAction | None, typer.Option(help="How: open the port again, or pulse a line first.")
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(help="HOST:PORT of GET /metrics (Prometheus).")] = None,
     state: Annotated[Path | None, typer.Option(help="Folder of this NIC's state.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file; its section nic.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes random waits and instruments repeatable.")] = None,
@@ -67,6 +80,10 @@ def nic(
         poll_s=poll,
         wake=None if wake is None else wake.value,
         baud=baud,
+        silent_after_s=silent_after,
+        reset_after_s=reset_after,
+        reset_action=reset_action,
+        metrics=metrics,
         state_dir=state,
         seed=seed,
     )
@@ -84,10 +101,18 @@ def nic(
 async def _run_until_signal(settings: NicSettings, port: str) -> None:
     """Run the NIC; SIGINT and SIGTERM cancel it, so that its state is saved."""
 
-    async def open_pipe() -> Pipe:
-        return await open_port(port, baud=settings.baud, wake=WakeInput(settings.wake))
+    def opener(uri: str) -> OpenPipe:
+        parse_port(uri)
 
-    task = asyncio.create_task(Nic(settings, open_pipe).run())
+        async def open_pipe() -> Pipe:
+            return await open_port(uri, baud=settings.baud, wake=WakeInput(settings.wake))
+
+        return open_pipe
+
+    board = Nic(settings, opener(port))
+    control = NicControl(board, opener)
+    socket = await ControlSocket.open(NIC, control.describe, control.carry_out)
+    task = asyncio.create_task(board.run())
     received: list[int] = []
 
     def stop(number: int) -> None:
@@ -102,6 +127,9 @@ async def _run_until_signal(settings: NicSettings, port: str) -> None:
     except asyncio.CancelledError:
         if not received:
             raise
+    finally:
+        if socket is not None:
+            socket.close()
     if signal.SIGINT in received:
         raise typer.Exit(ExitCode.INTERRUPTED)
 

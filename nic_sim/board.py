@@ -21,6 +21,7 @@ from meshwire.coap.message import ACK, CON, NON, RST, Message, MessageError, dec
 from meshwire.coap.options import OBSERVE
 from meshwire.hdlc.events import DataReceived, DownReason, Event, LinkDown, LinkUp
 from meshwire.link import LinkStatus
+from meshwire.round_trip import RoundTrips
 from nic_sim.board_profile import BoardProfile
 from nic_sim.board_rules import check_request, normalise
 from nic_sim.errors import BoardBusy, BoardError
@@ -116,6 +117,8 @@ class BoardClient:
     def __init__(self, link: BoardLink, profile: BoardProfile, *, seed: int | None = None) -> None:
         self.profile = profile
         self.counters: Counter[str] = Counter()
+        self.round_trips = RoundTrips()
+        """From a request to its response, the link's own repetitions included."""
         self.listener: BoardListener | None = None
         self._link = link
         self._jobs: asyncio.PriorityQueue[_Job] = asyncio.PriorityQueue()
@@ -159,6 +162,15 @@ class BoardClient:
     def poll(self) -> None:
         """Ask the board whether it has something to say."""
         self._link.poll()
+
+    def board_replaced(self, profile: BoardProfile) -> None:
+        """Another board is at the end of the line: nothing that was known of the old one holds."""
+        self.profile = profile
+        self.round_trips = RoundTrips()
+        if self._sending is not None:
+            self._sending.settle(Outcome(Fate.UNCERTAIN, DownReason.PIPE_LOST))
+        if self.listener is not None:
+            self.listener.board_lost(DownReason.PIPE_LOST)
 
     async def run(self) -> None:
         """Serve requests one after the other, until cancelled."""
@@ -204,10 +216,15 @@ class BoardClient:
         sending = _Sending(outgoing, asyncio.get_running_loop().create_future())
         self._sending = sending
         self.counters["sent"] += 1
+        now = asyncio.get_running_loop().time
+        began = now()
         try:
             async with asyncio.timeout(self.profile.answer_timeout_s):
                 sending.handle = self._link.send(encode(outgoing))
-                return await sending.done
+                result = await sending.done
+                if isinstance(result, Message):
+                    self.round_trips.add(now() - began)
+                return result
         except TimeoutError:
             return Outcome(Fate.SILENT, detail=f"{self.profile.answer_timeout_s:g} s without a response")
         finally:

@@ -28,6 +28,7 @@ CATALOGUE: Final = {
     "MW-NIC-001": "The NIC can't do what was asked; the message says what and why.",
     "MW-NIC-002": "The NIC's UDP address can't be bound: the port is taken, or the address is not one of this machine.",
     "MW-NIC-003": "The NIC needs to know the serial port of its board: --serial, or `serial` in section [nic].",
+    "MW-NIC-004": "The metrics page can't listen: the TCP port is taken, or the address is not one of this machine.",
     "MW-NIC-010": "A request to the board has no answer of the board; the diagnostic payload names the hop.",
     "MW-NIC-011": "The link to the board is down; the request was not executed (5.03, Max-Age: when to try again).",
     "MW-NIC-012": "Too many requests wait for the board already; the request was not executed (5.03).",
@@ -35,6 +36,8 @@ CATALOGUE: Final = {
     "MW-NIC-014": "The answer was lost: the board may have executed the request, so it is not repeated (5.04).",
     "MW-NIC-015": "The board answered something that is no CoAP response to the request (5.02).",
     "MW-NIC-016": "The NIC refused to pass the request on: it would harm the board or can't fit its frame (4.xx).",
+    "MW-NIC-020": "The board has said nothing for silent_after_s seconds: no CoAP message, though perhaps frames. The "
+    "warning says what was seen of its line; reset_after_s lets the NIC reset the board by itself.",
 }
 """Stable error codes of this package and what they mean; shown by `meshwire help CODE`."""
 

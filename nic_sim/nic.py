@@ -12,15 +12,17 @@ from typing import Any, Final
 
 import structlog
 
-from meshwire.hdlc.primary import PrimaryStation
-from meshwire.link import Link
+from meshwire.link_stats import LinkStats, link_stats
 from meshwire.notification import Notification
 from meshwire.pipe import Pipe
 from nic_sim.board import BoardClient
+from nic_sim.board_line import BoardLine, OpenPipe
+from nic_sim.board_profile import ProfileName
 from nic_sim.endpoint import open_context
 from nic_sim.forward import Forwarder
 from nic_sim.gateway_channel import CoapGatewayChannel
 from nic_sim.instruments import Instruments
+from nic_sim.metrics import MetricsServer, link_metrics
 from nic_sim.observation import Observation, ObservationRow
 from nic_sim.observation_store import ObservationStore
 from nic_sim.observations import ObservationTable
@@ -29,6 +31,7 @@ from nic_sim.relations import RelationTable
 from nic_sim.resources import board_links, build_resources
 from nic_sim.server import NicSite
 from nic_sim.settings import NicSettings
+from nic_sim.silence_alarm import SilenceAlarm
 from nic_sim.uplink import Uplink
 from nic_sim.uplink_queue import UplinkQueue
 
@@ -67,10 +70,21 @@ class Nic:
         self.relations = RelationTable()
         self.instruments = Instruments(f"{settings.seed or 0}/{settings.mac}", unix_time() - INSTALLED_BEFORE_S)
         self._address: tuple[str, int] | None = None
+        self._told_before = 0  # notifications of boards that were replaced
         profile, folder = settings.board, settings.state_folder
-        self.station = PrimaryStation(profile.link)
-        self.link = Link(open_pipe, self.station, name=settings.mac)
-        self.client = BoardClient(self.link, profile, seed=settings.seed)
+        self.line = BoardLine(open_pipe, profile, name=settings.mac)
+        self.client = BoardClient(self.line, profile, seed=settings.seed)
+        self.alarm = SilenceAlarm(
+            self.device,
+            self.line,
+            self._deliver,
+            silent_after_s=settings.silent_after_s,
+            reset_after_s=settings.reset_after_s,
+            reset_action=settings.reset_action,
+            unix_time=unix_time,
+        )
+        address = settings.metrics_address
+        self.metrics_server = None if address is None else MetricsServer(address, self.metrics)
         table = ObservationTable(
             time_sync_s=settings.time_sync_s,
             board_wide_sequence=profile.board_wide_sequence,
@@ -123,11 +137,37 @@ class Nic:
                 tasks.create_task(self.client.run(), name="board client")
                 tasks.create_task(self.manager.run(), name="observe manager")
                 tasks.create_task(self._uplink.run(), name="uplink")
-                tasks.create_task(self.link.run(), name="serial link")
+                tasks.create_task(self.line.run(), name="serial link")
+                tasks.create_task(self.alarm.run(), name="silent-link alarm")
+                if self.metrics_server is not None:
+                    tasks.create_task(self.metrics_server.run(), name="metrics page")
         finally:
             self.ready.clear()
             self.queue.close()
             await context.shutdown()
+
+    async def replace_board(self, port: str, open_pipe: OpenPipe, profile: ProfileName | None = None) -> None:
+        """Go on with another board, or the same one on another port, without a pause for anybody else.
+
+        Requests in flight end like those of a lost port; the new board's clock is set, then every observe is registered
+        again. Who reads MQTT, or observes this NIC, notices only fresher data.
+
+        Args:
+            port: name of the new port.
+            open_pipe: opens it.
+            profile: the kind of the new board; None: as before.
+
+        Raises:
+            ValueError: the observes of this NIC don't fit a board of that kind.
+        """
+        change = {"serial": port, "profile": self.settings.profile if profile is None else profile}
+        settings = NicSettings.model_validate(self.settings.model_dump() | change)
+        await self.line.replace(open_pipe, settings.board)
+        self.settings = settings
+        self._told_before = self.client.counters["notifications"]
+        self.manager.table.board_replaced(board_wide_sequence=settings.board.board_wide_sequence)
+        self.client.board_replaced(settings.board)
+        _log.info("board replaced", mac=settings.mac, port=port, profile=settings.profile.value)
 
     def _deliver(self, notification: Notification) -> None:
         if self._uplink is not None:
@@ -152,16 +192,32 @@ class Nic:
     def reboot_seen(self) -> None:
         self.manager.board_rebooted()
 
+    def link_stats(self) -> LinkStats:
+        """The serial link's figures since its port was chosen."""
+        line = self.line
+        return link_stats(
+            line.link, line.station, self.client.round_trips, self.client.counters["notifications"] - self._told_before
+        )
+
     def link_report(self) -> Mapping[str, object]:
-        status = self.link.status
+        status = self.line.status
         return {
+            "port": self.settings.serial,
             "profile": self.settings.profile.value,
             "state": status.state.value,
             "since_s": round(status.since_s, 3),
             "last_error": status.last_error,
+            "silence": self.alarm.report(),
             "pipe": dataclasses.asdict(status.counters),
-            "hdlc": dataclasses.asdict(self.station.counters),
+            "hdlc": dataclasses.asdict(self.line.station.counters),
         }
+
+    def stats_report(self) -> Mapping[str, object]:
+        return {"port": self.settings.serial} | self.link_stats().record()
+
+    def metrics(self) -> str:
+        """The figures in the Prometheus text format."""
+        return link_metrics(self.settings.mac, self.settings.serial or "", self.link_stats(), self.alarm.report())
 
     def uplink_report(self) -> Mapping[str, object]:
         uplink = self._uplink

@@ -140,6 +140,11 @@ class ObservationTable:
             self._lose_all(LossReason.LINK_LOST, now, detail)
         return news
 
+    def board_replaced(self, *, board_wide_sequence: bool) -> None:
+        """Another kind of board may be there now: its Observe numbers are not compared with those of the old one."""
+        self._board_wide_sequence = board_wide_sequence
+        self._last_number = None
+
     def board_rebooted(self, now: float, reason: LossReason = LossReason.REBOOT) -> None:
         """The board has forgotten its clock and every registration."""
         self._last_number = None

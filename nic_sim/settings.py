@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from meshwire.identity import DeviceId, IdentityError
 from meshwire.site import Site
+from nic_sim.board_line import ResetAction
 from nic_sim.board_profile import BOARD_PROFILES, BoardProfile, ProfileName
 from nic_sim.observation import Delivery
 
@@ -138,6 +139,16 @@ class NicSettings(BaseModel):
     """How often the board is asked whether it has something; unset: 1 s standard, 5 s milli."""
     wake: str = Field(default="none", pattern="^(cts|dsr|ri|cd|none)$")
     """Modem-control input that the board's wake line is wired to: cts, dsr, ri, cd or none."""
+    silent_after_s: float | None = Field(default=None, ge=1, le=30 * 86_400)
+    """Expected-activity window: when the board has said nothing for so many seconds, an alarm is raised (warning,
+    /sys/link, metric, a reading of type link); unset: no alarm."""
+    reset_after_s: float | None = Field(default=None, ge=1, le=30 * 86_400)
+    """Silence after which reset_action is carried out, and again after each further such time; unset: never."""
+    reset_action: ResetAction = ResetAction.LINK
+    """link (open the port again and make the link anew), or dtr, rts or break (pulse that line; without it: link)."""
+    metrics: str | None = None
+    """HOST:PORT where GET /metrics answers in the Prometheus text format; port 0 lets the system choose; unset: nowhere
+    (the resource /sys/metrics says the same over CoAP)."""
     state_dir: Path | None = None
     """Folder of this NIC's state; unset: nic/<mac> in the site's state folder."""
     uplink_queue: int = Field(default=1000, ge=1, le=1_000_000)
@@ -171,6 +182,13 @@ class NicSettings(BaseModel):
     def _check_listen(cls, listen: str) -> str:
         HostPort.parse(listen, 4849)
         return listen
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, metrics: str | None) -> str | None:
+        if metrics is not None:
+            HostPort.parse(metrics, 0)
+        return metrics
 
     @field_validator("observe")
     @classmethod
@@ -207,6 +225,10 @@ class NicSettings(BaseModel):
     @property
     def listen_address(self) -> HostPort:
         return HostPort.parse(self.listen, 4849)
+
+    @property
+    def metrics_address(self) -> HostPort | None:
+        return None if self.metrics is None else HostPort.parse(self.metrics, 0)
 
     @property
     def board(self) -> BoardProfile:

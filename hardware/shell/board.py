@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hardware.shell.errors import BoardSilent
-from hardware.shell.round_trip import RoundTrips
 from meshwire.coap import codes
 from meshwire.coap.message import ACK, CON, NON, RST, Message, MessageError, decode, encode
 from meshwire.coap.options import OBSERVE
@@ -23,6 +22,7 @@ from meshwire.hdlc.primary import PrimaryStation
 from meshwire.hdlc.primary_table import State
 from meshwire.hdlc.profile import SessionKind
 from meshwire.link import Link
+from meshwire.round_trip import RoundTrips
 
 __all__ = ["Answer", "BoardClient"]
 

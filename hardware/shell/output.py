@@ -9,12 +9,12 @@ from typing import Protocol
 
 from hardware.frame_text import discarded_line, frame_line, hex_text, message_line, payload_text
 from hardware.shell.board import Answer
-from hardware.shell.stats import LinkStats
 from hardware.shell.tap import Seen
 from meshwire.coap.codes import code_text
 from meshwire.coap.message import Message
 from meshwire.coap.options import CONTENT_FORMAT, OBSERVE
 from meshwire.hdlc.frame import Frame, encode_frame
+from meshwire.link_stats import LinkStats
 
 __all__ = ["JsonOutput", "Output", "TextOutput", "clock_text"]
 

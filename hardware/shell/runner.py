@@ -28,10 +28,10 @@ from hardware.shell.commands import (
 from hardware.shell.errors import DeviceAnsweredError
 from hardware.shell.guard import check_frame, check_message, check_sdu
 from hardware.shell.output import Output
-from hardware.shell.stats import LinkStats
 from meshwire.coap import codes
 from meshwire.coap.message import Message
 from meshwire.hdlc.frame import FLAG, encode_frame
+from meshwire.link_stats import LinkStats
 
 __all__ = ["Runner"]
 

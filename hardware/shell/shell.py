@@ -16,7 +16,6 @@ from hardware.shell.completion import Completion, link_targets
 from hardware.shell.errors import BoardSilent, DeviceAnsweredError, ShellError
 from hardware.shell.output import Output
 from hardware.shell.runner import Runner
-from hardware.shell.stats import LinkStats, link_stats
 from hardware.shell.tap import Direction, FrameTap, Seen, TapPipe
 from hardware.wake_line import WakeInput
 from meshwire.coap import codes
@@ -26,6 +25,7 @@ from meshwire.hdlc.frame import Frame
 from meshwire.hdlc.primary import PrimaryStation
 from meshwire.hdlc.profile import MILLI, STANDARD, LinkProfile
 from meshwire.link import Link, LinkState
+from meshwire.link_stats import LinkStats, link_stats
 from meshwire.pipe import Pipe
 
 __all__ = ["LINK_PROFILES", "Script", "Shell", "ShellSettings"]
@@ -135,7 +135,7 @@ class Shell:
 
     def stats(self) -> LinkStats:
         """The counters now."""
-        return link_stats(self._link, self._station, self.board)
+        return link_stats(self._link, self._station, self.board.round_trips, self.board.notifications)
 
     async def run_script(self, script: Script) -> int:
         """Carry out a script up to its first failure that is not to be passed over; the exit code."""

@@ -7,7 +7,7 @@ touch a real serial port (that is `hardware`). Caller owes: a running asyncio lo
 
 from __future__ import annotations
 
-from meshwire.pipe.base import HIGH_WATER_OCTETS, Pipe
+from meshwire.pipe.base import HIGH_WATER_OCTETS, Pipe, Resettable, pulse_reset
 from meshwire.pipe.descriptor import DescriptorPipe
 from meshwire.pipe.faults import FaultPlan, FaultyPipe
 from meshwire.pipe.inbox import Inbox
@@ -26,8 +26,10 @@ __all__ = [
     "Pipe",
     "PtyPipe",
     "RateLimitedPipe",
+    "Resettable",
     "TcpPipe",
     "memory_pair",
     "open_pty",
     "open_tcp",
+    "pulse_reset",
 ]

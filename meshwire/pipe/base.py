@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
-__all__ = ["HIGH_WATER_OCTETS", "Pipe"]
+__all__ = ["HIGH_WATER_OCTETS", "Pipe", "Resettable", "pulse_reset"]
 
 HIGH_WATER_OCTETS: Final = 64 * 1024
 """`drain` waits while more than this is queued, and reading pauses while more than this is unread. A window of seven
@@ -40,3 +40,22 @@ class Pipe(Protocol):
     def pulse_attention(self) -> None:
         """Pulse the wake line, where there is one."""
         ...
+
+
+@runtime_checkable
+class Resettable(Protocol):
+    """A Pipe with lines that a board's reset may be wired to."""
+
+    def pulse_reset(self, line: str) -> bool:
+        """Pulse `dtr`, `rts` or `break`; False where the port has no such line."""
+        ...
+
+
+def pulse_reset(pipe: Pipe, line: str) -> bool:
+    """Pulse a reset line of a Pipe, also through wrappers (`inner`); False where there is none."""
+    inside: object = pipe
+    while inside is not None:
+        if isinstance(inside, Resettable):
+            return inside.pulse_reset(line)
+        inside = getattr(inside, "inner", None)
+    return False

@@ -1,20 +1,26 @@
-"""A bad line, made on purpose and repeatable: damaged, lost and doubled octets, delays, stalls.
+"""A bad line, made on purpose and repeatable: damaged, lost and doubled octets, delays, stalls, a broken wire.
 
-`fault+PORT?ber=&drop=&dup=&delay_ms=&stall_s=` ends here.
+`fault+PORT?ber=&drop=&dup=&delay_ms=&stall_s=&cut=` ends here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
+from typing import Final
 
 from meshwire.pipe.base import Pipe
 from meshwire.pipe.scheduled import ScheduledPipe
 
 __all__ = ["FaultCounts", "FaultPlan", "FaultyLine", "FaultyPipe"]
+
+
+CUTS: Final = ("", "out", "in", "both")
+"""Directions in which a line may be broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +34,12 @@ class FaultPlan:
         delay_s: every octet arrives this much later.
         stall_s: how long the line stands still when it stalls; 0 means it never does.
         stall_rate: stalls, as a share of all octets (0 … 1).
+        cut: `out` or `in`: nothing gets through in that direction (a half-open line); `both`: in neither. As seen from
+            the end that has the port open.
         seed: the same seed and the same octets give the same faults.
 
     Raises:
-        ValueError: a share outside 0 … 1, a negative time.
+        ValueError: a share outside 0 … 1, a negative time, another direction.
     """
 
     ber: float = 0.0
@@ -40,6 +48,7 @@ class FaultPlan:
     delay_s: float = 0.0
     stall_s: float = 0.0
     stall_rate: float = 0.001
+    cut: str = ""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -49,6 +58,8 @@ class FaultPlan:
         for name in ("delay_s", "stall_s"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is a time in seconds, 0 or above, not {getattr(self, name)}")
+        if self.cut not in CUTS:
+            raise ValueError(f"cut is {', '.join(filter(None, CUTS))} or empty, not {self.cut}")
 
 
 @dataclass(slots=True)
@@ -91,11 +102,12 @@ class FaultyLine:
 
     Args:
         plan: how bad; `change` replaces it while octets are on the way.
-        salt: tells the two directions of one pipe apart.
+        salt: tells the two directions of one pipe apart: `out` or `in`, and `cut` looks at it.
     """
 
     def __init__(self, plan: FaultPlan, salt: str = "") -> None:
         self.counts = FaultCounts()
+        self._direction = salt
         self._random = Random(f"{plan.seed}/{salt}")
         self._on_the_way: deque[tuple[float, bytes]] = deque()
         self._length = 0
@@ -147,6 +159,9 @@ class FaultyLine:
     def _spoil(self, data: bytes) -> bytes:
         """Damage, lose and double octets of `data`; which ones is drawn over the octets that were sent."""
         self.counts.octets += len(data)
+        if self._plan.cut in (self._direction or "both", "both"):
+            self.counts.dropped += len(data)
+            return b""
         spoilt = bytearray(data)
         for index in self._damage.among(len(data)):
             spoilt[index] ^= 1 << self._random.randrange(8)
@@ -184,3 +199,11 @@ class FaultyPipe(ScheduledPipe):
         self._plan = plan
         self.outgoing.change(plan)
         self.incoming.change(plan)
+
+    def stall(self, duration_s: float) -> None:
+        """Both directions stand still from now on for `duration_s` seconds; nothing is lost."""
+        if not 0.0 <= duration_s < math.inf:
+            raise ValueError(f"a stall lasts 0 seconds or more, not {duration_s}")
+        now = asyncio.get_running_loop().time()
+        self.outgoing.stall(now, duration_s)
+        self.incoming.stall(now, duration_s)

@@ -91,7 +91,7 @@ class TestForms:
             parse_port(text)
         assert (caught.value.code, caught.value.exit_code) == ("MW-SER-001", ExitCode.USAGE)
 
-    @pytest.mark.parametrize("query", ["ber=2", "drop=-1", "dup=x", "delay_ms=-5", "stall_s=nan", "seed=1.5"])
+    @pytest.mark.parametrize("query", ["ber=2", "drop=-1", "dup=x", "delay_ms=-5", "stall_s=nan", "seed=1.5", "cut=up"])
     def test_faults_out_of_range(self, query: str) -> None:
         with pytest.raises(PortError) as caught:
             parse_port(f"fault+pty?{query}")

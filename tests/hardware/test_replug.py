@@ -76,7 +76,7 @@ class TestReplug:
                     link.send(b"turn %d" % turn)
                     assert await answers.get() == b"TURN %d" % turn
                     await kill(board)
-                    while link.status.state is LinkState.UP:  # noqa: ASYNC110
+                    while link.status.counters.pipe_losses <= turn:  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
                     assert downs[-1].reason is DownReason.PIPE_LOST
             assert link.status.counters.pipe_losses == 2

@@ -6,6 +6,7 @@ import asyncio
 import os
 import tty
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -379,8 +380,18 @@ class TestFaultyLine:
         line.add(b"kept", 0.0)
         assert line.due(0.0) == b"kept"
 
-    @pytest.mark.parametrize("wrong", [{"ber": 1.1}, {"drop": -0.1}, {"dup": float("nan")}, {"delay_s": -1.0}])
-    def test_a_plan_that_cannot_be(self, wrong: dict[str, float]) -> None:
+    @pytest.mark.parametrize(("cut", "gone"), [("in", {"in"}), ("out", {"out"}), ("both", {"in", "out"}), ("", set())])
+    def test_a_half_open_line_loses_one_direction(self, cut: str, gone: set[str]) -> None:
+        lines = {name: FaultyLine(FaultPlan(cut=cut), name) for name in ("in", "out")}
+        for line in lines.values():
+            line.add(b"octets", 0.0)
+        assert {name for name, line in lines.items() if line.due(0.0) == b""} == gone
+        assert {name for name, line in lines.items() if line.counts.dropped == 6} == gone
+
+    @pytest.mark.parametrize(
+        "wrong", [{"ber": 1.1}, {"drop": -0.1}, {"dup": float("nan")}, {"delay_s": -1.0}, {"cut": "left"}]
+    )
+    def test_a_plan_that_cannot_be(self, wrong: dict[str, Any]) -> None:
         with pytest.raises(ValueError):
             FaultPlan(**wrong)
 

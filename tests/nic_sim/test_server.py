@@ -53,6 +53,12 @@ class View:
     def uplink_report(self) -> Mapping[str, object]:
         return {"queued": 0}
 
+    def stats_report(self) -> Mapping[str, object]:
+        return {"requests": 1}
+
+    def metrics(self) -> str:
+        return "# none\n"
+
     def coap_report(self) -> Mapping[str, object]:
         return {}
 

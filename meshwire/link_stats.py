@@ -1,14 +1,17 @@
-"""The counters of a link as one value, for people and programs."""
+"""The counters of a primary's link as one value: for people, for programs, and as metrics.
+
+`meshwire link --stats`, the NIC's `/sys/link` and its metrics all show this value: a name means the same in each.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hardware.shell.board import BoardClient
 from meshwire.hdlc.errors import DiscardReason
 from meshwire.hdlc.primary import PrimaryStation
 from meshwire.link import Link
+from meshwire.round_trip import RoundTrips
 
 __all__ = ["LinkStats", "link_stats"]
 
@@ -63,8 +66,15 @@ class LinkStats:
         )
 
 
-def link_stats(link: Link, station: PrimaryStation, board: BoardClient) -> LinkStats:
-    """What has happened so far."""
+def link_stats(link: Link, station: PrimaryStation, round_trips: RoundTrips, notifications: int) -> LinkStats:
+    """What has happened so far.
+
+    Args:
+        link: the driver.
+        station: its station.
+        round_trips: of the requests to the board.
+        notifications: how many the board has sent.
+    """
     counters, status = station.counters, link.status
     return LinkStats(
         state=status.state.value,
@@ -81,9 +91,9 @@ def link_stats(link: Link, station: PrimaryStation, board: BoardClient) -> LinkS
         resets=counters.resets,
         link_ups=counters.link_ups,
         pipe_losses=status.counters.pipe_losses,
-        requests=board.round_trips.count,
-        notifications=board.notifications,
-        round_trip_last_s=board.round_trips.last_s,
-        round_trip_mean_s=board.round_trips.mean_s,
-        round_trip_most_s=board.round_trips.most_s,
+        requests=round_trips.count,
+        notifications=notifications,
+        round_trip_last_s=round_trips.last_s,
+        round_trip_mean_s=round_trips.mean_s,
+        round_trip_most_s=round_trips.most_s,
     )
