@@ -116,6 +116,8 @@ class ControlSocket:
         """Listen no more; may be called twice."""
         self._server.close()
         self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # others listen there, or it is gone already
+            self.path.parent.rmdir()
 
 
 async def _serve(
