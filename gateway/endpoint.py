@@ -46,6 +46,7 @@ class Endpoint:
         statistics: counted here.
         sync: whether a commit waits for the disk.
         on_stored: called after each commit: there is something to publish.
+        is_own: which requests the sink takes.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Endpoint:
         *,
         sync: bool,
         on_stored: Callable[[], None],
+        is_own: Callable[[Message], bool] = is_for_sink,
     ) -> None:
         self._sockets = sockets
         self._sink = sink
@@ -66,6 +68,7 @@ class Endpoint:
         self._statistics = statistics
         self._sync = sync
         self._on_stored = on_stored
+        self._is_own = is_own
         self._taken = 0
         self._writer: ThreadPoolExecutor | None = None
         self._writing: asyncio.Future[OSError | None] | None = None
@@ -86,6 +89,11 @@ class Endpoint:
     async def _finish(self) -> None:
         while self._writing is not None:
             await asyncio.wait({self._writing})
+
+    def passed_on(self, octets: bytes, source: Address) -> None:
+        """A datagram that another process has received, and that is ours to answer."""
+        self._receive(octets, source)
+        self._drained()
 
     def _drained(self) -> None:
         if self._taken:
@@ -119,7 +127,7 @@ class Endpoint:
             _log.exception("a datagram could not be handled", source=str(source), octets=len(octets))
 
     def _route(self, octets: bytes, message: Message, source: Address) -> None:
-        if not is_for_sink(message):
+        if not self._is_own(message):
             self._statistics.count(Event.DATAGRAM, "client")
             self._clients.receive(octets, message, source)
             return

@@ -9,38 +9,34 @@ from __future__ import annotations
 import asyncio
 import importlib
 import itertools
-import secrets
+import socket
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
 
 from gateway.access import Access
-from gateway.addresses import parse_endpoint
-from gateway.bridge import Bridge
+from gateway.addresses import Address, parse_endpoint
 from gateway.coap_context import ClientContext, DeviceContext
 from gateway.credentials import Credentials
 from gateway.endpoint import Endpoint
 from gateway.errors import RegistryError
-from gateway.mqtt import Login, client_id
-from gateway.outbox import Outbox
+from gateway.lane import Lane, drain, left_behind, login
 from gateway.presence import Presence
 from gateway.proxy import Proxy
 from gateway.reception import Reception
-from gateway.registry import Database, Registry
+from gateway.registry import Registry
+from gateway.registry.opening import open_database
 from gateway.sessions import Sessions
-from gateway.settings import Durability, GatewaySettings, RegistrySettings
-from gateway.sink import Sink
+from gateway.settings import GatewaySettings
+from gateway.shared_port import bind_group
 from gateway.sockets import DatagramSockets
 from gateway.statistics import Event, Statistics
-from gateway.storage import FileStorage, MemoryStorage
+from gateway.workers import Workers
 from meshwire.site import Site
 
-__all__ = ["Gateway", "open_database"]
+__all__ = ["Gateway"]
 
-BROKER_SECRET: Final = "gateway-mqtt"
-"""Name of the site's secret that is the gateway's password at the broker."""
 HOUSEKEEPING_S: Final = 1.0
 FLUSH_EVERY_S: Final = 30.0
 
@@ -75,8 +71,8 @@ class Gateway:
         )
         self._registry_failed = False
         self._started_s = time.time()
-        self._outbox: Outbox | None = None
-        self._bridge: Bridge | None = None
+        self._lane: Lane | None = None
+        self._workers: Workers | None = None
 
     async def run(self) -> None:
         """Serve until cancelled.
@@ -85,71 +81,80 @@ class Gateway:
             AddressInUseError: a socket can't be bound.
             GatewayError: the outbox belongs to another gateway.
         """
-        outbox = self._outbox = self._open_outbox()
+        lane = self._lane = Lane(0, self.settings, self._site, self.statistics)
         try:
-            sockets = self._bind()
+            sockets, others = self._bind()
             devices = DeviceContext()
             clients = self._clients(devices, sockets)
             await devices.open()
             await clients.open()
             try:
-                await self._serve(outbox, sockets, clients)
+                await self._serve(lane, sockets, others, clients)
             finally:
                 self.ready.clear()
                 await clients.close()
                 await devices.close()
                 sockets.close()
+                for sock in itertools.chain(*others):
+                    sock.close()
         finally:
-            outbox.close()
+            lane.close()
             self.registry.flush()
 
-    async def _serve(self, outbox: Outbox, sockets: DatagramSockets, clients: ClientContext) -> None:
-        bridge = self._bridge = Bridge(
-            outbox, self.settings.bridge, self._login("gw-coap-mqtt-bridge"), self.statistics
+    async def _serve(
+        self, lane: Lane, sockets: DatagramSockets, others: list[list[socket.socket]], clients: ClientContext
+    ) -> None:
+        presence = Presence(
+            self.registry, self.settings.presence, login(self.settings.bridge, self._site, "gw-presence"), time.time
         )
-        presence = Presence(self.registry, self.settings.presence, self._login("gw-presence"), time.time)
-        sink = Sink(
-            self.registry,
-            outbox,
-            self.statistics,
-            next_message_id=_message_ids(),
-            on_registration=presence.registered,
-            retry_after_s=self.settings.outbox.retry_after_s,
+        sink = lane.sink(self.registry, presence.registered)
+        endpoint = Endpoint(
+            sockets, sink, lane.outbox, clients, self.statistics, sync=lane.sync, on_stored=lane.bridge.stored
         )
-        sync = self.settings.outbox.durability is Durability.FSYNC
-        endpoint = Endpoint(sockets, sink, outbox, clients, self.statistics, sync=sync, on_stored=bridge.stored)
+
+        def passed_on(octets: bytes, source: Address, position: int) -> None:
+            sockets.note(source, position)
+            endpoint.passed_on(octets, source)
+
+        workers = self._workers = Workers(self.settings, self._site, others, self.registry, self.statistics, passed_on)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(endpoint.run(), name="coap endpoint")
+            tasks.create_task(workers.run(), name="workers")
             if self.settings.bridge.enabled:
-                tasks.create_task(bridge.run(), name="bridge")
+                tasks.create_task(lane.bridge.run(), name="bridge")
                 tasks.create_task(presence.run(), name="presence")
+                for number in left_behind(self._site, len(others)):
+                    tasks.create_task(drain(number, self.settings, self._site), name=f"drain outbox {number}")
             tasks.create_task(self._housekeeping(), name="housekeeping")
             if self.settings.http:
                 await self._start_http(tasks)
+            await workers.ready.wait()
             self.ready.set()
-            _log.info("gateway is ready", coap=self.coap_port, http=self.http_port or None)
+            _log.info("gateway is ready", coap=self.coap_port, http=self.http_port or None, workers=len(others) or None)
 
     # --- parts
 
-    def _open_outbox(self) -> Outbox:
-        limits = self.settings.outbox
-        in_memory = limits.durability is Durability.MEMORY
-        storage = MemoryStorage() if in_memory else FileStorage(self._site.path("gateway", "outbox"))
-        outbox = Outbox(storage, max_octets=limits.max_octets, segment_octets=limits.segment_octets)
-        status = outbox.status(int(time.time() * 1000))
-        if status.depth or status.torn_octets:
-            _log.info("outbox opened", depth=status.depth, age_s=status.age_s, torn_octets=status.torn_octets)
-        return outbox
-
-    def _bind(self) -> DatagramSockets:
+    def _bind(self) -> tuple[DatagramSockets, list[list[socket.socket]]]:
+        """Our own sockets, and those of each worker."""
+        settings = self.settings
+        bound: list[socket.socket] = []
+        others: list[list[socket.socket]] = []
+        if settings.bridge.workers > 1:
+            bound, *others = bind_group(
+                settings.listen,
+                settings.port,
+                settings.bridge.workers,
+                receive_buffer_octets=settings.receive_buffer_octets,
+            )
         sockets = DatagramSockets(
-            self.settings.listen,
-            self.settings.port,
-            receive_buffer_octets=self.settings.receive_buffer_octets,
+            settings.listen,
+            settings.port,
+            receive_buffer_octets=settings.receive_buffer_octets,
             statistics=self.statistics,
+            bound=bound,
         )
         self.coap_port = sockets.port
-        return sockets
+        return sockets, others
 
     def _clients(self, devices: DeviceContext, sockets: DatagramSockets) -> ClientContext:
         access = Access(
@@ -159,15 +164,6 @@ class Gateway:
         proxy = Proxy(access, self.registry, devices, domains=self.settings.domains, timeout_s=limits.timeout_s)
         reception = Reception(access, proxy, self.statistics)
         return ClientContext(reception, sockets, self.statistics, empty_ack_s=limits.empty_ack_s)
-
-    def _login(self, prefix: str) -> Login:
-        bridge = self.settings.bridge
-        if bridge.password_file is not None:
-            password = bridge.password_file.read_text().strip()
-        else:
-            password = self._site.secret(BROKER_SECRET)
-        identifier = client_id(prefix, bridge.client_number)
-        return Login(bridge.host, bridge.port, identifier, bridge.username, password, bridge.keepalive_s)
 
     async def _start_http(self, tasks: asyncio.TaskGroup) -> None:
         """Bind at once, so that a taken port is told at once; the slow import runs beside the CoAP side."""
@@ -204,39 +200,28 @@ class Gateway:
     # --- for operators
 
     def status(self) -> dict[str, object]:
-        """What the status page shows."""
-        now_s = time.time()
-        outbox = self._outbox.status(int(now_s * 1000)) if self._outbox is not None else None
+        """What the status page shows; sums over all lanes, and each worker's own figures beside."""
+        workers = [] if self._workers is None else self._workers.status()
+        statistics = self.statistics if self._workers is None else self.statistics.merged(*self._workers.counts())
+        lanes = [] if self._lane is None else [self._lane.status(), *workers]
+
+        def figures(name: str) -> list[float]:
+            return [value for lane in lanes if isinstance(value := lane.get(name), int | float)]
+
         return {
-            "upS": round(now_s - self._started_s, 1),
-            "counters": self.statistics.snapshot(),
-            "outbox": None
-            if outbox is None
-            else {
-                "depth": outbox.depth,
-                "octets": outbox.octets,
-                "ageS": round(outbox.age_s, 3),
-                "maxOctets": self.settings.outbox.max_octets,
-                "damaged": outbox.damaged,
-                "tornOctets": outbox.torn_octets,
+            "upS": round(time.time() - self._started_s, 1),
+            "counters": statistics.snapshot(),
+            "outbox": {
+                **{name: sum(figures(name)) for name in ("depth", "octets", "damaged", "tornOctets")},
+                "ageS": max(figures("ageS"), default=0.0),
+                "maxOctets": self.settings.outbox.max_octets * max(1, len(lanes)),
             },
             "bridge": {
                 "enabled": self.settings.bridge.enabled,
-                "connected": self._bridge is not None and self._bridge.is_connected,
+                "connected": bool(lanes) and all(lane.get("connected") for lane in lanes),
             },
-            "losses": dict(self.statistics.by_reason(Event.LOST)),
+            "workers": workers,
+            "losses": dict(statistics.by_reason(Event.LOST)),
             "sessions": len(self._sessions),
             "devices": len(self.registry.devices()),
         }
-
-
-def open_database(settings: RegistrySettings, site: Site) -> Database:
-    """The registry's database as configured: PostgreSQL or SQLite by URL, else a file in the state folder."""
-    password = settings.password_file.read_text().strip() if settings.password_file is not None else None
-    return Database(settings.url or site.path("gateway", "registry.db"), password)
-
-
-def _message_ids() -> Callable[[], int]:
-    """Message IDs in turn from a random one (RFC 7252 section 4.4)."""
-    numbers = itertools.count(secrets.randbelow(0x10000))
-    return lambda: next(numbers) & 0xFFFF

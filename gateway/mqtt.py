@@ -92,9 +92,9 @@ class Publication:
     """MQTT 5 user properties; not sent by 3.1.1."""
 
 
-def client_id(prefix: str, number: int) -> str:
-    """`<prefix>-<number>-` padded with random letters to 23 characters, what every broker must take."""
-    name = f"{prefix}-{number}-"
+def client_id(prefix: str, name: str) -> str:
+    """`<prefix>-<name>` padded with random letters to 23 characters, what every broker must take."""
+    name = f"{prefix}-{name}"
     return name + secrets.token_hex(_CLIENT_ID_CHARACTERS)[: max(0, _CLIENT_ID_CHARACTERS - len(name))]
 
 

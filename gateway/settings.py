@@ -78,6 +78,8 @@ class BridgeSettings(_Section):
     """Branch for device types that `categories` does not name: read, alert or both."""
     categories: dict[str, CategoryRule] = Field(default_factory=dict)
     """Branch by device type, such as { lnic = "alert", ncmth1 = "both" }."""
+    workers: int = Field(default=1, ge=1, le=25)
+    """Processes that take in and publish notifications, each with an outbox; 1: the gateway's own process."""
     client_number: int = Field(default=1, ge=0)
     """Tells several gateways at one broker apart; part of the MQTT client id."""
     window: int = Field(default=20, ge=1, le=1000)

@@ -12,20 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from gateway.addresses import Address
 from gateway.deduplication import EXCHANGE_LIFETIME_S, ExpiringTable
 from gateway.envelope import StoredNotification, pack
 from gateway.outbox import Outbox, OutboxFull
-from gateway.registry import Device, Registry
+from gateway.registry import Device, Sighting
 from gateway.statistics import Event, Statistics
 from gateway.uplink import Origin, RouteTable, Uplink, pack_uplink
 from meshwire.coap import ACK, CON, NON, Message, codes, decode, encode, options
 from meshwire.identity import DeviceId, IdentityError
 from meshwire.notification import BUBBLE_UP, NotificationError, parse_uplink
 
-__all__ = ["REGISTER", "Datagram", "Sink", "is_for_sink"]
+__all__ = ["REGISTER", "Datagram", "Directory", "Sink", "is_for_sink"]
 
 REGISTER: Final = "register"
 """First path segment of an address registration: `POST /register/{mac}`."""
@@ -111,6 +111,22 @@ def is_for_sink(message: Message) -> bool:
     )
 
 
+class Directory(Protocol):
+    """What the sink asks of the registry."""
+
+    def device(self, mac: DeviceId) -> Device | None:
+        """A provisioned device, or None."""
+
+    def sighting(self, mac: DeviceId) -> Sighting | None:
+        """Where it was seen last."""
+
+    def seen(self, mac: DeviceId, address: Address, now_s: float) -> None:
+        """It was heard from `address`."""
+
+    def registered(self, mac: DeviceId, address: Address, now_s: float, interval_s: float | None) -> None:
+        """It has registered, and will again every `interval_s`."""
+
+
 class Sink:
     """See the module's text.
 
@@ -125,7 +141,7 @@ class Sink:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: Directory,
         outbox: Outbox,
         statistics: Statistics,
         *,

@@ -20,7 +20,7 @@ from gateway.addresses import Address
 from gateway.errors import AddressInUseError
 from gateway.statistics import Event, Statistics
 
-__all__ = ["DatagramSockets"]
+__all__ = ["DatagramSockets", "bind_all"]
 
 DATAGRAMS_A_WAKE_UP: Final = 64
 _LONGEST_OCTETS: Final = 65_535
@@ -43,15 +43,23 @@ class DatagramSockets:
         port: UDP port; 0: the system chooses one that is free on every address.
         receive_buffer_octets: wanted receive buffer.
         statistics: counted here.
+        bound: sockets bound elsewhere (`shared_port.py`), to be used in place of binding.
 
     Raises:
         AddressInUseError: an address can't be bound.
     """
 
-    def __init__(self, hosts: Sequence[str], port: int, *, receive_buffer_octets: int, statistics: Statistics) -> None:
+    def __init__(
+        self,
+        hosts: Sequence[str],
+        port: int,
+        *,
+        receive_buffer_octets: int,
+        statistics: Statistics,
+        bound: Sequence[socket.socket] = (),
+    ) -> None:
         self._statistics = statistics
-        self._receive_buffer_octets = receive_buffer_octets
-        self._sockets = self._bind_all([host for host in hosts if _usable(host)] or list(hosts), port)
+        self._sockets = list(bound) or bind_all(hosts, port, receive_buffer_octets=receive_buffer_octets)
         self._by_family = {sock.family: sock for sock in reversed(self._sockets)}
         self._ambiguous = len(self._by_family) < len(self._sockets)
         self._routes: dict[Address, socket.socket] = {}
@@ -92,6 +100,15 @@ class DatagramSockets:
 
     def _count_failure(self, error: OSError) -> None:
         self._statistics.count(Event.SEND_FAILED, errno.errorcode.get(error.errno or 0, "unknown"))
+
+    def position_of(self, source: Address) -> int:
+        """Which of the sockets a source was heard on, as its place among them."""
+        sock = self._routes.get(source) or self._targets[source.host, source.port][0]
+        return self._sockets.index(sock)
+
+    def note(self, source: Address, position: int) -> None:
+        """A source was heard by another process, on the socket at that place: answers leave by ours of that place."""
+        self._remember_route(source, self._sockets[position])
 
     def stop(self) -> None:
         """Stop reading; sending is still possible."""
@@ -139,49 +156,67 @@ class DatagramSockets:
         if len(self._routes) > _MAX_ROUTES:
             del self._routes[next(iter(self._routes))]
 
-    def _bind_all(self, hosts: Sequence[str], port: int) -> list[socket.socket]:
-        """Bind every host to one port; with port 0 try again when the port chosen first is taken on another one."""
-        for attempt in range(_PORT_ATTEMPTS):
-            bound: list[socket.socket] = []
-            try:
-                for host in hosts:
-                    bound.append(self._bind(host, bound[0].getsockname()[1] if bound else port))
-                return bound
-            except OSError as error:
-                for sock in bound:
-                    sock.close()
-                if port or attempt == _PORT_ATTEMPTS - 1:
-                    raise _not_bound(hosts, port, error) from None
-        raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _bind(self, host: str, port: int) -> socket.socket:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST | socket.AI_PASSIVE
-        )[0]
-        sock = socket.socket(family, kind, protocol)
+def bind_all(
+    hosts: Sequence[str], port: int, *, receive_buffer_octets: int, shared: bool = False
+) -> list[socket.socket]:
+    """Bind every host that this machine has to one port.
+
+    Args:
+        hosts, port, receive_buffer_octets: as for `DatagramSockets`; with port 0 it is tried again when the port chosen
+            first is taken on another host.
+        shared: with others that say so, too (SO_REUSEPORT).
+
+    Raises:
+        AddressInUseError: an address can't be bound.
+    """
+    hosts = [host for host in hosts if _usable(host)] or list(hosts)
+    for attempt in range(_PORT_ATTEMPTS):
+        bound: list[socket.socket] = []
         try:
-            sock.setblocking(False)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            self._enlarge(sock)
-            sock.bind(address)
-        except OSError:
-            sock.close()
-            raise
-        return sock
+            for host in hosts:
+                chosen = bound[0].getsockname()[1] if bound else port
+                bound.append(_bind(host, chosen, receive_buffer_octets, shared))
+            return bound
+        except OSError as error:
+            for sock in bound:
+                sock.close()
+            if port or attempt == _PORT_ATTEMPTS - 1:
+                raise _not_bound(hosts, port, error) from None
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _enlarge(self, sock: socket.socket) -> None:
-        """As much receive buffer as we may have; the system's default loses the end of a burst."""
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer_octets)
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, self._receive_buffer_octets)
-        granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
-        if granted < self._receive_buffer_octets:
-            _log.warning(
-                "UDP receive buffer is smaller than wanted; do: sysctl -w net.core.rmem_max=…",
-                wanted=self._receive_buffer_octets,
-                granted=granted,
-            )
+
+def _bind(host: str, port: int, receive_buffer_octets: int, shared: bool) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST | socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        _enlarge(sock, receive_buffer_octets)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _enlarge(sock: socket.socket, octets: int) -> None:
+    """As much receive buffer as we may have; the system's default loses the end of a burst."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, octets)
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, octets)
+    granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+    if granted < octets:
+        _log.warning(
+            "UDP receive buffer is smaller than wanted; do: sysctl -w net.core.rmem_max=…",
+            wanted=octets,
+            granted=granted,
+        )
 
 
 def _usable(host: str) -> bool:

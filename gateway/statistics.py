@@ -7,8 +7,9 @@ are states and not events (depth of the outbox, open sessions) are asked from th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from typing import cast
 
 __all__ = ["Event", "Statistics"]
 
@@ -36,6 +37,8 @@ class Event(StrEnum):
     """Notifications that were acknowledged to a NIC and never published, by reason."""
     BRIDGE = "bridge"
     """Life of the connection to the broker: connected, disconnected, failed."""
+    WORKER = "workers"
+    """Worker processes that have died and were started again."""
     SESSION = "sessions"
     """Opened, closed, expired, refused."""
     PROXY = "proxy"
@@ -61,6 +64,19 @@ class Statistics:
     def by_reason(self, event: Event) -> Mapping[str, int]:
         """The event's counts by reason."""
         return {reason: times for (name, reason), times in self._counts.items() if name is event}
+
+    def listed(self) -> list[tuple[str, str, int]]:
+        """Every count as event, reason and times; `merged` takes it."""
+        return [(event.value, reason, times) for (event, reason), times in self._counts.items()]
+
+    def merged(self, *others: Iterable[Sequence[object]]) -> Statistics:
+        """A copy with what other processes have counted (`listed`) added."""
+        result = Statistics()
+        result._counts = self._counts.copy()
+        for other in others:
+            for event, reason, times in other:
+                result.count(Event(str(event)), str(reason), cast(int, times))
+        return result
 
     def snapshot(self) -> dict[str, int | dict[str, int]]:
         """Everything, ready for JSON: a number for an event without reasons, else a mapping."""

@@ -19,7 +19,7 @@ from meshwire import __version__
 from meshwire.errors import ExitCode, MeshwireError
 from meshwire.logs import configure_logging
 
-__all__ = ["COMMANDS", "Command", "main"]
+__all__ = ["COMMANDS", "Command", "main", "use_fast_loop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(name: str, command: Command, rest: list[str]) -> int:
     module, attribute = command.target.split(":")
     if command.fast_loop:
-        _use_uvloop()
+        use_fast_loop()
     try:
         app = getattr(importlib.import_module(module), attribute)
         app(args=rest, prog_name=f"meshwire {name}")
@@ -116,7 +116,8 @@ def _run(name: str, command: Command, rest: list[str]) -> int:
     return ExitCode.OK
 
 
-def _use_uvloop() -> None:
+def use_fast_loop() -> None:
+    """Run on uvloop where it is installed."""
     try:
         import uvloop
     except ImportError:

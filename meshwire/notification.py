@@ -89,6 +89,9 @@ def parse_uplink(
     """
     if len(segments) < 3 or segments[0] != BUBBLE_UP:
         raise NotificationError(f"path is not /{BUBBLE_UP}/{{mac}}/{{resource}}")
+    if any("\0" in segment for segment in segments):
+        # MQTT can't carry it (5.0 section 1.5.4): better refused here than lost behind our 2.04.
+        raise NotificationError("path holds U+0000")
     try:
         device = DeviceId.parse(segments[1])
     except IdentityError as error:

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +229,17 @@ async def mosquitto(tmp_path: Path) -> AsyncIterator[Mosquitto]:
     await broker.start()
     yield broker
     await broker.kill()
+
+
+@pytest.fixture
+def raw_client() -> Iterator[Callable[..., RawClient]]:
+    """Makes clients of any port; they are closed at the end."""
+    clients: list[RawClient] = []
+
+    def make(port: int, host: str = "127.0.0.1") -> RawClient:
+        clients.append(RawClient(port, host))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()

@@ -8,12 +8,13 @@ import random
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiomqtt
 import pytest
+from scripted_broker import ScriptedBroker, until, working
 
 from gateway.addresses import Address
 from gateway.bridge import Bridge
@@ -26,110 +27,10 @@ from gateway.statistics import Event, Statistics
 from gateway.storage import MemoryStorage
 from meshwire.coap import codes, decode, encode
 from meshwire.identity import DeviceId, TenantId
-from meshwire.mqtt import (
-    ConnAck,
-    Connect,
-    Disconnect,
-    PacketStream,
-    PingReq,
-    PingResp,
-    ProtocolVersion,
-    PubAck,
-    PubComp,
-    Publish,
-    PubRec,
-    PubRel,
-    Side,
-)
-from meshwire.mqtt import encode as encode_packet
 from meshwire.notification import Notification
 from meshwire.site import Site
 
 MAC = DeviceId("001350050047dc9a")
-
-
-class ScriptedBroker:
-    """Takes connections and publications; what it answers is the test's. `taken` is what it has acknowledged."""
-
-    def __init__(self) -> None:
-        self.taken: list[bytes] = []
-        self.seen: list[Publish] = []
-        self.versions: list[int] = []
-        self.client_ids: list[str] = []
-        self.versions_known = {4, 5}
-        self.welcome: Callable[[], int | None] = lambda: 0
-        """Reason code of CONNACK; None: no answer."""
-        self.verdict: Callable[[Publish], int | None] = lambda publish: 0
-        """Reason code of PUBACK; None: no answer; negative: hang up with that DISCONNECT reason."""
-        self.max_underway = 0
-        self.port = 0
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self.hang_up()
-            self._server = None
-
-    def hang_up(self) -> None:
-        for writer in tuple(self._writers):
-            writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        stream = PacketStream(Side.SERVER)
-        with contextlib.suppress(ConnectionError):
-            while octets := await reader.read(65_536):
-                stream.feed(octets)
-                packets = list(stream.packets())
-                self.max_underway = max(self.max_underway, sum(isinstance(p, Publish) for p in packets))
-                for packet in packets:
-                    if not self._answer(packet, writer, stream.version):
-                        writer.close()
-                        self._writers.discard(writer)
-                        return
-        self._writers.discard(writer)
-        writer.close()
-
-    def _answer(self, packet: Any, writer: asyncio.StreamWriter, version: ProtocolVersion) -> bool:
-        def send(answer: Any) -> None:
-            writer.write(encode_packet(answer, version))
-
-        match packet:
-            case Connect():
-                self.versions.append(int(packet.version))
-                self.client_ids.append(packet.client_id)
-                if int(packet.version) not in self.versions_known:
-                    writer.write(bytes.fromhex("20020001"))
-                    return False
-                code = self.welcome()
-                if code is not None:
-                    send(ConnAck(reason_code=code))
-                return code in (0, None)
-            case Publish():
-                self.seen.append(packet)
-                code = self.verdict(packet)
-                if code is not None and code < 0:
-                    send(Disconnect(-code))
-                    return False
-                if code is not None and code < 0x80:
-                    self.taken.append(packet.payload)
-                if code is not None and packet.qos == 1:
-                    send(PubAck(packet.packet_id, code))
-                if code is not None and packet.qos == 2:
-                    send(PubRec(packet.packet_id, code))
-            case PubRel():
-                send(PubComp(packet.packet_id))
-            case PingReq():
-                send(PingResp())
-            case Disconnect():
-                return False
-        return True
 
 
 class Bench:
@@ -138,7 +39,7 @@ class Bench:
     def __init__(self, port: int, **settings: Any) -> None:
         self.statistics = Statistics()
         self.outbox = Outbox(MemoryStorage(), max_octets=1 << 24, segment_octets=1 << 16)
-        login = Login("127.0.0.1", port, client_id("gw-coap-mqtt-bridge", 7), "gateway", "secret")
+        login = Login("127.0.0.1", port, client_id("gw-coap-mqtt-bridge", "7-"), "gateway", "secret")
         self.bridge = Bridge(self.outbox, BridgeSettings(port=port, **settings), login, self.statistics)
 
     def store(self, *numbers: int) -> None:
@@ -155,25 +56,8 @@ class Bench:
         await until(lambda: self.outbox.status(0).depth == 0, timeout_s)
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - the condition is in another task's hands, and has no event
-            await asyncio.sleep(0.005)
-
-
 def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
-
-
-@contextlib.asynccontextmanager
-async def working(run: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    task = asyncio.ensure_future(run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 @pytest.fixture

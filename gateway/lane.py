@@ -1,0 +1,157 @@
+"""One way from NICs to the broker: a sink, an outbox, the bridge behind it and what is known of each notification.
+
+A gateway has one lane, and one more for each worker process; lanes share nothing but the broker. This file decides
+which folder and which MQTT client id a lane has, and that a lane nobody feeds any more is drained and removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from gateway.bridge import Bridge
+from gateway.mqtt import Login, client_id
+from gateway.outbox import Outbox
+from gateway.registry import Device
+from gateway.settings import BridgeSettings, Durability, GatewaySettings
+from gateway.sink import Directory, Sink
+from gateway.statistics import Event, Statistics
+from gateway.storage import FileStorage, MemoryStorage
+from meshwire.site import Site
+
+__all__ = ["BROKER_SECRET", "Lane", "drain", "left_behind", "login"]
+
+BROKER_SECRET: Final = "gateway-mqtt"
+"""Name of the site's secret that is the gateway's password at the broker."""
+MAIN: Final = 0
+"""Number of the main process's lane."""
+_FOLDER: Final = "outbox"
+_LETTERS: Final = "-abcdefghijklmnopqrstuvwxyz"
+"""In the MQTT client id: the lane, behind the gateway's number."""
+_LOOK_S: Final = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+class Lane:
+    """See the module's text.
+
+    Args:
+        number: `MAIN`, or the worker's.
+        settings: section `[gateway]`.
+        site: the state folder.
+        statistics: counted here.
+
+    Raises:
+        GatewayError: the outbox belongs to another process.
+    """
+
+    def __init__(self, number: int, settings: GatewaySettings, site: Site, statistics: Statistics) -> None:
+        self.number = number
+        self.statistics = statistics
+        self._settings = settings
+        self.outbox = self._open_outbox(site)
+        self.bridge = Bridge(
+            self.outbox, settings.bridge, login(settings.bridge, site, "gw-coap-mqtt-bridge", number), statistics
+        )
+
+    def sink(self, directory: Directory, on_registration: Callable[[Device], None] = lambda device: None) -> Sink:
+        """The sink that fills this lane.
+
+        Args:
+            directory: who owns which device.
+            on_registration: told of each device that has registered.
+        """
+        return Sink(
+            directory,
+            self.outbox,
+            self.statistics,
+            next_message_id=_message_ids(),
+            on_registration=on_registration,
+            retry_after_s=self._settings.outbox.retry_after_s,
+        )
+
+    @property
+    def sync(self) -> bool:
+        """Whether a commit waits for the disk."""
+        return self._settings.outbox.durability is Durability.FSYNC
+
+    def status(self) -> dict[str, object]:
+        """What operators see of it, ready for JSON."""
+        outbox = self.outbox.status(int(time.time() * 1000))
+        return {
+            "lane": self.number,
+            "connected": self.bridge.is_connected,
+            "depth": outbox.depth,
+            "octets": outbox.octets,
+            "ageS": round(outbox.age_s, 3),
+            "damaged": outbox.damaged,
+            "tornOctets": outbox.torn_octets,
+        }
+
+    def close(self) -> None:
+        """Let go of the outbox's files."""
+        self.outbox.close()
+
+    def _open_outbox(self, site: Site) -> Outbox:
+        limits = self._settings.outbox
+        in_memory = limits.durability is Durability.MEMORY
+        storage = MemoryStorage() if in_memory else FileStorage(site.path("gateway", _folder(self.number)))
+        outbox = Outbox(storage, max_octets=limits.max_octets, segment_octets=limits.segment_octets)
+        status = outbox.status(int(time.time() * 1000))
+        if status.depth or status.torn_octets:
+            _log.info("outbox opened", depth=status.depth, age_s=status.age_s, torn_octets=status.torn_octets)
+        return outbox
+
+
+def login(bridge: BridgeSettings, site: Site, prefix: str, lane: int = MAIN) -> Login:
+    """How a part of the gateway introduces itself to the broker."""
+    if bridge.password_file is not None:
+        password = bridge.password_file.read_text().strip()
+    else:
+        password = site.secret(BROKER_SECRET)
+    identifier = client_id(prefix, f"{bridge.client_number}{_LETTERS[lane]}")
+    return Login(bridge.host, bridge.port, identifier, bridge.username, password, bridge.keepalive_s)
+
+
+def left_behind(site: Site, workers: int) -> list[int]:
+    """Lanes of workers that there are no longer, and whose outbox is still there."""
+    return [number for number in range(workers + 1, len(_LETTERS)) if site.path("gateway", _folder(number)).is_dir()]
+
+
+async def drain(number: int, settings: GatewaySettings, site: Site) -> None:
+    """Publish what a worker of an earlier run has left, and remove its folder."""
+    statistics = Statistics()
+    lane = Lane(number, settings, site, statistics)
+    try:
+        depth = lane.outbox.status(0).depth
+        if depth:
+            _log.info("draining the outbox of a worker that there is no longer", worker=number, depth=depth)
+        publishing = asyncio.create_task(lane.bridge.run(), name=f"drain outbox {number}")
+        try:
+            while lane.outbox.status(0).depth:  # noqa: ASYNC110 - looked at now and then; nobody has to be told
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            publishing.cancel()
+            await asyncio.wait({publishing})
+    finally:
+        lane.close()
+    shutil.rmtree(site.path("gateway", _folder(number)), ignore_errors=True)
+    _log.info("outbox drained and removed", worker=number, published=statistics.total(Event.PUBLISHED))
+
+
+def _folder(number: int) -> str:
+    return _FOLDER if number == MAIN else f"{_FOLDER}-{number}"
+
+
+def _message_ids() -> Callable[[], int]:
+    """Message IDs in turn from a random one (RFC 7252 section 4.4)."""
+    numbers = itertools.count(secrets.randbelow(0x10000))
+    return lambda: next(numbers) & 0xFFFF
