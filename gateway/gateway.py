@@ -11,6 +11,7 @@ import importlib
 import itertools
 import socket
 import time
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -22,7 +23,7 @@ from gateway.credentials import Credentials
 from gateway.endpoint import Endpoint
 from gateway.errors import RegistryError
 from gateway.lane import Lane, drain, left_behind, login
-from gateway.presence import Presence
+from gateway.presence import Presence, presence_of
 from gateway.proxy import Proxy
 from gateway.reception import Reception
 from gateway.registry import Registry
@@ -169,10 +170,28 @@ class Gateway:
         """Bind at once, so that a taken port is told at once; the slow import runs beside the CoAP side."""
         api: Any = await asyncio.to_thread(importlib.import_module, "gateway.api")
         http_server: Any = await asyncio.to_thread(importlib.import_module, "gateway.http_server")
+        await asyncio.to_thread(importlib.import_module, "gateway.console")
         sock = http_server.bind_http(parse_endpoint(self.settings.http))
         self.http_port = sock.getsockname()[1]
-        app = api.create_app(self.registry, self._keys, self._credentials, self.status)
+        console = self._console()
+        tasks.create_task(console.run(), name="console")
+        app = api.create_app(self.registry, self._keys, self._credentials, self.status, more=(console.router,))
         tasks.create_task(http_server.HttpServer(app, sock).run(), name="http api")
+
+    def _console(self) -> Any:
+        console: Any = importlib.import_module("gateway.console")
+        state = partial(presence_of, self.registry, self.settings.presence)
+        return console.Console(self.registry, self._credentials, self.status, state, self._endpoints)
+
+    def _endpoints(self) -> dict[str, str]:
+        """Where clients connect, as this machine sees it."""
+        bridge, host = self.settings.bridge, self.settings.listen[0]
+        return {
+            "mqtt_host": bridge.host,
+            "mqtt_port": str(bridge.port),
+            "coap": f"coap://{Address(host, self.coap_port)}",
+            "http": f"http://{Address(parse_endpoint(self.settings.http).host, self.http_port)}",
+        }
 
     async def _housekeeping(self) -> None:
         """What must happen though nobody asks: sessions end, other processes' changes are seen, places are written."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Final
 
 from gateway.mqtt import Connection, ConnectionLost, Login, Publication
@@ -18,12 +19,33 @@ from gateway.settings import PresenceSettings
 from meshwire.identity import INTERNAL_TENANT, DeviceId
 from meshwire.topics import Branch, presence_topic
 
-__all__ = ["OFFLINE", "ONLINE", "Presence"]
+__all__ = ["OFFLINE", "ONLINE", "Presence", "PresenceState", "presence_of"]
 
 ONLINE: Final = b"online"
 OFFLINE: Final = b"offline"
 GATEWAY_TOPIC: Final = f"{INTERNAL_TENANT}/{Branch.PRESENCE}/gateway"
 LOOK_EVERY_S: Final = 1.0
+
+
+class PresenceState(StrEnum):
+    """How a device is."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+    UNHEARD = "unheard"
+    """Never heard of so far."""
+
+
+def presence_of(registry: Registry, settings: PresenceSettings, device: Device, now_s: float) -> PresenceState:
+    """How a device is at this Unix time: by its last sign of life and the interval at which it registers."""
+    sighting = registry.sighting(device.mac)
+    if sighting is None:
+        return PresenceState.UNHEARD
+    interval_s = registry.interval_s(device.mac) or settings.interval_s
+    return PresenceState.ONLINE if now_s - sighting.seen_s <= settings.missed * interval_s else PresenceState.OFFLINE
+
+
+_TOLD: Final = {PresenceState.ONLINE: ONLINE, PresenceState.OFFLINE: OFFLINE, PresenceState.UNHEARD: None}
 
 
 class Presence:
@@ -105,8 +127,4 @@ class Presence:
 
     def _state(self, device: Device, now_s: float) -> bytes | None:
         """None for a device that was never heard of."""
-        sighting = self._registry.sighting(device.mac)
-        if sighting is None:
-            return None
-        interval_s = self._registry.interval_s(device.mac) or self._settings.interval_s
-        return ONLINE if now_s - sighting.seen_s <= self._settings.missed * interval_s else OFFLINE
+        return _TOLD[presence_of(self._registry, self._settings, device, now_s)]

@@ -1,0 +1,51 @@
+"""The console put together: the router of its pages, and the task that feeds the live figures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fastapi import APIRouter
+
+from gateway.console import account_pages, network_pages, overview_pages, static_files
+from gateway.console.pulse import Pulse
+from gateway.console.rendering import Pages
+from gateway.console.visitors import Visitors
+from gateway.credentials import Credentials
+from gateway.presence import PresenceState
+from gateway.registry import Registry
+
+__all__ = ["Console"]
+
+
+class Console:
+    """See the module.
+
+    Args:
+        registry: tenants, devices, accounts.
+        credentials: verifies passwords.
+        status: the gateway's status page as a mapping.
+        presence: tells a device's state.
+        endpoints: where clients connect, by name (`mqtt`, `coap`, `http`), as URLs.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        credentials: Credentials,
+        status: Callable[[], Mapping[str, Any]],
+        presence: Callable[..., PresenceState],
+        endpoints: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self.pulse = Pulse(status)
+        pages = Pages(Visitors(registry, credentials), time.monotonic)
+        self.router = APIRouter(include_in_schema=False)
+        self.router.include_router(static_files.router())
+        self.router.include_router(account_pages.router(pages))
+        self.router.include_router(overview_pages.router(pages, self.pulse, registry, presence, status))
+        self.router.include_router(network_pages.router(pages, registry, presence, endpoints))
+
+    async def run(self) -> None:
+        """Feed the live figures until cancelled."""
+        await self.pulse.run()

@@ -1,0 +1,95 @@
+"""The first page: what runs through the gateway now and in the last minutes, and what deserves attention."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.responses import StreamingResponse
+
+from gateway.console.alarms import alarms
+from gateway.console.pulse import Pulse, Sample
+from gateway.console.rendering import SECURITY_HEADERS, PageRoute, Pages
+from gateway.presence import PresenceState
+from gateway.registry import Registry
+
+__all__ = ["router"]
+
+MAX_VIEWERS: Final = 100
+"""Live streams at once; further pages show the figures of their loading."""
+PLOT_WIDTH: Final = 600
+PLOT_HEIGHT: Final = 80
+
+
+def router(
+    pages: Pages,
+    pulse: Pulse,
+    registry: Registry,
+    presence: Callable[..., PresenceState],
+    status: Callable[[], Mapping[str, Any]],
+) -> APIRouter:
+    """The routes."""
+    routes = APIRouter(route_class=PageRoute)
+    viewers = asyncio.Semaphore(MAX_VIEWERS)
+
+    @routes.get("/console")
+    async def bare() -> Response:
+        return pages.go("/console/")
+
+    @routes.get("/console/")
+    async def overview(request: Request) -> Response:
+        visitor = await pages.visitor(request)
+        if not visitor.is_admin:
+            return pages.go("/console/network")
+        sample = pulse.samples[-1] if pulse.samples else pulse.take()
+        now_s = time.time()
+        states = [presence(device, now_s) for device in registry.devices()]
+        counters = status()["counters"]
+        return pages.page(
+            "overview.html",
+            visitor,
+            sample=sample,
+            alarms=alarms(sample, states.count(PresenceState.OFFLINE)),
+            online=states.count(PresenceState.ONLINE),
+            plots=_plots(list(pulse.samples)),
+            losses=status()["losses"],
+            refused=counters.get("refused") or {},
+        )
+
+    @routes.get("/console/live")
+    async def live(request: Request) -> Response:
+        """Server-sent events (HTML Living Standard, section 9.2): a sample a second."""
+        await pages.administrator(request)
+        if viewers.locked():
+            raise HTTPException(503, "too many pages are open", {"Retry-After": "60"})
+        return StreamingResponse(samples(), headers=SECURITY_HEADERS | {"Content-Type": "text/event-stream"})
+
+    async def samples() -> AsyncIterator[str]:
+        async with viewers:
+            while True:
+                sample = await pulse.next()
+                yield f"data: {json.dumps(sample.to_json())}\n\n"
+
+    return routes
+
+
+def _plots(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """Points for the two plots, scaled to their box."""
+    return [
+        _plot("Readings a second", "readings_per_s", [sample.readings_per_s for sample in samples]),
+        _plot("Waiting in the outbox", "outbox_depth", [float(sample.outbox_depth) for sample in samples]),
+    ]
+
+
+def _plot(title: str, name: str, values: Sequence[float]) -> dict[str, Any]:
+    top = max(values, default=0.0) or 1.0
+    step = PLOT_WIDTH / max(1, len(values) - 1)
+    points = " ".join(
+        f"{index * step:.1f},{PLOT_HEIGHT - value / top * (PLOT_HEIGHT - 4) - 2:.1f}"
+        for index, value in enumerate(values)
+    )
+    return {"title": title, "name": name, "top": top, "points": points, "values": ",".join(f"{v:g}" for v in values)}

@@ -1,0 +1,171 @@
+"""How a request becomes a page: who asks, which template, which headers; and what a form must bring.
+
+`Pages` is what every file of routes works with. A page without a visitor is the sign-in page; a form without the
+visitor's form token is refused before anything is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import parse_qs, quote, urlsplit
+
+from fastapi import HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.routing import APIRoute
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from gateway.console.static_files import asset
+from gateway.console.visitors import COOKIE, Visitor, Visitors
+
+__all__ = ["SECURITY_HEADERS", "Form", "PageRoute", "Pages"]
+
+SECURITY_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+MAX_FORM_OCTETS: Final = 65_536
+
+_environment = Environment(
+    loader=PackageLoader("gateway.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
+_environment.globals["asset"] = asset
+
+
+def _age(seconds: float | None) -> str:
+    """A duration as people say it: `12 s`, `5 min`, `3 h`, `4 d`."""
+    if seconds is None:
+        return "never"
+    for limit, unit, divisor in ((120, "s", 1), (7_200, "min", 60), (172_800, "h", 3_600)):
+        if seconds < limit:
+            return f"{max(0, seconds) / divisor:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
+
+
+def _utc(unix_s: float | None) -> str:
+    return "" if unix_s is None else datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+_environment.filters["age"] = _age
+_environment.filters["utc"] = _utc
+
+
+class PageRoute(APIRoute):
+    """A route whose refusals are pages for people, where the HTTP API answers by problem documents."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_for_people(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError:
+                return _refusal(422, "The address of this page has a part that does not fit.", None)
+            except HTTPException as error:
+                return _refusal(error.status_code, str(error.detail), error.headers)
+
+        return handle_for_people
+
+
+def _refusal(status: int, detail: str, headers: Mapping[str, str] | None) -> Response:
+    headers = SECURITY_HEADERS | dict(headers or {})
+    if status == HTTPStatus.SEE_OTHER:
+        return Response(status_code=status, headers=headers)
+    title = HTTPStatus(status).phrase
+    text = _environment.get_template("refusal.html").render(visitor=None, title=title, status=status, detail=detail)
+    return HTMLResponse(text, status, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a visitor sent, already proved to be from a page of ours."""
+
+    visitor: Visitor
+    fields: Mapping[str, str]
+
+    def text(self, name: str) -> str:
+        """A field without blanks around it; empty when it is absent."""
+        return self.fields.get(name, "").strip()
+
+
+class Pages:
+    """See the module.
+
+    Args:
+        visitors: who may look.
+        now_s: monotonic time.
+    """
+
+    def __init__(self, visitors: Visitors, now_s: Callable[[], float]) -> None:
+        self.visitors = visitors
+        self.now_s = now_s
+
+    # --- who
+
+    async def visitor(self, request: Request) -> Visitor:
+        """Who asks.
+
+        Raises:
+            HTTPException: 303 to the sign-in page, or to the setup page while nobody can sign in.
+        """
+        visitor = await self.visitors.visitor(request.cookies.get(COOKIE), self.now_s())
+        if visitor is None:
+            where = (
+                "/console/setup"
+                if await self.visitors.needs_setup()
+                else f"/console/sign-in?next={quote(request.url.path)}"
+            )
+            raise HTTPException(303, headers={"Location": where})
+        return visitor
+
+    async def administrator(self, request: Request) -> Visitor:
+        """Who asks, if it is a platform administrator; 404 otherwise: others do not learn that the page exists."""
+        visitor = await self.visitor(request)
+        if not visitor.is_admin:
+            raise HTTPException(404, "no such page")
+        return visitor
+
+    async def form(self, request: Request) -> Form:
+        """The form of a signed-in visitor; 403 when it is not from a page of ours."""
+        visitor = await self.visitor(request)
+        fields = await self.fields(request)
+        if not self.visitors.is_ours(visitor, fields.get("form_token", "")):
+            raise HTTPException(403, "the form is not of this session: go back, reload the page, and send it again")
+        return Form(visitor, fields)
+
+    async def fields(self, request: Request) -> dict[str, str]:
+        """The fields of any form; 403 from another site, 413 when it is too long."""
+        origin = request.headers.get("origin")
+        if origin and origin != "null" and urlsplit(origin).netloc != request.headers.get("host"):
+            raise HTTPException(403, "the form came from another site")
+        octets = b""
+        async for chunk in request.stream():
+            octets += chunk
+            if len(octets) > MAX_FORM_OCTETS:
+                raise HTTPException(413, "the form is too long")
+        try:
+            pairs = parse_qs(octets.decode(), keep_blank_values=True, max_num_fields=200)
+        except ValueError:
+            raise HTTPException(422, "the form can't be read") from None
+        return {name: values[-1] for name, values in pairs.items()}
+
+    # --- what they see
+
+    def page(
+        self, template: str, visitor: Visitor | None, *, status: int = HTTPStatus.OK, **values: Any
+    ) -> HTMLResponse:
+        """A template as a page; `values` are its names."""
+        text = _environment.get_template(template).render(visitor=visitor, **values)
+        return HTMLResponse(text, status, SECURITY_HEADERS)
+
+    @staticmethod
+    def go(path: str) -> Response:
+        """To another page after a form was taken."""
+        return RedirectResponse(path, HTTPStatus.SEE_OTHER, SECURITY_HEADERS)

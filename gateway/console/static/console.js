@@ -1,0 +1,44 @@
+"use strict";
+
+// Live figures: one event stream a page; figures and plots are told by their data-field and data-plot.
+const KEPT = 900;
+
+function draw(svg, values) {
+  const top = Math.max(...values, 0) || 1;
+  const step = 600 / Math.max(1, values.length - 1);
+  const points = values.map((value, index) => `${(index * step).toFixed(1)},${(80 - (value / top) * 76 - 2).toFixed(1)}`);
+  svg.querySelector("polyline").setAttribute("points", points.join(" "));
+  const label = document.querySelector(`[data-top="${svg.dataset.plot}"]`);
+  if (label) label.textContent = top.toFixed(1);
+}
+
+function follow(section) {
+  const state = section.querySelector("[data-live-state]");
+  const plots = [...section.querySelectorAll("svg[data-plot]")].map((svg) => ({
+    svg,
+    values: svg.dataset.values ? svg.dataset.values.split(",").map(Number) : [],
+  }));
+  const source = new EventSource(section.dataset.live);
+  source.onopen = () => (state.textContent = "live");
+  source.onerror = () => (state.textContent = "not live: the gateway does not answer; trying again");
+  source.onmessage = (event) => {
+    const sample = JSON.parse(event.data);
+    for (const place of section.querySelectorAll("[data-field]")) {
+      const value = sample[place.dataset.field];
+      place.textContent = typeof value === "boolean" ? (value ? "connected" : "away") : value;
+    }
+    for (const { svg, values } of plots) {
+      values.push(sample[svg.dataset.plot]);
+      if (values.length > KEPT) values.shift();
+      draw(svg, values);
+    }
+  };
+  addEventListener("pagehide", () => source.close());
+}
+
+document.querySelectorAll("[data-live]").forEach(follow);
+for (const form of document.querySelectorAll("form[data-confirm]")) {
+  form.addEventListener("submit", (event) => {
+    if (!confirm(form.dataset.confirm)) event.preventDefault();
+  });
+}

@@ -1,0 +1,35 @@
+"""Style and script of the console, served from this package's own folder under a name that changes with the content."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from typing import Final
+
+from fastapi import APIRouter, HTTPException, Response
+
+__all__ = ["asset", "router"]
+
+_TYPES: Final = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_CONTENT: Final = {name: (files("gateway.console") / "static" / name).read_bytes() for name in _TYPES}
+_TAGS: Final = {name: hashlib.sha256(content).hexdigest()[:12] for name, content in _CONTENT.items()}
+
+
+def asset(name: str) -> str:
+    """The path of a file, with its content's mark: browsers may keep it for ever."""
+    return f"/console/static/{_TAGS[name]}/{name}"
+
+
+def router() -> APIRouter:
+    """The route."""
+    routes = APIRouter()
+
+    @routes.get("/console/static/{tag}/{name}")
+    async def static_file(tag: str, name: str) -> Response:
+        content = _CONTENT.get(name)
+        if content is None:
+            raise HTTPException(404, "no such file")
+        headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+        return Response(content, media_type=_TYPES[name], headers=headers)
+
+    return routes

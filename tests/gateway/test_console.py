@@ -1,0 +1,278 @@
+"""The console as a browser meets it: over a real socket, with cookies and forms; and its rules one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import http.client
+import json
+import re
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from gateway.addresses import Address
+from gateway.console.alarms import Severity, alarms
+from gateway.console.pulse import Pulse, Sample
+from gateway.console.visitors import COOKIE, FREE_FAILURES, LIFETIME_S, WAIT_S, Visitors
+from gateway.credentials import Credentials
+from gateway.gateway import Gateway
+from gateway.registry import Registry
+from meshwire.identity import DeviceId, TenantId
+from meshwire.site import Site
+
+MAC = DeviceId("001350050047dc9a")
+FOREIGN_MAC = DeviceId("001350050047dd92")
+PASSWORD = "correct horse"
+
+
+@dataclass
+class Browser:
+    """Cookies, forms and redirects; no scripts."""
+
+    port: int
+    cookie: str = ""
+    status: int = 0
+    headers: Any = None
+    text: str = ""
+    path: str = ""
+    hops: list[str] = field(default_factory=list)
+
+    def _send(self, method: str, path: str, fields: dict[str, str] | None, headers: dict[str, str]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        body = None if fields is None else urlencode(fields)
+        headers = {"Cookie": self.cookie, "Content-Type": "application/x-www-form-urlencoded"} | headers
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        self.status, self.headers, self.path = response.status, response.headers, path
+        self.text = response.read().decode()
+        connection.close()
+        if "Set-Cookie" in self.headers:
+            self.cookie = self.headers["Set-Cookie"].split(";")[0]
+
+    async def go(self, path: str, fields: dict[str, str] | None = None, **headers: str) -> Browser:
+        """Load a page, or send a form with this page's form token; follow redirects."""
+        method = "GET" if fields is None else "POST"
+        found = re.search(r'name="form_token" value="([^"]+)"', self.text)
+        if fields is not None and found is not None:
+            fields = {"form_token": html.unescape(found[1])} | fields
+        self.hops = [path]
+        await asyncio.to_thread(self._send, method, path, fields, headers)
+        while self.status == 303 and len(self.hops) < 5:
+            self.hops.append(self.headers["Location"])
+            await asyncio.to_thread(self._send, "GET", self.hops[-1], None, {})
+        return self
+
+
+@pytest.fixture
+async def gateway(site: Site, settings_for: Any, running: Any) -> AsyncIterator[Gateway]:
+    async with running(Gateway(settings_for(http="127.0.0.1:0"), site)) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def browser(gateway: Gateway) -> Browser:
+    return Browser(gateway.http_port)
+
+
+async def set_up(browser: Browser) -> Browser:
+    await browser.go("/console/")
+    return await browser.go("/console/setup", {"name": "ada", "password": PASSWORD, "again": PASSWORD})
+
+
+# --- who may look -----------------------------------------------------------------------------------------------------
+
+
+async def test_the_first_visitor_makes_the_administrator_and_the_next_one_signs_in(browser: Browser) -> None:
+    await browser.go("/console/network")
+    assert browser.hops == ["/console/network", "/console/setup"]
+    await browser.go("/console/setup", {"name": "ada", "password": "short", "again": "short"})
+    assert browser.status == 422 and "at least 10 characters" in browser.text
+    await browser.go("/console/setup", {"name": "ada", "password": PASSWORD, "again": "correct mule"})
+    assert browser.status == 422 and "differ" in browser.text
+    await set_up(browser)
+    assert browser.hops == ["/console/setup", "/console/"] and "<h1>Overview</h1>" in browser.text
+
+    other = Browser(browser.port)
+    await other.go("/console/setup", {"name": "eve", "password": PASSWORD, "again": PASSWORD})
+    assert other.hops[-1] == "/console/sign-in", "there is an administrator by now"
+    await other.go("/console/network")
+    assert other.hops[-1] == "/console/sign-in?next=/console/network"
+    await other.go("/console/sign-in", {"name": "ada", "password": "wrong password", "next": "/console/network"})
+    assert other.status == 403 and PASSWORD not in other.text
+    await other.go("/console/sign-in", {"name": "ada", "password": PASSWORD, "next": "/console/network"})
+    assert other.hops[-1] == "/console/network" and other.status == 200
+
+
+async def test_the_session_is_a_cookie_that_scripts_and_other_sites_do_not_get_and_ends(browser: Browser) -> None:
+    await set_up(browser)
+    await browser.go("/console/sign-out", {})
+    assert browser.hops[-1] == "/console/sign-in"
+    await browser.go("/console/sign-in", {"name": "ada", "password": PASSWORD, "next": "https://elsewhere.example/"})
+    assert browser.hops[-1] == "/console/", "never to another site"
+    await asyncio.to_thread(
+        browser._send, "POST", "/console/sign-in", {"name": "ada", "password": PASSWORD, "next": ""}, {}
+    )
+    cookie = browser.headers["Set-Cookie"]
+    assert cookie.startswith(COOKIE) and "HttpOnly" in cookie and "SameSite=strict" in cookie
+    kept = browser.cookie
+    await browser.go("/console/")
+    await browser.go("/console/sign-out", {})
+    browser.cookie = kept
+    await browser.go("/console/")
+    assert browser.hops[-1].startswith("/console/sign-in"), "a cookie of a session that ended is worth nothing"
+
+
+async def test_a_form_needs_its_token_and_its_own_site(browser: Browser, gateway: Gateway) -> None:
+    await set_up(browser)
+    await browser.go("/console/clients")
+    await browser.go("/console/clients", {"tenant": "acme", "form_token": "x"})
+    assert browser.status == 403
+    await browser.go("/console/clients")
+    await browser.go("/console/clients", {"tenant": "acme"}, Origin="https://elsewhere.example")
+    assert browser.status == 403
+    assert not gateway.registry.accounts("client")
+
+
+async def test_pages_allow_nothing_from_elsewhere_and_are_not_kept(browser: Browser) -> None:
+    for path in ("/console/", "/console/nowhere", "/console/network/0000"):
+        await browser.go(path)
+        if browser.path.startswith("/console/nowhere"):
+            continue
+        policy = browser.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'") and "unsafe" not in policy
+        assert browser.headers["Cache-Control"] == "no-store"
+        assert not re.search(r"<script>|style=|onclick=|https?://(?!127\.)", browser.text)
+    for path in re.findall(r'(?:href|src)="(/console/static/[^"]+)"', browser.text):
+        await browser.go(path)
+        assert browser.status == 200 and "immutable" in browser.headers["Cache-Control"]
+
+
+async def test_a_tenants_own_user_sees_its_own_and_no_more(browser: Browser, gateway: Gateway) -> None:
+    await set_up(browser)
+    visitors = Visitors(gateway.registry, Credentials(gateway.registry))
+    assert await visitors.add_tenant_user("tina", PASSWORD, TenantId("acme")) is None
+    tina = Browser(browser.port)
+    await tina.go("/console/sign-in", {"name": "tina", "password": PASSWORD, "next": ""})
+    assert tina.hops[-1] == "/console/network"
+    assert MAC.value in tina.text and FOREIGN_MAC.value not in tina.text
+    unknown = (await tina.go("/console/network/0000000000000001")).text
+    assert (await tina.go(f"/console/network/{FOREIGN_MAC}")).text == unknown, "a foreign device is like none"
+    for path in ("/console/clients", "/console/live"):
+        assert (await tina.go(path)).status == 404
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_network_can_be_searched_and_sorted(browser: Browser, gateway: Gateway) -> None:
+    await set_up(browser)
+    gateway.registry.seen(MAC, Address("fd00::5", 4849), time.time())
+    gateway.registry.seen(FOREIGN_MAC, Address("fd00::6", 4849), time.time() - 3600)
+    await browser.go("/console/network?sort=state")
+    assert browser.text.index(FOREIGN_MAC.value) < browser.text.index(MAC.value), "offline before online"
+    assert "[fd00::5]:4849" in browser.text and "1 h ago" not in browser.text and "60 min ago" in browser.text
+    await browser.go("/console/network?find=ACME")
+    assert MAC.value in browser.text and FOREIGN_MAC.value not in browser.text
+    await browser.go("/console/network?find=%3Cscript%3E")
+    assert "No NIC fits" in browser.text and "<script>" not in browser.text
+    await browser.go(f"/console/network/{MAC}")
+    assert "online" in browser.text and "acme" in browser.text
+
+
+async def test_a_client_is_made_shown_once_connects_and_is_removed(browser: Browser, gateway: Gateway) -> None:
+    await set_up(browser)
+    await browser.go("/console/clients")
+    await browser.go("/console/clients", {"tenant": "no such/tenant"})
+    assert browser.status == 422 and 'role="alert"' in browser.text
+    await browser.go("/console/clients", {"tenant": "acme"})
+    client_id, secret = re.findall(r'<dd class="mono">([^<]+)</dd>', browser.text)
+    account = await Credentials(gateway.registry).verify(client_id, secret, "client")
+    assert account is not None and account.tenant == TenantId("acme")
+    await browser.go("/console/clients")
+    assert client_id in browser.text and secret not in browser.text
+    await browser.go("/console/clients/remove", {"id": client_id})
+    assert client_id not in browser.text and gateway.registry.account(client_id, "client") is None
+
+
+async def test_live_figures_come_as_events(browser: Browser, gateway: Gateway) -> None:
+    await set_up(browser)
+    reader, writer = await asyncio.open_connection("127.0.0.1", browser.port)
+    writer.write(f"GET /console/live HTTP/1.1\r\nHost: x\r\nCookie: {browser.cookie}\r\n\r\n".encode())
+    async with asyncio.timeout(10):
+        head = await reader.readuntil(b"\r\n\r\n")
+        event = await reader.readuntil(b"\n\n")
+    assert b"text/event-stream" in head
+    sample = json.loads(event[event.index(b"{") :])
+    assert sample["devices"] == 2 and sample["lost"] == 0
+    writer.close()
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+
+async def test_guessing_is_slowed_and_sessions_end_by_themselves(tmp_path: Any) -> None:
+    registry = Registry(tmp_path / "registry.db")
+    visitors = Visitors(registry, Credentials(registry))
+    assert await visitors.needs_setup() and await visitors.add_administrator("ada", PASSWORD) is None
+    assert await visitors.add_administrator("ada", PASSWORD) == "ada exists already."
+    for _ in range(FREE_FAILURES):
+        assert visitors.wait_s("10.0.0.1", 100.0) == 0.0
+        assert await visitors.sign_in("ada", "wrong password", "10.0.0.1", 100.0) is None
+    assert visitors.wait_s("10.0.0.1", 100.0) == WAIT_S and visitors.wait_s("10.0.0.2", 100.0) == 0.0
+    assert visitors.wait_s("10.0.0.1", 101.0 + WAIT_S) == 0.0
+    session = await visitors.sign_in("ada", PASSWORD, "10.0.0.1", 200.0)
+    assert session is not None and await visitors.visitor(session, 201.0) is not None
+    assert await visitors.visitor(session, 202.0 + LIFETIME_S) is None
+    again = await visitors.sign_in("ada", PASSWORD, "10.0.0.1", 200.0)
+    registry.remove_account("ada", "console")
+    assert await visitors.visitor(again, 201.0) is None, "an account that is gone has no session"
+    registry.close()
+
+
+STATUS: dict[str, Any] = {
+    "counters": {"stored": 0, "published": {"read": 0}},
+    "outbox": {"depth": 3, "octets": 50, "maxOctets": 100, "ageS": 2.0},
+    "bridge": {"enabled": True, "connected": True},
+    "losses": {},
+    "sessions": 1,
+    "devices": 2,
+}
+
+
+def test_rates_are_per_second_whatever_the_distance_of_samples() -> None:
+    status, now = json.loads(json.dumps(STATUS)), [1000.0]
+    pulse = Pulse(lambda: status, lambda: now[0])
+    assert pulse.take().readings_per_s == 0.0
+    status["counters"] = {"stored": 30, "published": {"read": 10, "alert": 5}}
+    now[0] += 2.0
+    sample = pulse.take()
+    assert (sample.readings_per_s, sample.published_per_s, sample.outbox_level) == (15.0, 7.5, 0.5)
+
+
+SAMPLE = Sample(0.0, 0.0, 0.0, 0, 0.0, 0.0, 0, True, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "offline", "found"),
+    [
+        ({}, 0, []),
+        ({"lost": 1}, 0, [(Severity.CRITICAL, "lost")]),
+        ({"outbox_level": 0.95}, 0, [(Severity.CRITICAL, "nearly full")]),
+        ({"outbox_level": 0.6}, 0, [(Severity.WARNING, "fills")]),
+        ({"connected": False, "outbox_level": 0.6}, 0, [(Severity.WARNING, "away")]),
+        ({"connected": False, "outbox_level": 0.95, "lost": 2}, 1, [(Severity.CRITICAL, "lost")]),
+        ({}, 1, [(Severity.WARNING, "silent")]),
+    ],
+)
+def test_alarms_say_what_with_evidence(changes: dict[str, Any], offline: int, found: list[Any]) -> None:
+    from dataclasses import replace
+
+    result = alarms(replace(SAMPLE, **changes), offline)
+    assert all(alarm.evidence and alarm.do for alarm in result)
+    for (severity, word), alarm in zip(found, result, strict=len(found) != 1 or len(result) == 1):
+        assert alarm.severity is severity and word in alarm.what
