@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from fastapi import APIRouter, FastAPI
 
-from gateway.api import audit, devices, health, inventory, observations, tenants, tokens
+from gateway.api import audit, devices, health, inventory, metrics, observations, tenants, tokens
 from gateway.api.callers import Callers
 from gateway.api.health import Status
 from gateway.api.problems import PROBLEMS, install_problems
@@ -46,6 +46,7 @@ def create_app(
         tenants.router(registry),
         audit.router(registry),
         health.router(status),
+        metrics.router(status),
         *more,
     ):
         app.include_router(routes, responses=PROBLEMS)
