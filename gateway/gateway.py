@@ -11,6 +11,7 @@ import importlib
 import itertools
 import socket
 import time
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
@@ -50,10 +51,18 @@ class Gateway:
     Args:
         settings: section `[gateway]`.
         site: the state folder; default: the user's own.
+        more_routes: makes further routers of the HTTP API; asked on a thread when the API is put together.
     """
 
-    def __init__(self, settings: GatewaySettings, site: Site | None = None) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        site: Site | None = None,
+        *,
+        more_routes: Callable[[], Iterable[Any]] = tuple,
+    ) -> None:
         self.settings = settings
+        self._more_routes = more_routes
         self.ready = asyncio.Event()
         """Set when CoAP and HTTP are served."""
         self.coap_port = 0
@@ -175,7 +184,8 @@ class Gateway:
         self.http_port = sock.getsockname()[1]
         console = self._console()
         tasks.create_task(console.run(), name="console")
-        app = api.create_app(self.registry, self._keys, self._credentials, self.status, more=(console.router,))
+        more = (console.router, *await asyncio.to_thread(self._more_routes))
+        app = api.create_app(self.registry, self._keys, self._credentials, self.status, more=more)
         tasks.create_task(http_server.HttpServer(app, sock).run(), name="http api")
 
     def _console(self) -> Any:

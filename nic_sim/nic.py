@@ -146,7 +146,9 @@ class Nic:
             self.queue.close()
             await context.shutdown()
 
-    async def replace_board(self, port: str, open_pipe: OpenPipe, profile: ProfileName | None = None) -> None:
+    async def replace_board(
+        self, port: str, open_pipe: OpenPipe, profile: ProfileName | None = None, *, poll_s: float | None = None
+    ) -> None:
         """Go on with another board, or the same one on another port, without a pause for anybody else.
 
         Requests in flight end like those of a lost port; the new board's clock is set, then every observe is registered
@@ -156,11 +158,14 @@ class Nic:
             port: name of the new port.
             open_pipe: opens it.
             profile: the kind of the new board; None: as before.
+            poll_s: how often it is asked; None: as before.
 
         Raises:
             ValueError: the observes of this NIC don't fit a board of that kind.
         """
-        change = {"serial": port, "profile": self.settings.profile if profile is None else profile}
+        change: dict[str, object] = {"serial": port, "profile": self.settings.profile if profile is None else profile}
+        if poll_s is not None:
+            change["poll_s"] = poll_s
         settings = NicSettings.model_validate(self.settings.model_dump() | change)
         await self.line.replace(open_pipe, settings.board)
         self.settings = settings

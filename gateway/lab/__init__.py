@@ -20,6 +20,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
+from gateway.lab.keys import ReplaceKey
 from gateway.lab.plan import PlannedDevice, plan_devices
 from gateway.lab.site import DemoSite
 from gateway.lab.subscriber import Arrival
@@ -88,7 +89,7 @@ def demo(
     devices = tuple(plan_devices(nics, _replacements(replace or [])))
     tally = Tally(_view(as_json, headless), devices)
     with _state_folder(keep) as folder:
-        ran_s = asyncio.run(_run_for(DemoSite(devices, folder, seed=seed, on_arrival=tally.reading), tally, for_s))
+        ran_s = asyncio.run(_run_for(devices, folder, seed, tally, for_s))
     tally.judge(ran_s)
 
 
@@ -127,8 +128,12 @@ def _state_folder(keep: Path | None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _run_for(site: DemoSite, tally: Tally, for_s: float | None) -> float:
+async def _run_for(
+    devices: tuple[PlannedDevice, ...], folder: Path, seed: int, tally: Tally, for_s: float | None
+) -> float:
     """Run the site until time is over or somebody ends it; gives the seconds since it was ready."""
+    view = tally.view
+    site = DemoSite(devices, folder, seed=seed, on_arrival=tally.reading, on_replaced=view.replaced)
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     started_at: list[float] = []
@@ -143,13 +148,15 @@ async def _run_for(site: DemoSite, tally: Tally, for_s: float | None) -> float:
         loop.add_signal_handler(number, ended.set)
     running = asyncio.create_task(site.run(on_ready))
     waiting = asyncio.create_task(ended.wait())
+    keys = asyncio.create_task(ReplaceKey(site.boards, view).run()) if isinstance(view, TableView) else None
     try:
         await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             running.result()
     finally:
-        waiting.cancel()
-        running.cancel()
-        await asyncio.gather(running, waiting, return_exceptions=True)
+        ending = [task for task in (waiting, running, keys) if task is not None]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
         tally.view.close()
     return loop.time() - started_at[0] if started_at else 0.0

@@ -8,7 +8,7 @@ from typing import Final
 
 from meshwire.identity import DeviceId, TenantId
 
-__all__ = ["TENANTS", "PlannedDevice", "plan_devices"]
+__all__ = ["TENANTS", "PlannedDevice", "plan_devices", "profile_on"]
 
 TENANTS: Final = (TenantId("riverside"), TenantId("hilltop"))
 FIRST_MAC: Final = 0x0013500500470001
@@ -57,6 +57,12 @@ def plan_devices(nics: int, replacements: Mapping[DeviceId, str]) -> Sequence[Pl
 
 def _planned(mac: DeviceId, tenant: TenantId, profile: str, sensor: str, port: str | None) -> PlannedDevice:
     if port is not None:
-        # A real board is a Milli board until somebody says otherwise; `sim://PROFILE` says so itself.
-        profile = "standard" if "sim://standard" in port else "milli-1.4.8"
+        profile = profile_on(port)
     return PlannedDevice(mac, tenant, profile, sensor, port)
+
+
+def profile_on(port: str) -> str:
+    """The kind of board to expect on a PORT: `sim://PROFILE` says so itself, a real one is a Milli board until somebody
+    says otherwise."""
+    name = port.partition("sim://")[2].partition("?")[0].strip("/")
+    return name or "milli-1.4.8"

@@ -1,18 +1,20 @@
 """The demo's site: every component of the product in one process, joined by real ptys, UDP and TCP on loopback.
 
-This is an assembly file: it is the one place that may import all components, and it decides nothing but addresses.
+This is an assembly file: with `boards` it is the one place that may import all components, and it decides nothing but
+addresses.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -20,33 +22,22 @@ from broker.credentials import UsersFile
 from broker.server import Broker
 from broker.settings import BrokerSettings, ListenerSettings
 from gateway.gateway import Gateway
+from gateway.lab.boards import HOST, Boards, SeatedBoard
 from gateway.lab.plan import TENANTS, PlannedDevice
 from gateway.lab.subscriber import Arrival, TenantSubscriber
 from gateway.lab.view import ReadySite
 from gateway.settings import BridgeSettings, GatewaySettings
-from hardware.ports import open_port
 from meshwire.identity import INTERNAL_TENANT, Role, TenantId
 from meshwire.site import Site
-from nic_sim.board_profile import ProfileName
-from nic_sim.nic import Nic
-from nic_sim.settings import NicSettings, parse_observe
-from sensor_sim.board import SensorBoard, pty_opener
-from sensor_sim.spec import SensorSpec
 
 __all__ = ["DemoSite"]
 
 _log = structlog.get_logger(__name__)
 
-HOST: Final = "127.0.0.1"
 PREFERRED_PORTS: Final = {"mqtt": 1883, "coap": 5683, "http": 8080}
 BACK_OFFICE: Final = "backoffice"
 TOKEN_ROLES: Final = (Role.BUBBLE_UP_READ_CONSUMER, Role.BUBBLE_UP_ALERT_CONSUMER, Role.COMMAND_CLIENT)
 TOKEN_TTL_S: Final = 24 * 3600.0
-STANDARD_PERIOD_S: Final = 1.0
-MILLI_PERIOD_S: Final = 3.0
-STANDARD_POLL_S: Final = 0.2
-MILLI_POLL_S: Final = 1.0
-"""A pty has no wake line, so boards are asked. A Milli exchange takes about 1.4 s of line time: not much oftener."""
 
 
 class DemoSite:
@@ -57,6 +48,7 @@ class DemoSite:
         state_dir: an empty folder (or one of an earlier run) for everything the site must remember.
         seed: for the boards' value sources.
         on_arrival: called for each message that a tenant's MQTT client gets.
+        on_replaced: called when a NIC has got another board.
     """
 
     def __init__(
@@ -66,10 +58,12 @@ class DemoSite:
         *,
         seed: int,
         on_arrival: Callable[[Arrival], None],
+        on_replaced: Callable[[SeatedBoard], None],
     ) -> None:
         self._devices = devices
         self._site = Site(state_dir)
-        self._seed = seed
+        self.boards = Boards(devices, self._site, seed, on_replaced)
+        """The NICs and their boards."""
         self._on_arrival = on_arrival
 
     async def run(self, on_ready: Callable[[ReadySite], None]) -> None:
@@ -81,7 +75,7 @@ class DemoSite:
         broker = Broker(BrokerSettings(listener=(listener,)), site=self._site)
         async with _beside(broker.run()):
             await broker.ready.wait()
-            gateway = Gateway(self._gateway_settings(broker.ports[0]), site=self._site)
+            gateway = Gateway(self._gateway_settings(broker.ports[0]), site=self._site, more_routes=self._routes)
             async with _beside(gateway.run()):
                 await gateway.ready.wait()
                 tenants = self._provision(gateway)
@@ -89,13 +83,15 @@ class DemoSite:
                 async with _beside(*(subscriber.run() for subscriber in subscribers)):
                     for subscriber in subscribers:
                         await subscriber.ready.wait()
-                    boards = [self._board(device) for device in self._devices if device.port is None]
-                    nics = [self._nic(device, gateway.coap_port) for device in self._devices]
-                    async with _beside(*(board.run() for board in boards), *(nic.run() for nic in nics)):
-                        for nic in nics:
-                            await nic.ready.wait()
+                    async with _beside(self.boards.run(gateway.coap_port)):
+                        await self.boards.ready.wait()
                         on_ready(self._ready_site(broker.ports[0], gateway, tenants))
                         await asyncio.Event().wait()
+
+    def _routes(self) -> Sequence[Any]:
+        """Imported here: FastAPI takes most of a second, and the gateway asks on a thread."""
+        api: Any = importlib.import_module("gateway.lab.api")
+        return (api.router(self.boards),)
 
     def _gateway_settings(self, mqtt_port: int) -> GatewaySettings:
         http = f"{HOST}:{_port('http')}"
@@ -110,7 +106,10 @@ class DemoSite:
             tenants=tenants,
             caas=self._add_back_office(),
             devices=self._devices,
-            ports={device.mac: self._port_of(device) for device in self._devices},
+            ports={board.mac: board.port for board in self.boards.seated()},
+            admin_token=self._site.signing_keys().issue(
+                INTERNAL_TENANT, (), now=time.time(), ttl_s=TOKEN_TTL_S, scope="api admin"
+            ),
         )
 
     def _token(self, tenant: TenantId) -> str:
@@ -140,32 +139,6 @@ class DemoSite:
         roles = (Role.BUBBLE_UP_READ_CONSUMER_ALL, Role.BUBBLE_UP_ALERT_CONSUMER_ALL)
         users.add(BACK_OFFICE, password, tenant=INTERNAL_TENANT, roles=roles)
         return {"username": BACK_OFFICE, "password": password}
-
-    def _board(self, device: PlannedDevice) -> SensorBoard:
-        return SensorBoard(
-            device.profile,
-            [SensorSpec(device.sensor)],
-            pty_opener(self._port_of(device)),
-            period_s=STANDARD_PERIOD_S if device.profile == "standard" else MILLI_PERIOD_S,
-            seed=self._seed + int(device.mac.value[-4:], 16),
-            name=f"board-{device.mac}",
-        )
-
-    def _nic(self, device: PlannedDevice, coap_port: int) -> Nic:
-        settings = NicSettings(
-            mac=device.mac.value,
-            gateway=f"coap://{HOST}:{coap_port}",
-            listen=f"{HOST}:0",
-            profile=ProfileName(device.profile),
-            observe=(parse_observe(device.observed_path),),
-            poll_s=STANDARD_POLL_S if device.profile == "standard" else MILLI_POLL_S,
-            state_dir=self._site.path("nics", device.mac.value),
-        )
-        return Nic(settings, lambda: open_port(self._port_of(device)))
-
-    def _port_of(self, device: PlannedDevice) -> str:
-        """The real port, or the symlink that stands for the simulated board's pty."""
-        return device.port or str(self._site.path("ports", device.mac.value))
 
 
 @asynccontextmanager

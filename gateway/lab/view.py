@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from gateway.lab.boards import SeatedBoard
 from gateway.lab.plan import PlannedDevice
 from gateway.lab.subscriber import Arrival
 from meshwire.identity import DeviceId
@@ -35,6 +36,8 @@ class ReadySite:
     devices: Sequence[PlannedDevice]
     ports: Mapping[DeviceId, str]
     """MAC to the serial port of its board."""
+    admin_token: str
+    """For the HTTP API."""
 
 
 class View(Protocol):
@@ -42,6 +45,7 @@ class View(Protocol):
 
     def ready(self, site: ReadySite) -> None: ...
     def reading(self, arrival: Arrival) -> None: ...
+    def replaced(self, board: SeatedBoard) -> None: ...
     def close(self) -> None: ...
 
 
@@ -62,6 +66,7 @@ class JsonView:
                 "http": site.http,
                 "tenants": dict(site.tenants),
                 "caas": dict(site.caas),
+                "admin": {"token": site.admin_token},
                 "devices": devices,
             }
         )
@@ -80,6 +85,9 @@ class JsonView:
                 "latency_ms": None if arrival.latency_s is None else round(arrival.latency_s * 1000, 1),
             }
         )
+
+    def replaced(self, board: SeatedBoard) -> None:
+        self._write({"event": "replaced"} | board.record())
 
     def close(self) -> None:
         pass
@@ -104,6 +112,9 @@ class LineView:
         )
         sys.stdout.flush()
 
+    def replaced(self, board: SeatedBoard) -> None:
+        sys.stderr.write(f"{board.mac} now has {board.port} ({board.profile})\n")
+
     def close(self) -> None:
         pass
 
@@ -117,13 +128,32 @@ class TableView:
     _last: dict[DeviceId, Arrival] = field(default_factory=dict)
     _counts: dict[DeviceId, int] = field(default_factory=dict)
     _live: Live | None = None
+    _boards: dict[DeviceId, SeatedBoard] = field(default_factory=dict)
 
     def ready(self, site: ReadySite) -> None:
         self._site = site
         self.console.print(f"site is ready: {site.mqtt}  {site.coap}  {site.http}\n")
         self.console.print(pasteable(site), soft_wrap=True, highlight=False, markup=False)
+        self.resume()
+
+    def resume(self) -> None:
+        """Show the table (again)."""
         self._live = Live(self._table(), console=self.console, auto_refresh=False)
         self._live.start()
+
+    def pause(self) -> None:
+        """Leave the terminal to somebody else."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def say(self, text: str) -> None:
+        """A line of talk."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def replaced(self, board: SeatedBoard) -> None:
+        self._boards[board.mac] = board
+        self._last.pop(board.mac, None)
 
     def reading(self, arrival: Arrival) -> None:
         self._last[arrival.mac] = arrival
@@ -132,19 +162,21 @@ class TableView:
             self._live.update(self._table(), refresh=True)
 
     def close(self) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self.pause()
 
     def _table(self) -> Table:
-        table = Table(title="readings as the MQTT subscribers get them (Ctrl-C ends)", title_justify="left")
+        table = Table(
+            title="readings as the MQTT subscribers get them (r: another board, Ctrl-C ends)", title_justify="left"
+        )
         for name in ("tenant", "device", "board", "port", "type", "reading"):
             table.add_column(name)
         for name in ("age", "latency", "count"):
             table.add_column(name, justify="right")
         for device in self._site.devices if self._site else ():
-            port = Path(self._site.ports[device.mac] if self._site else "")
-            shown = str(port.resolve() if port.is_symlink() else port)
-            start = (str(device.tenant), str(device.mac), device.profile, shown)
+            seated = self._boards.get(device.mac)
+            port = seated.port if seated else self._site.ports[device.mac] if self._site else ""
+            shown = str(Path(port).resolve()) if Path(port).is_symlink() else port
+            start = (str(device.tenant), str(device.mac), seated.profile if seated else device.profile, shown)
             arrival = self._last.get(device.mac)
             if arrival is None:
                 table.add_row(*start, device.sensor, "waiting …", "", "", "0", style="dim")
