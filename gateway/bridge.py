@@ -5,6 +5,10 @@ topics (`publication.py`), know packets (`mqtt_session.py`), connect (`reconnect
 of storing on one connection, so they are in order per device and path; after a lost connection what is not settled is
 sent again first, in the same order. A message that the broker refuses for good is counted as lost and not tried again.
 
+At QoS 2 nothing is published twice that the broker has once, even when we were killed meanwhile: identifiers follow
+from sequence numbers, and before PUBREL the outbox remembers that the broker has the message. A new process goes on at
+PUBREL below that mark, and publishes the rest with the same identifiers, by which the broker recognises what it has.
+
 A whole batch is published by one write of a turn of the loop: there is no task, future or event for a message.
 """
 
@@ -40,6 +44,12 @@ REFUSED_FOR_GOOD: Final = {
 }
 """MQTT 5.0 reason codes of PUBACK, PUBREC or DISCONNECT after which sending again can't help."""
 _FAILURE: Final = 0x80
+_IDENTIFIERS: Final = 65_532
+"""So many packet identifiers are used: a multiple of `_MESSAGES_A_RECORD`."""
+_MESSAGES_A_RECORD: Final = 4
+"""There are fewer: read, alert, decoded."""
+_MAY_HAVE_LEFT: Final = 4 * 1000
+"""An earlier process may have published so many messages (the largest window, with room) and not heard of them."""
 _RECORDS_A_TURN: Final = 256
 """After so many the loop serves others: at QoS 0 nothing else stops a long backlog."""
 
@@ -88,8 +98,10 @@ class Bridge:
         self._session = PublishSession(REFUSED_FOR_GOOD)
         self._connection: PublisherConnection | None = None
         self._version: ProtocolVersion | None = None
-        self._unsent: deque[tuple[int, bytes, bytes]] = deque()
-        """Messages made and not yet given to the session: record, head and tail of the packet."""
+        self._unsent: deque[tuple[int, int, bytes, bytes]] = deque()
+        """Messages made and not yet given to the session: record, identifier, head and tail of the packet."""
+        self._released_before = self._sent_before = 0
+        """Records below were released, or may have been published, by an earlier process on a session that is kept."""
         self._several: dict[int, int] = {}
         """Records that became more than one message: how many of them are not settled."""
         self._refused: dict[int, str] = {}
@@ -111,7 +123,7 @@ class Bridge:
         )
 
     def _connect(self, version: MqttVersion) -> PublisherConnection:
-        return self._connector(version, self._session, self._version is not None)
+        return self._connector(version, self._session, self._version is not None or self._login.is_lasting)
 
     def _plain(self, version: MqttVersion, session: PublishSession, resume: bool) -> PublisherConnection:
         return PublisherConnection(self._login, version, session, resume=resume)
@@ -138,6 +150,12 @@ class Bridge:
             self._several.clear()
             self._refused.clear()
             self._outbox.rewind()
+        if not connection.session_present:
+            self._released_before = self._sent_before = 0
+            self._outbox.withdraw()
+        elif self._version is None:
+            self._released_before = self._outbox.released
+            self._sent_before = max(self._outbox.released, self._outbox.cursor) + _MAY_HAVE_LEFT
         self._version = connection.version
         self._connection = connection
         connection.on_verdicts, connection.on_writable = self._settle, self.stored
@@ -173,6 +191,8 @@ class Bridge:
         while room > 0 and session.waits_to_resend:
             session.resend()
             room -= 1
+        if session.held:
+            self._release(session)
         self._publish(connection, min(room, _RECORDS_A_TURN))
         connection.flush()
 
@@ -181,8 +201,9 @@ class Bridge:
         return 1 if self._one_by_one else min(self._settings.window, connection.receive_maximum)
 
     def _publish(self, connection: PublisherConnection, room: int) -> None:
-        unsent, session = self._unsent, self._session
-        left: list[int] = []
+        unsent, publish = self._unsent, self._session.publish
+        sent_before = self._sent_before
+        left: list[Verdict] = []
         while room > 0:
             if not unsent:
                 records = self._outbox.read(room)
@@ -191,13 +212,44 @@ class Bridge:
                 for record in records:
                     self._make(record, connection.version)
                 continue
-            message = unsent.popleft()
-            session.publish(*message)
+            sequence, packet_id, head, tail = unsent[0]
+            if sequence < sent_before:
+                done = self._publish_again(sequence, packet_id, head, tail)
+            else:
+                done = publish(sequence, packet_id, head, tail)
+            if not done:
+                # The identifier comes round again while its last message is still under way.
+                break
+            unsent.popleft()
             room -= 1
-            if not message[1][0] & 6:
-                left.append(message[0])
+            if not head[0] & 6:
+                left.append(Verdict(sequence, 0))
         if left:
-            self._settle([Verdict(sequence, 0) for sequence in left])
+            self._settle(left)
+
+    def _publish_again(self, sequence: int, packet_id: int, head: bytes, tail: bytes) -> bool:
+        """A message that an earlier process may have published on this session."""
+        qos = head[0] >> 1 & 3
+        if sequence >= self._released_before:
+            return self._session.publish(sequence, packet_id, head, tail, again=qos > 0)
+        if qos == 2:
+            return self._session.take_up(sequence, packet_id, head, tail)
+        # It was acknowledged before those of QoS 2 were released.
+        asyncio.get_running_loop().call_soon(self._settle, [Verdict(sequence, 0)])
+        return True
+
+    def _release(self, session: PublishSession) -> None:
+        """Let the broker forget that it has messages, once that is noted for whoever comes after us."""
+        several = self._several
+        waiting = self._unsent[0][0] if self._unsent else 0
+        handed_over = {
+            handle
+            for handle in session.held.values()
+            if handle not in several or (handle != waiting and session.is_settled(handle))
+        }
+        released = self._outbox.release(handed_over)
+        # A record's later messages may wait for the room that its first ones take: those must not wait for them.
+        session.release([number for number, handle in session.held.items() if handle < released or handle == waiting])
 
     def _make(self, record: Record, version: ProtocolVersion) -> None:
         sequence = record.sequence
@@ -207,12 +259,12 @@ class Bridge:
             self._lose(sequence, "unreadable")
             _log.error("a stored notification can't be published", sequence=sequence, error=str(error))
             return
-        if not messages:
-            self._outbox.acknowledge(sequence)
-        elif len(messages) > 1:
+        if len(messages) > 1:
             self._several[sequence] = len(messages)
+        packet_id = sequence * _MESSAGES_A_RECORD % _IDENTIFIERS + 1
         for head, tail in messages:
-            self._unsent.append((sequence, head, tail))
+            self._unsent.append((sequence, packet_id, head, tail))
+            packet_id += 1
 
     # --- from the broker
 

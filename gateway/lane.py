@@ -12,6 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -58,9 +59,7 @@ class Lane:
         self.statistics = statistics
         self._settings = settings
         self.outbox = self._open_outbox(site)
-        self.bridge = Bridge(
-            self.outbox, settings.bridge, login(settings.bridge, site, "gw-coap-mqtt-bridge", number), statistics
-        )
+        self.bridge = Bridge(self.outbox, settings.bridge, self._login(site), statistics)
 
     def sink(self, directory: Directory, on_registration: Callable[[Device], None] = lambda device: None) -> Sink:
         """The sink that fills this lane.
@@ -100,6 +99,14 @@ class Lane:
         """Let go of the outbox's files."""
         self.outbox.close()
 
+    def _login(self, site: Site) -> Login:
+        """By the name that the broker has known this outbox by, so that it finds the session of an earlier process."""
+        bridge = self._settings.bridge
+        fresh = login(bridge, site, "gw-coap-mqtt-bridge", self.number)
+        prefix = f"gw-coap-mqtt-bridge-{_name(bridge, self.number)}"
+        kept = self.outbox.name(prefix, lambda: fresh.client_id)
+        return fresh if kept is None else replace(fresh, client_id=kept, is_lasting=True)
+
     def _open_outbox(self, site: Site) -> Outbox:
         limits = self._settings.outbox
         in_memory = limits.durability is Durability.MEMORY
@@ -117,8 +124,13 @@ def login(bridge: BridgeSettings, site: Site, prefix: str, lane: int = MAIN) -> 
         password = bridge.password_file.read_text().strip()
     else:
         password = site.secret(BROKER_SECRET)
-    identifier = client_id(prefix, f"{bridge.client_number}{_LETTERS[lane]}")
+    identifier = client_id(prefix, _name(bridge, lane))
     return Login(bridge.host, bridge.port, identifier, bridge.username, password, bridge.keepalive_s)
+
+
+def _name(bridge: BridgeSettings, lane: int) -> str:
+    """What tells lanes and gateways apart at one broker."""
+    return f"{bridge.client_number}{_LETTERS[lane]}"
 
 
 def left_behind(site: Site, workers: int) -> list[int]:

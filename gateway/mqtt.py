@@ -77,6 +77,8 @@ class Login:
     username: str
     password: str
     keepalive_s: int = 15
+    is_lasting: bool = False
+    """Whether a later process will come by the same client id, and for the same session."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 Does: connect, write everything of a turn of the loop as one piece, keep alive, notice the end. Does not: try again
 (`reconnecting.py`), choose what to publish (`bridge.py`). MQTT 5 asks the broker to keep the session for
-`SESSION_EXPIRY_S`, so that QoS 2 stays exact over a lost connection; with 3.1.1 every connection begins anew, because
-nothing would ever end a session that is kept there.
+`SESSION_EXPIRY_S`, so that QoS 2 stays exact over a lost connection and a restart of ours; with 3.1.1 every connection
+begins anew, because nothing would ever end a session that is kept there.
 """
 
 from __future__ import annotations
@@ -46,13 +46,15 @@ class PublisherConnection(asyncio.Protocol):
         login: where and as whom.
         version: protocol version.
         session: outlives the connection.
-        resume: whether the broker is asked for the session of an earlier connection.
+        resume: whether the broker is asked for the session of an earlier connection, be it of an earlier process.
     """
 
     def __init__(self, login: Login, version: MqttVersion, session: PublishSession, *, resume: bool) -> None:
         self.receive_maximum = 65_535
         """Messages that the broker takes at once (MQTT 5.0 section 3.2.2.3.3)."""
         self.version = _VERSIONS[version]
+        self.session_present = False
+        """Whether the broker has kept the session of an earlier connection."""
         self.is_writable = True
         """Whether the socket takes more; a message written all the same waits in memory."""
         self.on_verdicts: Callable[[list[Verdict]], None] = lambda verdicts: None
@@ -102,8 +104,8 @@ class PublisherConnection(asyncio.Protocol):
     ) -> None:
         """Say goodbye where there is still somebody."""
         if self._transport is not None and not self._transport.is_closing():
-            # Told to stop: nobody will come back for the session.
-            ends = kind is not None and self.version is ProtocolVersion.V5
+            # Told to stop, and nobody will come back for the session.
+            ends = kind is not None and self.version is ProtocolVersion.V5 and not self.login.is_lasting
             properties = Properties(session_expiry_interval=0) if ends else NO_PROPERTIES
             self._write(encode(Disconnect(properties=properties), self.version))
         self._close()
@@ -204,7 +206,8 @@ class PublisherConnection(asyncio.Protocol):
             self.receive_maximum = properties.receive_maximum
         if properties.server_keep_alive is not None:
             self._keep_alive_s = properties.server_keep_alive
-        self.session.begin(self.version, session_present=answer.session_present and self._resume)
+        self.session_present = answer.session_present and self._resume
+        self.session.begin(self.version, session_present=self.session_present)
         if self._keep_alive_s:
             self._timer = self._loop.call_later(self._keep_alive_s / 2, self._keep_alive)
 

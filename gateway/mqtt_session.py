@@ -1,17 +1,19 @@
-"""An MQTT client session that only publishes: packet identifiers, QoS 1 and 2, what to send again. No socket, no clock.
+"""An MQTT client session that only publishes: QoS 1 and 2, what is under way, what to send again. No socket, no clock.
 
-Does: give packets their identifiers, hold what the broker has not settled, read the broker's verdicts, resend on a new
-connection. Does not: limit how much is under way, connect, keep time. The caller owes: `begin` after each CONNACK,
-every octet of the broker to `receive`, everything of `data_to_send` to the broker, in order.
+Does: hold what the broker has not settled, read the broker's verdicts, resend on a new connection. Does not: choose
+packet identifiers, limit how much is under way, connect, keep time. The caller owes: `begin` after each CONNACK, every
+octet of the broker to `receive`, everything of `data_to_send` to the broker in order, and `release` for what is `held`.
 
 On a session that the broker has kept, what was under way is sent again with DUP and its old identifier, or goes on at
-PUBREL (MQTT 5.0 section 4.4); otherwise it is published anew.
+PUBREL (MQTT 5.0 section 4.4); otherwise it is published anew. With PUBREL the broker forgets that it has the message:
+whoever would publish it again after a crash has to remember, before that, that it must not. So PUBREL waits for the
+caller.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from meshwire.mqtt import (
@@ -27,10 +29,8 @@ from meshwire.mqtt import (
     Side,
 )
 
-__all__ = ["MAX_UNDERWAY", "PublishSession", "SessionEnded", "Verdict"]
+__all__ = ["PublishSession", "SessionEnded", "Verdict"]
 
-MAX_UNDERWAY: Final = 65_535
-"""Packet identifiers there are."""
 _FAILURE: Final = 0x80
 _DUP: Final = 8
 _PUBACK, _PUBREC, _PUBCOMP = 0x40, 0x50, 0x70
@@ -76,7 +76,8 @@ class PublishSession:
         self._resend: deque[int] = deque()
         self._is_kept = False
         self._refused: set[int] = set()
-        self._next_id = 1
+        self.held: dict[int, int] = {}
+        """Identifier and handle of QoS 2 messages that the broker has, in order, whose PUBREL waits for `release`."""
         self._out: list[bytes] = []
         self.ended: SessionEnded | None = None
         """Set when the broker has said goodbye or nonsense on this connection."""
@@ -102,6 +103,7 @@ class PublishSession:
         self._underway.clear()
         self._received.clear()
         self._refused.clear()
+        self.held.clear()
         self._resend.clear()
         self._out.clear()
 
@@ -113,13 +115,15 @@ class PublishSession:
         self._is_kept = session_present
         if not session_present:
             self._received.clear()
+            self.held.clear()
         self._resend = deque(self._underway)
 
     def resend(self) -> None:
         """Send the next message of an earlier connection again."""
         packet_id = self._resend.popleft()
         if packet_id in self._received:
-            self._out.append(b"\x62\x02" + packet_id.to_bytes(2, "big"))
+            if packet_id not in self.held:
+                self._release(packet_id)
             return
         packet = self._underway[packet_id].packet
         if self._is_kept and packet_id not in self._refused:
@@ -127,30 +131,51 @@ class PublishSession:
         self._refused.discard(packet_id)
         self._out.append(packet)
 
-    def publish(self, handle: int, head: bytes, tail: bytes) -> None:
-        """Send a message.
+    def publish(self, handle: int, packet_id: int, head: bytes, tail: bytes, *, again: bool = False) -> bool:
+        """Send a message; False when its identifier is still under way: then nothing has happened.
 
         Args:
             handle: comes back in the verdict; at QoS 0 there is none.
+            packet_id: 1 to 65,535.
             head: PUBLISH up to the packet identifier.
             tail: everything behind it.
+            again: an earlier process may have sent it, with the same identifier (DUP).
         """
         if not head[0] & 6:
             self._out.append(head + tail)
-            return
-        packet_id = self._next_id
-        while packet_id in self._underway:
-            packet_id = packet_id % MAX_UNDERWAY + 1
-        self._next_id = packet_id % MAX_UNDERWAY + 1
+            return True
+        if packet_id in self._underway:
+            return False
         packet = b"%b%c%c%b" % (head, packet_id >> 8, packet_id & 0xFF, tail)
         self._underway[packet_id] = _Sent(handle, packet)
-        self._out.append(packet)
+        self._out.append(bytes((packet[0] | _DUP,)) + packet[1:] if again else packet)
+        return True
+
+    def take_up(self, handle: int, packet_id: int, head: bytes, tail: bytes) -> bool:
+        """Go on at PUBREL with a QoS 2 message that an earlier process has published; as `publish`."""
+        if packet_id in self._underway:
+            return False
+        self._underway[packet_id] = _Sent(handle, b"%b%c%c%b" % (head, packet_id >> 8, packet_id & 0xFF, tail))
+        self._received.add(packet_id)
+        self._release(packet_id)
+        return True
+
+    def release(self, packet_ids: Iterable[int]) -> None:
+        """PUBREL for messages that are held."""
+        for packet_id in packet_ids:
+            del self.held[packet_id]
+            self._release(packet_id)
+
+    def is_settled(self, handle: int) -> bool:
+        """Whether the broker has all that was published under a handle, be its PUBREL sent or not."""
+        return all(sent.handle != handle or number in self._received for number, sent in self._underway.items())
 
     def forget(self, handle: int) -> None:
         """Give up a message, whatever the broker thinks of it."""
         for packet_id in [number for number, sent in self._underway.items() if sent.handle == handle]:
             del self._underway[packet_id]
             self._received.discard(packet_id)
+            self.held.pop(packet_id, None)
             if packet_id in self._resend:
                 self._resend.remove(packet_id)
 
@@ -189,6 +214,7 @@ class PublishSession:
                 if sent is not None:
                     if received:
                         received.discard(packet_id)
+                        self.held.pop(packet_id, None)
                     verdicts.append(Verdict(sent.handle, 0))
             else:
                 break
@@ -206,6 +232,7 @@ class PublishSession:
                     self._pubrec(packet_id)
             case PubComp(packet_id):
                 self._received.discard(packet_id)
+                self.held.pop(packet_id, None)
                 # Whatever its code: after PUBREC the broker has the message; "not found" follows a repeated PUBREL.
                 yield from self._settle(packet_id, 0)
             case Disconnect(code):
@@ -216,8 +243,14 @@ class PublishSession:
                 raise SessionEnded(f"the broker sent {type(packet).__name__}, which nobody asked for")
 
     def _pubrec(self, packet_id: int) -> None:
-        if packet_id in self._underway:
-            self._received.add(packet_id)
+        sent = self._underway.get(packet_id)
+        if sent is None or (packet_id in self._received and packet_id not in self.held):
+            self._release(packet_id)
+            return
+        self._received.add(packet_id)
+        self.held[packet_id] = sent.handle
+
+    def _release(self, packet_id: int) -> None:
         self._out.append(b"\x62\x02" + packet_id.to_bytes(2, "big"))
 
     def _settle(self, packet_id: int, code: int) -> Iterator[Verdict]:

@@ -12,6 +12,7 @@ senders never got an answer and will send again.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Final
 
@@ -108,6 +109,7 @@ class Outbox:
         self._next_read = 1
         self._damaged = 0
         self._torn_octets = 0
+        self._released = 0
         self._open()
 
     # --- for the side that stores
@@ -203,6 +205,41 @@ class Outbox:
                 self._acknowledged.add(sequence)
         self._advance()
 
+    @property
+    def cursor(self) -> int:
+        """The first sequence number that is not acknowledged."""
+        return self._cursor
+
+    @property
+    def released(self) -> int:
+        """Below this the broker has all QoS 2 messages, and has been told to forget that it has them (PUBREL)."""
+        return self._released
+
+    def release(self, handed_over: Container[int]) -> int:
+        """Remember, before PUBREL is sent, that records must not be published again; gives the new `released`.
+
+        Args:
+            handed_over: sequence numbers of records that the broker has and has not acknowledged in the end.
+        """
+        released = before = max(self._released, self._cursor)
+        while released in handed_over or released in self._acknowledged:
+            released += 1
+        if released != self._released and released != before:
+            self._storage.save_released(released)
+        self._released = released
+        return released
+
+    def withdraw(self) -> None:
+        """The broker has forgotten what it had: whatever is not acknowledged has to be published again."""
+        if self._released > self._cursor:
+            # Waits for the disk: with the old number, what is published anew now would pass for published.
+            self._storage.save_released(self._cursor, sync=True)
+            self._released = self._cursor
+
+    def name(self, prefix: str, make: Callable[[], str]) -> str | None:
+        """The name under which the broker knows the publisher of this outbox; None when it does not outlive us."""
+        return self._storage.name(prefix, make)
+
     # --- for operators
 
     def status(self, now_ms: int) -> OutboxStatus:
@@ -237,6 +274,7 @@ class Outbox:
             self._cursor = max(self._cursor, segments[0].base)
         self._next_sequence = max(self._next_sequence, self._cursor)
         self._saved_cursor = self._cursor
+        self._released = min(self._storage.load_released(), self._next_sequence)
         self.rewind()
         self._drop_finished()
 

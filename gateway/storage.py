@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -18,7 +20,11 @@ __all__ = ["FileStorage", "MemoryStorage", "Segment", "Storage"]
 
 _SEGMENT_SUFFIX: Final = ".log"
 _CURSOR_NAME: Final = "cursor"
-_SLOT_OCTETS: Final = 12
+_RELEASED_NAME: Final = "released"
+_STORE_NAME: Final = "client-id"
+_CHECKED: Final = struct.Struct(">QQ")
+_SLOT: Final = struct.Struct(">QQI")
+"""Turn, value, and the checksum of both."""
 
 
 class Segment(Protocol):
@@ -65,6 +71,18 @@ class Storage(Protocol):
 
     def save_cursor(self, cursor: int) -> None:
         """Remember it; may be lost with power, never torn."""
+
+    def load_released(self) -> int:
+        """What `save_released` was told last; 0 when unknown."""
+
+    def save_released(self, released: int, *, sync: bool = False) -> None:
+        """Remember up to where QoS 2 messages may have been released at the broker; with `sync` for good."""
+
+    def name(self, prefix: str, make: Callable[[], str]) -> str | None:
+        """The name that this store has for others, which begins with `prefix`; made at first, then the same for ever.
+
+        None when nothing here outlives the process.
+        """
 
     def close(self) -> None:
         """Let go of everything but the segments."""
@@ -117,24 +135,43 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+class _Number:
+    """A number in a file, in two slots written in turn, each with its turn and a checksum: one is always whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        octets = os.pread(self.file, 2 * _SLOT.size, 0)
+        self._turn, self.value = max(_read_slot(octets[: _SLOT.size]), _read_slot(octets[_SLOT.size :]))
+
+    def save(self, value: int, *, sync: bool = False) -> None:
+        self._turn, self.value = self._turn + 1, value
+        checked = _CHECKED.pack(self._turn, value)
+        os.pwrite(self.file, checked + zlib.crc32(checked).to_bytes(4, "big"), self._turn % 2 * _SLOT.size)
+        if sync:
+            os.fdatasync(self.file)
+
+    def close(self) -> None:
+        os.close(self.file)
+
+
 class FileStorage:
-    """Segments as files `<first sequence>.log`; the cursor in two slots written in turn, so one is always whole."""
+    """Segments as files `<first sequence>.log`, `cursor` and `released` beside them, and the name of the store."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
-        self._slot = 0
-        self._cursor_file = os.open(folder / _CURSOR_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._cursor = _Number(folder / _CURSOR_NAME)
         try:
-            fcntl.flock(self._cursor_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._cursor.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(self._cursor_file)
+            self._cursor.close()
             raise GatewayError(
                 "the outbox is in use by another gateway",
                 evidence=str(folder),
                 fix="stop the other one, or give this one its own state folder (MESHWIRE_STATE)",
                 code="MW-GWY-004",
             ) from None
+        self._released = _Number(folder / _RELEASED_NAME)
 
     def segments(self) -> list[Segment]:
         paths = sorted(path for path in self._folder.glob(f"*{_SEGMENT_SUFFIX}") if path.stem.isdigit())
@@ -144,22 +181,35 @@ class FileStorage:
         return _FileSegment(self._folder / f"{base:020d}{_SEGMENT_SUFFIX}", base, fresh=True)
 
     def load_cursor(self) -> int:
-        octets = os.pread(self._cursor_file, 2 * _SLOT_OCTETS, 0)
-        slots = (octets[:_SLOT_OCTETS], octets[_SLOT_OCTETS:])
-        return max(map(_read_slot, slots))
+        return self._cursor.value
 
     def save_cursor(self, cursor: int) -> None:
-        value = cursor.to_bytes(8, "big")
-        os.pwrite(self._cursor_file, value + zlib.crc32(value).to_bytes(4, "big"), self._slot * _SLOT_OCTETS)
-        self._slot ^= 1
+        self._cursor.save(cursor)
+
+    def load_released(self) -> int:
+        return self._released.value
+
+    def save_released(self, released: int, *, sync: bool = False) -> None:
+        self._released.save(released, sync=sync)
+
+    def name(self, prefix: str, make: Callable[[], str]) -> str | None:
+        path = self._folder / _STORE_NAME
+        name = path.read_text().strip() if path.exists() else ""
+        if not name.startswith(prefix):
+            name = make()
+            path.write_text(name + "\n")
+        return name
 
     def close(self) -> None:
-        os.close(self._cursor_file)
+        self._cursor.close()
+        self._released.close()
 
 
-def _read_slot(octets: bytes) -> int:
-    value, checksum = octets[:8], octets[8:]
-    return int.from_bytes(value, "big") if checksum == zlib.crc32(value).to_bytes(4, "big") else 0
+def _read_slot(octets: bytes) -> tuple[int, int]:
+    if len(octets) < _SLOT.size:
+        return 0, 0
+    turn, value, checksum = _SLOT.unpack(octets)
+    return (turn, value) if checksum == zlib.crc32(octets[: _CHECKED.size]) else (0, 0)
 
 
 class _MemorySegment:
@@ -204,6 +254,15 @@ class MemoryStorage:
 
     def save_cursor(self, cursor: int) -> None:
         """Nobody will ask."""
+
+    def load_released(self) -> int:
+        return 0
+
+    def save_released(self, released: int, *, sync: bool = False) -> None:
+        """Nobody will ask."""
+
+    def name(self, prefix: str, make: Callable[[], str]) -> str | None:
+        return None
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -24,7 +24,7 @@ from gateway.mqtt import Login, client_id
 from gateway.outbox import Outbox
 from gateway.settings import BridgeSettings, CategoryRule, Qos
 from gateway.statistics import Event, Statistics
-from gateway.storage import MemoryStorage
+from gateway.storage import FileStorage, MemoryStorage
 from meshwire.coap import codes, decode, encode
 from meshwire.identity import DeviceId, TenantId
 from meshwire.notification import Notification
@@ -36,10 +36,12 @@ MAC = DeviceId("001350050047dc9a")
 class Bench:
     """A bridge on an outbox in memory."""
 
-    def __init__(self, port: int, **settings: Any) -> None:
+    def __init__(self, port: int, folder: Path | None = None, **settings: Any) -> None:
         self.statistics = Statistics()
-        self.outbox = Outbox(MemoryStorage(), max_octets=1 << 24, segment_octets=1 << 16)
-        login = Login("127.0.0.1", port, client_id("gw-coap-mqtt-bridge", "7-"), "gateway", "secret")
+        self.storage = MemoryStorage() if folder is None else FileStorage(folder)
+        self.outbox = Outbox(self.storage, max_octets=1 << 24, segment_octets=1 << 16)
+        name = client_id("gw-coap-mqtt-bridge", "7-")
+        login = Login("127.0.0.1", port, name, "gateway", "secret", is_lasting=folder is not None)
         self.bridge = Bridge(self.outbox, BridgeSettings(port=port, **settings), login, self.statistics)
 
     def store(self, *numbers: int) -> None:
@@ -205,6 +207,89 @@ async def test_a_broker_that_refuses_us_is_tried_again_and_costs_nothing(
         assert open_files() <= files + 4, "seven attempts later"
     assert broker.taken == [b"000001"]
     assert [record for record in caplog.records if record.name == "asyncio"] == []
+
+
+class Killed:
+    """A bridge at QoS 2 whose process is killed by the end of the block, and the next one on the same outbox."""
+
+    def __init__(self, broker: ScriptedBroker, folder: Path, **settings: Any) -> None:
+        self._make = lambda: Bench(broker.port, folder, default_message_qos=Qos.EXACTLY_ONCE, **settings)
+        self.bench = self._make()
+
+    @contextlib.asynccontextmanager
+    async def working(self) -> AsyncIterator[Bench]:
+        async with working(self.bench.bridge.run):
+            yield self.bench
+            # As after SIGKILL: no goodbye, no cursor written.
+            self.bench.storage.close()
+            self.bench.storage = MemoryStorage()
+            self.bench.outbox._storage = MemoryStorage()
+        self.bench = self._make()
+
+
+@pytest.mark.parametrize("rule", list(CategoryRule))
+async def test_a_new_process_goes_on_at_pubrel(broker: ScriptedBroker, tmp_path: Path, rule: CategoryRule) -> None:
+    """The broker has everything, its PUBCOMP has not come: nothing may be published again."""
+    broker.completes = False
+    killed = Killed(broker, tmp_path, default_category=rule)
+    messages = 12 if rule is CategoryRule.BOTH else 6
+    async with killed.working() as bench:
+        bench.store(*range(6))
+        await until(lambda: len(broker.released) == messages)
+    assert len(broker.taken) == messages
+    broker.keeps_session, broker.completes = True, True
+    async with working(killed.bench.bridge.run):
+        await killed.bench.until_empty()
+        killed.bench.store(6)
+        await killed.bench.until_empty()
+    assert len(broker.seen) == messages + messages // 6
+    assert broker.released[messages : 2 * messages] == broker.released[:messages]
+
+
+async def test_a_new_process_publishes_by_the_identifiers_of_the_last_one(
+    broker: ScriptedBroker, tmp_path: Path
+) -> None:
+    """The broker has some and its answers have not come: it recognises them."""
+    killed = Killed(broker, tmp_path)
+    broker.verdict = lambda publish: 0 if len(broker.seen) > 3 else None
+    broker._held = {1 + 4 * number for number in (1, 2, 3)}
+    broker.keeps_session = True
+    async with killed.working() as bench:
+        bench.store(*range(6))
+        await until(lambda: len(broker.seen) == 6)
+    broker.verdict = lambda publish: 0
+    async with working(killed.bench.bridge.run):
+        await killed.bench.until_empty()
+    assert broker.taken == [b"%06d" % number for number in range(3, 6)], "the first three it had already"
+    again = broker.seen[6:]
+    assert [publish.packet_id for publish in again] == [publish.packet_id for publish in broker.seen[: len(again)]]
+    assert all(publish.dup for publish in again)
+
+
+async def test_on_a_session_that_the_broker_has_lost_everything_is_published_anew(
+    broker: ScriptedBroker, tmp_path: Path
+) -> None:
+    """And once more when we are killed again: the old mark must not pass for the new session."""
+    broker.completes = False
+    killed = Killed(broker, tmp_path)
+    async with killed.working() as bench:
+        bench.store(*range(6))
+        await until(lambda: len(broker.released) == 6)
+    broker.verdict = lambda publish: None
+    async with killed.working():
+        await until(lambda: len(broker.seen) == 12)
+    broker.keeps_session, broker.completes, broker.verdict = True, True, lambda publish: 0
+    async with working(killed.bench.bridge.run):
+        await killed.bench.until_empty()
+    assert broker.taken == [b"%06d" % number for number in range(6)] * 2
+
+
+async def test_a_window_of_one_takes_records_of_several_messages(broker: ScriptedBroker) -> None:
+    bench = Bench(broker.port, window=1, default_message_qos=Qos.EXACTLY_ONCE, default_category=CategoryRule.BOTH)
+    bench.store(*range(5))
+    async with working(bench.bridge.run):
+        await bench.until_empty()
+    assert len(broker.taken) == 10 and broker.max_underway == 1
 
 
 @pytest.mark.parametrize(

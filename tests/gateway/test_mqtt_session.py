@@ -29,9 +29,13 @@ def opened(final: tuple[int, ...] = (0x87,)) -> PublishSession:
     return session
 
 
-def publish(session: PublishSession, *handles: int, qos: int = 1) -> None:
-    for handle in handles:
-        session.publish(handle, *publish_parts("t", b"%d" % handle, qos, False, NO_PROPERTIES, V5))
+def publish(session: PublishSession, *handles: int, qos: int = 1, first_id: int = 1) -> None:
+    for packet_id, handle in enumerate(handles, first_id):
+        assert session.publish(handle, packet_id, *parts(handle, qos))
+
+
+def parts(handle: int, qos: int = 1) -> tuple[bytes, bytes]:
+    return publish_parts("t", b"%d" % handle, qos, False, NO_PROPERTIES, V5)
 
 
 def written(session: PublishSession) -> list[object]:
@@ -44,7 +48,7 @@ def answers(*packets: PubAck | PubRec | PubComp | Disconnect) -> bytes:
     return b"".join(encode(packet, V5) for packet in packets)
 
 
-def test_identifiers_count_up_and_a_batch_is_one_piece() -> None:
+def test_a_batch_is_one_piece() -> None:
     session = opened()
     publish(session, 7, 8, 9)
     packets = written(session)
@@ -56,16 +60,13 @@ def test_identifiers_count_up_and_a_batch_is_one_piece() -> None:
     assert session.underway == 3 and session.exposed == [7, 8, 9] and session.data_to_send() == b""
 
 
-def test_identifiers_under_way_are_not_given_again() -> None:
+def test_identifiers_under_way_are_not_used_again() -> None:
     session = opened()
-    publish(session, 0)
-    for handle in range(1, 65_535):
-        publish(session, handle)
-        session.receive(answers(PubAck(handle + 1)))
+    publish(session, 1)
     session.data_to_send()
-    publish(session, 70_000)
-    (packet,) = written(session)
-    assert isinstance(packet, Publish) and packet.packet_id == 2
+    assert not session.publish(2, 1, *parts(2)) and session.data_to_send() == b""
+    session.receive(answers(PubAck(1)))
+    assert session.publish(2, 1, *parts(2))
 
 
 @pytest.mark.parametrize("cut", range(1, 13))
@@ -83,7 +84,9 @@ def test_qos_2_ends_with_pubcomp_or_a_refusal() -> None:
     publish(session, 1, 2, 3, qos=2)
     session.data_to_send()
     assert session.receive(answers(PubRec(1), PubRec(2, 0x87), PubRec(3))) == [Verdict(2, 0x87)]
-    assert written(session) == [PubRel(1), PubRel(3)]
+    assert written(session) == [] and session.held == {1: 1, 3: 3}
+    session.release([1, 3])
+    assert written(session) == [PubRel(1), PubRel(3)] and not session.held
     assert session.receive(answers(PubComp(1), PubComp(3, 0x92))) == [Verdict(1, 0), Verdict(3, 0)]
 
 
@@ -92,6 +95,7 @@ def test_on_a_kept_session_dup_and_pubrel_in_order() -> None:
     publish(session, 1, 2, 3, qos=2)
     session.data_to_send()
     session.receive(answers(PubRec(2)))
+    session.release([2])
     session.begin(V5, session_present=True)
     assert session.underway == 0
     while session.waits_to_resend:
@@ -133,3 +137,32 @@ def test_verdicts_in_front_of_the_end_are_told() -> None:
     session.begin(V5, session_present=False)
     session.receive(b"\x00\x00")
     assert session.ended is not None and session.ended.code is None
+
+
+def test_what_is_held_stays_held_on_a_kept_session() -> None:
+    session = opened()
+    publish(session, 1, qos=2)
+    session.receive(answers(PubRec(1)))
+    session.data_to_send()
+    session.begin(V5, session_present=True)
+    session.resend()
+    assert written(session) == [] and session.held == {1: 1}
+    session.receive(answers(PubRec(1)))
+    assert written(session) == []
+    session.release([1])
+    session.receive(answers(PubRec(1)))
+    assert written(session) == [PubRel(1), PubRel(1)]
+
+
+def test_a_new_process_goes_on_where_the_last_one_was() -> None:
+    session = PublishSession()
+    session.begin(V5, session_present=True)
+    assert session.take_up(1, 5, *parts(1, 2)) and not session.take_up(1, 5, *parts(1, 2))
+    assert session.publish(2, 6, *parts(2, 2), again=True)
+    released, again = written(session)
+    assert released == PubRel(5)
+    assert isinstance(again, Publish) and (again.packet_id, again.dup) == (6, True)
+    assert session.receive(answers(PubComp(5, 0x92))) == [Verdict(1, 0)]
+    assert session.is_settled(1) and not session.is_settled(2)
+    session.receive(answers(PubRec(6)))
+    assert session.is_settled(2)

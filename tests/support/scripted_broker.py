@@ -38,6 +38,12 @@ class ScriptedBroker:
         """Reason code of CONNACK; None: no answer."""
         self.verdict: Callable[[Publish], int | None] = lambda publish: 0
         """Reason code of PUBACK; None: no answer; negative: hang up with that DISCONNECT reason."""
+        self.keeps_session = False
+        """Whether it says that it has kept the session; then a QoS 2 identifier that it holds is taken once."""
+        self.completes = True
+        """Whether PUBREL is answered by PUBCOMP."""
+        self.released: list[int] = []
+        self._held: set[int] = set()
         self.max_underway = 0
         self.port = 0
         self._server: asyncio.Server | None = None
@@ -86,7 +92,9 @@ class ScriptedBroker:
                     return False
                 code = self.welcome()
                 if code is not None:
-                    send(ConnAck(reason_code=code))
+                    if not self.keeps_session:
+                        self._held.clear()
+                    send(ConnAck(self.keeps_session, reason_code=code))
                 return code in (0, None)
             case Publish():
                 self.seen.append(packet)
@@ -94,14 +102,20 @@ class ScriptedBroker:
                 if code is not None and code < 0:
                     send(Disconnect(-code))
                     return False
-                if code is not None and code < 0x80:
+                if code is not None and code < 0x80 and packet.packet_id not in self._held:
                     self.taken.append(packet.payload)
+                if code is not None and code < 0x80 and packet.qos == 2:
+                    self._held.add(packet.packet_id)
                 if code is not None and packet.qos == 1:
                     send(PubAck(packet.packet_id, code))
                 if code is not None and packet.qos == 2:
                     send(PubRec(packet.packet_id, code))
             case PubRel():
-                send(PubComp(packet.packet_id))
+                self.released.append(packet.packet_id)
+                known = packet.packet_id in self._held
+                self._held.discard(packet.packet_id)
+                if self.completes:
+                    send(PubComp(packet.packet_id, 0 if known else 0x92))
             case PingReq():
                 send(PingResp())
             case Disconnect():
