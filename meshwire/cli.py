@@ -11,8 +11,8 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from meshwire import __version__
@@ -31,6 +31,8 @@ class Command:
     log_level: int = logging.WARNING
     fast_loop: bool = False
     """Whether the command runs on uvloop, where there is one."""
+    verbs: Mapping[str, str] = field(default_factory=dict)
+    """Verbs that another component serves: `module:attribute` of the application that has them."""
 
 
 COMMANDS: Final[dict[str, Command]] = {
@@ -56,10 +58,15 @@ COMMANDS: Final[dict[str, Command]] = {
     "coap": Command("gateway.tools.coap:app", "GET, PUT, POST, DELETE or observe a device through a gateway"),
     "mqtt": Command("gateway.tools.mqtt:app", "subscribe and publish (options as in mosquitto_sub and mosquitto_pub)"),
     "token": Command("gateway.tools.admin:token_app", "issue and show tokens"),
-    "device": Command("gateway.tools.admin:device_app", "add, list and remove devices"),
-    "client": Command("gateway.tools.admin:client_app", "OAuth clients of a tenant"),
+    "device": Command("gateway.tools.devices:device_app", "devices: provision, list, change, move, import, export"),
+    "client": Command("gateway.tools.clients:client_app", "OAuth clients of a tenant"),
     "user": Command("broker.users:app", "password users of the broker"),
-    "tenant": Command("broker.attack.__main__:app", "try to cross the border between tenants: the attack suite"),
+    "tenant": Command(
+        "gateway.tools.tenants:tenant_app",
+        "tenants; `tenant attack` tries to cross the border between them",
+        verbs={"attack": "broker.attack.__main__:app"},
+    ),
+    "audit": Command("gateway.tools.audit:audit_app", "who changed what"),
     "instance": Command("broker.adapters.__main__:app", "other MQTT brokers: what they can do, their configuration"),
     "broker-authority": Command(
         "broker.authority.__main__:app", "the broker's policy, served to other MQTT brokers over HTTP", logging.INFO
@@ -94,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, command: Command, rest: list[str]) -> int:
-    module, attribute = command.target.split(":")
+    module, attribute = command.verbs.get(rest[0] if rest else "", command.target).split(":")
     if command.fast_loop:
         use_fast_loop()
     try:
