@@ -35,6 +35,8 @@ LONGEST_RETRY_S: Final = 30.0
 _DEFAULT_MAX_AGE_S: Final = 60
 _QUEUE: Final = 64
 _SESSION_ENDED: Final = Response(codes.UNAUTHORIZED, b"gateway: the session has ended")
+_NOT_THEIRS: Final = Response(codes.NOT_FOUND, b"gateway: no such device")
+"""The device went to another tenant, was disabled or removed."""
 
 _log = structlog.get_logger(__name__)
 
@@ -92,6 +94,7 @@ class ObserveRelay:
         self._devices = devices
         self._registry = registry
         self._mac = mac
+        self._tenant = None if (device := registry.device(mac)) is None else device.tenant
         self._request = request
         self._session = session
         self._timeout_s = timeout_s
@@ -133,12 +136,19 @@ class ObserveRelay:
                     return failure_response(failure)
                 case _Signal.MOVED:
                     self._unregister()
+                    if not self._is_still_theirs():
+                        return _NOT_THEIRS
                 case _Signal.ENDED:
                     break
                 case DeviceFailure() | _Signal.QUIET as reason:
                     _log.info("an observation is made again", mac=str(self._mac), reason=str(reason))
                     await self._pause()
         return _SESSION_ENDED
+
+    def _is_still_theirs(self) -> bool:
+        """Whether the device is enabled, and of the tenant that it was of when the observation began."""
+        device = self._registry.device(self._mac)
+        return device is not None and device.enabled and device.tenant == self._tenant
 
     # --- the registration at the device
 

@@ -16,7 +16,7 @@ from gateway.mqtt import Connection, ConnectionLost, Login, Publication
 from gateway.reconnecting import stay_connected
 from gateway.registry import Device, Registry
 from gateway.settings import PresenceSettings
-from meshwire.identity import INTERNAL_TENANT, DeviceId
+from meshwire.identity import INTERNAL_TENANT, DeviceId, TenantId
 from meshwire.topics import Branch, presence_topic
 
 __all__ = ["OFFLINE", "ONLINE", "Presence", "PresenceState", "presence_of"]
@@ -65,23 +65,33 @@ class Presence:
         self._settings = settings
         self._login = login
         self._now_s = now_s
-        self._told: dict[DeviceId, bytes] = {}
+        self._told: dict[DeviceId, tuple[TenantId, bytes]] = {}
         self._wake = asyncio.Event()
 
     def registered(self, device: Device) -> None:
         """A device has registered."""
-        if self._told.get(device.mac) != ONLINE:
+        if self._told.get(device.mac) != (device.tenant, ONLINE):
             self._wake.set()
 
     def changes(self) -> list[Publication]:
-        """What is to be told now: the state of each device whose state is not what was told last."""
+        """What is to be told now: the state of each device whose state is not what was told last.
+
+        Where a device was, and is no longer (it was moved or removed), what was retained goes.
+        """
         now_s = self._now_s()
-        publications = []
+        publications, gone = [], dict(self._told)
         for device in self._registry.devices():
+            before = gone.pop(device.mac, None)
+            if before is not None and before[0] != device.tenant:
+                gone[device.mac] = before
             state = self._state(device, now_s)
-            if state is not None and self._told.get(device.mac) != state:
-                self._told[device.mac] = state
+            if state is not None and before != (device.tenant, state):
+                self._told[device.mac] = (device.tenant, state)
                 publications.append(Publication(presence_topic(device.tenant, device.mac), state, 1, retain=True))
+        for mac, (tenant, _) in gone.items():
+            publications.append(Publication(presence_topic(tenant, mac), b"", 1, retain=True))
+            if self._told[mac][0] == tenant:
+                del self._told[mac]
         return publications
 
     async def run(self) -> None:

@@ -64,6 +64,8 @@ class Registry(AccountTable, SightingTable):
         """Revisions of our own changes that are newer than `_revision`."""
         self._writing = threading.RLock()
         """Held from the change of a device until memory shows it, so that both keep the same order."""
+        self._owners_changed: set[DeviceId] = set()
+        """Devices that went to another tenant, or are refused now; watchers have not been told yet."""
         self._looked_at = float("-inf")
         self.refresh()
 
@@ -278,10 +280,17 @@ class Registry(AccountTable, SightingTable):
     def _show(self, change: Change, devices: Iterable[Device]) -> None:
         for device in devices:
             self._own[device.mac] = change.revision
-            self._devices[device.mac] = device
+            self._put(device)
+
+    def _put(self, device: Device) -> None:
+        before = self._devices.get(device.mac)
+        self._devices[device.mac] = device
+        if before is not None and (before.tenant, before.enabled) != (device.tenant, device.enabled):
+            self._owners_changed.add(device.mac)
 
     def _forget(self, mac: DeviceId) -> None:
-        self._devices.pop(mac, None)
+        if self._devices.pop(mac, None) is not None:
+            self._owners_changed.add(mac)
         self._forget_sighting(mac)
 
     # --- other processes' changes
@@ -312,16 +321,20 @@ class Registry(AccountTable, SightingTable):
         )
 
     def show_changes(self, changes: Changes) -> None:
-        """Show what `read_changes` gave, on the event loop's thread."""
+        """Show what `read_changes` gave, on the event loop's thread; watchers hear of devices that are whose they were
+        no longer, also by our own changes."""
         with self._writing:
             for mac, revision in changes.removed:
                 if self._own.get(mac, 0) < revision:
                     self._forget(mac)
             for device, revision in changes.changed:
                 if self._own.get(device.mac, 0) < revision:
-                    self._devices[device.mac] = device
+                    self._put(device)
             self._revision = max(self._revision, changes.revision)
             self._own = {mac: revision for mac, revision in self._own.items() if revision > self._revision}
+            told, self._owners_changed = self._owners_changed, set()
+        for mac in told:
+            self._tell_watchers(mac)
 
     def close(self) -> None:
         """Write what is left and let go of the database."""

@@ -70,7 +70,8 @@ class SightingTable:
         return self._sightings.get(mac)
 
     def watch(self, watcher: Callable[[DeviceId], None]) -> Callable[[], None]:
-        """Be told when a device has a new address or has started anew; gives the function that ends it."""
+        """Be told when a device has a new address, has started anew, or is whose it was no longer; gives the function
+        that ends it."""
         self._watchers.append(watcher)
         return lambda: self._watchers.remove(watcher)
 

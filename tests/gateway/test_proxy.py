@@ -456,6 +456,23 @@ async def test_a_device_that_moved_is_observed_again(nic: FakeNic, client: Any, 
         assert number is not None and number > 900
 
 
+@pytest.mark.parametrize("change", ["disabled", "moved", "removed"])
+async def test_who_has_a_device_no_longer_observes_it_no_longer(
+    nic: FakeNic, client: Any, gateway: Gateway, change: str
+) -> None:
+    await observe(client)
+    if change == "disabled":
+        gateway.registry.set_device(MAC, enabled=False)
+    elif change == "moved":
+        gateway.registry.move_device(MAC, TenantId("other"))
+    else:
+        gateway.registry.remove_device(MAC)
+    gateway.registry.refresh()
+    last = await client.receive()
+    assert last.code == codes.NOT_FOUND
+    await nic.until(lambda: not nic.observers)
+
+
 async def test_a_device_that_started_anew_is_observed_again(nic: FakeNic, client: Any, gateway: Gateway) -> None:
     await observe(client)
     address, now = Address("127.0.0.1", nic.port), time.time()

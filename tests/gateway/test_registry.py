@@ -173,3 +173,25 @@ def test_endpoints(text: str, expected: Address | None) -> None:
 )
 def test_loopback(host: str, loopback: bool) -> None:
     assert Address(host, 1).is_loopback is loopback
+
+
+def test_watchers_hear_of_devices_that_are_whose_they_were_no_longer(path: Path) -> None:
+    ours, theirs = Registry(path), Registry(path)
+    ours.add_tenant(OTHER)
+    ours.add_device(FIRST, ACME)
+    told: list[DeviceId] = []
+    ours.watch(told.append)
+    table = [
+        ("tags", lambda: ours.set_device(FIRST, tags=["a"]), 0),
+        ("disabled by us", lambda: ours.set_device(FIRST, enabled=False), 1),
+        ("enabled by another process", lambda: theirs.set_device(FIRST, enabled=True), 1),
+        ("moved", lambda: ours.move_device(FIRST, OTHER), 1),
+        ("removed by another process", lambda: theirs.remove_device(FIRST), 1),
+        ("added", lambda: ours.add_device(FIRST, ACME), 0),
+        ("removed", lambda: ours.remove_device(FIRST), 1),
+    ]
+    for name, happen, times in table:
+        told.clear()
+        happen()
+        ours.refresh()
+        assert len(told) == times, name
