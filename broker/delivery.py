@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from enum import IntEnum, auto
-from typing import Final
+from typing import Final, Protocol
 
 from broker.message import Message
 
-__all__ = ["STEPS", "Answer", "Delivery", "Step"]
+__all__ = ["STEPS", "Answer", "Delivery", "Lease", "Step"]
 
 
 class Step(IntEnum):
@@ -37,6 +37,21 @@ STEPS: Final[dict[tuple[Step, Answer], Step]] = {
 """What is not here is a protocol error of the client."""
 
 
+class Lease(Protocol):
+    """Who owns a message that a session only carries: an address. A session does not keep such a message for a client
+    that is away, nor is the delivery stored.
+    """
+
+    def taken(self, now: float) -> None:
+        """The client acknowledged it, or it was written at QoS 0."""
+
+    def refused(self, reason: int, now: float) -> None:
+        """The client acknowledged it with a failure (MQTT 5.0 section 3.4.2.1)."""
+
+    def returned(self) -> None:
+        """The client went away, or can't be given it."""
+
+
 @dataclass(slots=True)
 class Delivery:
     """One message for one client."""
@@ -50,3 +65,5 @@ class Delivery:
     """0 while it waits."""
     number: int = 0
     """Its key in the store; 0: not stored. Numbers rise in the order of delivery."""
+    lease: Lease | None = None
+    """Of the address it comes from; None: the session owns it."""

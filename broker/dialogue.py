@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from broker.addresses.outcome import Receipt
 from broker.engine import Engine
 from broker.message import Message
 from broker.session import Answer, Outlet, Session
@@ -138,6 +139,9 @@ class Dialogue:
         if self._plan is not None and (reason := self._above_plan(packet)):
             verdict = ReasonCode.QUOTA_EXCEEDED
             self._engine.lost(self._session, topic, Drop.PAYLOAD_ABOVE_PLAN)
+        elif verdict is _ADDRESSED:
+            self._send_to_address(packet, topic, properties, now)
+            return
         elif verdict is not _GRANTED:
             self._engine.lost(self._session, topic, Drop.PUBLISH_REFUSED)
         else:
@@ -151,6 +155,14 @@ class Dialogue:
             self._acknowledge(PUBACK if qos == 1 else PUBREC, packet.packet_id, verdict)
         elif qos:
             self._refuse(packet, verdict, reason)
+
+    def _send_to_address(self, packet: Publish, topic: str, properties: Properties, now: float) -> None:
+        """The address answers, now or when it knows more."""
+        session, life = self._session, properties.message_expiry_interval
+        expires_at = None if life is None else now + life
+        message = Message(topic, packet.payload, packet.qos, packet.retain, properties, expires_at, session)
+        receipt = Receipt(session, self._outlet, packet.packet_id, packet.qos) if packet.qos else None
+        self._engine.offer(message, receipt, now)
 
     def _above_plan(self, packet: Publish) -> str:
         """The tenant's plan: counts the message for its rate; says why it is refused, or an empty text."""
@@ -199,10 +211,10 @@ class Dialogue:
         if topic.count("/") >= self._limits.max_topic_levels:
             verdict = ReasonCode.TOPIC_NAME_INVALID
         elif self._session.permissions.may_publish(topic):
-            verdict = _GRANTED
+            verdict = _ADDRESSED if self._engine.is_addressed(topic) else _GRANTED
         else:
             verdict = ReasonCode.NOT_AUTHORIZED
-        if verdict is not _GRANTED:
+        if verdict is not _GRANTED and verdict is not _ADDRESSED:
             key, text = self._session.key, topic[:LOGGED_TOPIC_MAX]
             _log.warning("publish refused", tenant=key.tenant, client_id=key.client_id, topic=text, code=verdict)
         known = self._session.publishable
@@ -224,6 +236,9 @@ class Dialogue:
         self._acknowledge(PUBCOMP, packet.packet_id, reason)
 
     def _on_puback(self, packet: PubAck, now: float) -> None:
+        if is_failure(packet.reason_code):
+            self._session.refuse(packet.packet_id, packet.reason_code, now)
+            return
         self._session.acknowledge(packet.packet_id, Answer.PUBACK, now)
 
     def _on_pubrec(self, packet: PubRec, now: float) -> None:
@@ -274,6 +289,8 @@ class Dialogue:
 
 _GRANTED: Final = ReasonCode.GRANTED_QOS_2
 """Stands for "yes" among remembered decisions: SUCCESS is zero, which a look-up can't tell from nothing."""
+_ADDRESSED: Final = ReasonCode.GRANTED_QOS_1
+"""The same for a topic that belongs to an address."""
 
 _HANDLERS: Final[dict[type, Callable[..., None]]] = {
     Publish: Dialogue._on_publish,

@@ -15,6 +15,10 @@ from typing import Final
 
 import structlog
 
+from broker.addresses.competing import MAX_QOS, CompetingAddress
+from broker.addresses.control import CONTROL_TOPIC, answer
+from broker.addresses.outcome import Outcome, Receipt
+from broker.addresses.space import AddressSpace
 from broker.journal import Journal
 from broker.message import Message
 from broker.plugins import Hooks
@@ -95,6 +99,7 @@ class Engine:
         self.sessions: dict[SessionKey, Session] = {}
         self.retained = RetainedMessages(self.limits.max_retained_messages, self.limits.max_retained_octets)
         self.subscriptions: SubscriptionTree[Session] = SubscriptionTree(_may_receive)
+        self.addresses = AddressSpace(self)
         self._waiting_for_will: dict[SessionKey, Session] = {}
         self._away: dict[SessionKey, Session] = {}
 
@@ -151,7 +156,7 @@ class Engine:
         """Takes a session from the store, with its subscriptions, its queue and its journal; nobody is connected."""
         self.sessions[session.key] = session
         for held in session.subscriptions.values():
-            self.subscriptions.add(session, held)
+            self._link(session, held)
         self.revise(session, permissions)
         if session.expires_at is not None:
             self._away[session.key] = session
@@ -165,6 +170,7 @@ class Engine:
         former = session.outlet
         if former is not None:
             session.detach()
+            self.addresses.settle(now)
             delayed = session.will is not None and session.will.properties.will_delay_interval
             if resumed and delayed:
                 session.will = None
@@ -201,6 +207,7 @@ class Engine:
             session.detach()
             outlet.revoked()
         self._end(session, now)
+        self.addresses.settle(now)
 
     def touch(self, session: Session) -> None:
         """Something about the session changed that the store keeps."""
@@ -215,6 +222,7 @@ class Engine:
         if not with_will:
             session.will = None
         self.abandon(session, now)
+        self.addresses.settle(now)
 
     def abandon(self, session: Session, now: float) -> None:
         """The session has no connection from now on: its expiry and the delay of its will begin."""
@@ -236,7 +244,7 @@ class Engine:
     def _end(self, session: Session, now: float) -> None:
         """A will that still waits goes out when the session ends ([MQTT-3.1.2-8])."""
         for held in session.subscriptions.values():
-            self.subscriptions.remove(session, held)
+            self._unlink(session, held)
         session.clear()
         if session.journal is not None:
             session.journal.ended(session)
@@ -256,7 +264,9 @@ class Engine:
         properties = will.properties
         if properties.will_delay_interval is not None:
             properties = replace(properties, will_delay_interval=None)
-        self.publish(self.message_of(will, properties, session, now), now)
+        message = self.message_of(will, properties, session, now)
+        if not self.addresses.offer(message, None, now):
+            self.publish(message, now)
 
     def tick(self, now: float) -> None:
         """Ends expired sessions and publishes wills that are due."""
@@ -268,6 +278,8 @@ class Engine:
         for session in [item for item in self._away.values() if item.expires_at is not None and item.expires_at <= now]:
             _log.info("session expired", tenant=session.key.tenant, client_id=session.key.client_id)
             self._end(session, now)
+        if self.addresses:
+            self.addresses.tick(now)
 
     # --- subscriptions ----------------------------------------------------------------------------------------------
 
@@ -281,17 +293,20 @@ class Engine:
                 self.statistics.subscriptions_refused += 1
                 codes.append(refusal)
                 continue
-            held = Subscription(item.topic_filter, item.qos, item.no_local, item.retain_as_published, identifier)
+            address = self.addresses.competed_for(item.topic_filter)
+            qos = item.qos if address is None else min(item.qos, MAX_QOS)
+            held = Subscription(item.topic_filter, qos, item.no_local, item.retain_as_published, identifier)
             session.subscriptions[item.topic_filter] = held
-            is_new = self.subscriptions.add(session, held)
+            is_new = self._link(session, held)
             if session.journal is not None:
                 session.journal.subscribed(session, held)
             handling = RetainHandling(item.retain_handling)
-            if handling is RetainHandling.SEND or (handling is RetainHandling.SEND_IF_NEW and is_new):
+            wants = handling is RetainHandling.SEND or (handling is RetainHandling.SEND_IF_NEW and is_new)
+            if wants and address is None:
                 retained_for.append(held)
-            codes.append(item.qos)
+            codes.append(qos)
             if self.hooks.subscribe:
-                self.hooks.fire(self.hooks.subscribe, session.client, item.topic_filter, item.qos)
+                self.hooks.fire(self.hooks.subscribe, session.client, item.topic_filter, qos)
         return SubscribeResult(tuple(codes), tuple(retained_for))
 
     def _refusal(self, session: Session, topic_filter: str) -> ReasonCode | None:
@@ -330,7 +345,37 @@ class Engine:
             return False
         if session.journal is not None:
             session.journal.unsubscribed(session, topic_filter)
-        return self.subscriptions.remove(session, held)
+        return self._unlink(session, held)
+
+    def _link(self, session: Session, held: Subscription) -> bool:
+        """Puts a subscription where its messages come from: an address it competes for, or the tree of all others."""
+        address = self.addresses.competed_for(held.topic_filter)
+        return self.subscriptions.add(session, held) if address is None else address.attach(session, held)
+
+    def _unlink(self, session: Session, held: Subscription) -> bool:
+        address = self.addresses.competed_for(held.topic_filter)
+        return self.subscriptions.remove(session, held) if address is None else address.detach(session, held)
+
+    def is_addressed(self, topic: str) -> bool:
+        """The topic belongs to an address, or is that of requests about addresses: use `offer`."""
+        return topic == CONTROL_TOPIC or self.addresses.of_topic(topic) is not None
+
+    def release_subscriptions(self, address: CompetingAddress) -> None:
+        """The address goes; those who competed for it have ordinary subscriptions from now on."""
+        for session, held in address.subscribers():
+            address.detach(session, held)
+            self.subscriptions.add(session, held)
+
+    def on_addresses_changed(self, now: float) -> None:
+        """Subscriptions of new addresses move to them, and nobody remembers which topics were addresses."""
+        for session in self.sessions.values():
+            session.publishable.clear()
+            for held in session.subscriptions.values():
+                address = self.addresses.competed_for(held.topic_filter)
+                if address is not None and self.subscriptions.remove(session, held):
+                    address.attach(session, held)
+            session.pump(now)
+        self.addresses.settle(now)
 
     # --- messages ---------------------------------------------------------------------------------------------------
 
@@ -340,6 +385,20 @@ class Engine:
         expires_at = None if life is None else now + life
         return Message(source.topic, source.payload, source.qos, source.retain, properties, expires_at, publisher)
 
+    def offer(self, message: Message, receipt: Receipt | None, now: float) -> None:
+        """A message for an address, which answers; where the address has just gone, an ordinary message. Requests about
+        addresses are answered here.
+        """
+        if message.topic == CONTROL_TOPIC:
+            self.publish(answer(self.addresses, message, now), now)
+            if receipt is not None:
+                receipt.settle(Outcome.TAKEN)
+            return
+        if not self.addresses.offer(message, receipt, now):
+            reached = self.publish(message, now)
+            if receipt is not None:
+                receipt.settle(Outcome.TAKEN if reached else Outcome.NOBODY)
+
     def publish(self, message: Message, now: float) -> int:
         """Hands a message, which its publisher was allowed to publish, to everyone it reaches; returns to how many
         clients.
@@ -347,7 +406,7 @@ class Engine:
         No subscriber: the message is discarded and counted. Retained ones are kept besides.
         """
         if self.hooks.publish:
-            self._tell_of(message)
+            self.tell_hooks(message)
         if message.retain:
             self._retain(message)
         match = self.subscriptions.match(message.topic)
@@ -374,7 +433,16 @@ class Engine:
             self.lost(None, message.topic, Drop.NO_SUBSCRIBER)
         return reached
 
-    def _tell_of(self, message: Message) -> None:
+    def targets(self, message: Message) -> list[Target[Session]]:
+        """Everyone a message reaches now, one member of each share group among them."""
+        match, publisher = self.subscriptions.match(message.topic), message.publisher
+        found = [item for item in match.targets if not (item.no_local and item.subscriber is publisher)]
+        return found + [self._member(group) for group in match.groups]
+
+    def tell_hooks(self, message: Message) -> None:
+        """A message was accepted."""
+        if not self.hooks.publish:
+            return
         publisher = message.publisher
         client = publisher.client if isinstance(publisher, Session) else None
         self.hooks.fire(self.hooks.publish, client, message.topic, message.payload, message.qos, message.retain)

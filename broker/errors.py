@@ -8,11 +8,15 @@ from meshwire.errors import ExitCode, MeshwireError
 
 __all__ = [
     "CATALOGUE",
+    "AddressError",
     "BrokerError",
+    "BrokerNotReachable",
     "CertificateError",
     "HookError",
     "ListenError",
     "RolesFileError",
+    "SendError",
+    "SendTimedOut",
     "StoreError",
     "TlsFilesError",
     "UsersFileError",
@@ -64,6 +68,34 @@ class RolesFileError(BrokerError):
     exit_code: ClassVar[ExitCode] = ExitCode.CONFIGURATION
 
 
+class AddressError(BrokerError):
+    """The addresses file can't be read, or an address is not valid or does not fit the others."""
+
+    default_code: ClassVar[str] = "MW-BRK-020"
+    exit_code: ClassVar[ExitCode] = ExitCode.CONFIGURATION
+
+
+class SendError(BrokerError):
+    """`meshwire send` or `receive` did not get through."""
+
+    default_code: ClassVar[str] = "MW-BRK-023"
+    exit_code: ClassVar[ExitCode] = ExitCode.REFUSED
+
+
+class BrokerNotReachable(SendError):
+    """No MQTT broker answers."""
+
+    default_code: ClassVar[str] = "MW-BRK-024"
+    exit_code: ClassVar[ExitCode] = ExitCode.NOT_REACHABLE
+
+
+class SendTimedOut(SendError):
+    """Nobody took a message, or none came, in time."""
+
+    default_code: ClassVar[str] = "MW-BRK-025"
+    exit_code: ClassVar[ExitCode] = ExitCode.TIMED_OUT
+
+
 class HookError(BrokerError):
     """A hook that the configuration names can't be loaded."""
 
@@ -94,5 +126,13 @@ CATALOGUE: Final[dict[str, str]] = {
     "MW-BRK-014": "There is no role of this name in the roles file; `meshwire role list` shows those there are.",
     "MW-BRK-015": "A hook named by [broker.hook.NAME] is not installed (entry point group meshwire.broker.hooks), or "
     "its factory failed; the message has the reason.",
+    "MW-BRK-020": "An address is not valid, or does not fit the others: its topics overlap with another one's, or the "
+    "address it names for dead letters is no queue or topic of the same tenant.",
+    "MW-BRK-021": "There is no address of this name in the tenant; `meshwire address list` shows those there are.",
+    "MW-BRK-022": "The tenant's plan allows no more addresses ([broker.plan.TENANT] max_addresses).",
+    "MW-BRK-023": "The broker did not take or deliver the messages: no login, no right on the address, no receiver at "
+    "a direct address, or a full queue. The message names the reason.",
+    "MW-BRK-024": "No MQTT broker answers at this host and port.",
+    "MW-BRK-025": "Nothing more came within --timeout.",
 }
 """What `meshwire help CODE` says."""

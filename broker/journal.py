@@ -13,11 +13,15 @@ protocol allows.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from broker.message import Message
-from broker.records import Row, delivery_row, message_row, retained_row, session_row, subscription_row
+from broker.records import Row, delivery_row, message_row, queued_row, retained_row, session_row, subscription_row
 from broker.router import Subscription
 from broker.session import Delivery, Session
+
+if TYPE_CHECKING:
+    from broker.addresses.competing import Entry
 
 __all__ = ["Batch", "Journal"]
 
@@ -37,6 +41,8 @@ class Batch:
     messages: tuple[Row, ...] = ()
     finished_deliveries: tuple[int, ...] = ()
     deliveries: tuple[Row, ...] = ()
+    dequeued: tuple[int, ...] = ()
+    queued: tuple[Row, ...] = ()
     cleared_topics: tuple[str, ...] = ()
     retained: tuple[Row, ...] = ()
     closed_incoming: tuple[Row, ...] = ()
@@ -77,6 +83,8 @@ class Journal:
         self._released: list[int] = []
         self._deliveries: dict[int, tuple[int, Delivery]] = {}
         self._finished: list[int] = []
+        self._queued: dict[int, tuple[str, str, Entry]] = {}
+        self._dequeued: list[int] = []
         self._retained: dict[str, Message | None] = {}
         self._incoming: dict[tuple[int, int], bool] = {}
 
@@ -112,13 +120,7 @@ class Journal:
 
     def add(self, session: Session, item: Delivery) -> None:
         """A QoS 1 or 2 delivery of a durable session: queued, or on its way."""
-        message = item.message
-        if not message.references:
-            self._last_message += 1
-            message.number = self._last_message
-            self._messages[message.number] = message
-            self.waiting_octets += len(message.payload)
-        message.references += 1
+        self._hold(item.message)
         self._last_delivery += 1
         item.number = self._last_delivery
         self._deliveries[item.number] = (session.number, item)
@@ -135,18 +137,51 @@ class Journal:
 
     def finished(self, item: Delivery) -> None:
         """A delivery is done or dropped; the last one of a message frees it."""
-        message, number = item.message, item.number
+        number = item.number
         self._deliveries.pop(number, None)
         if number <= self._taken_delivery:
             self._finished.append(number)
-        message.references -= 1
-        if not message.references:
-            if message.number <= self._taken_message:
-                self._released.append(message.number)
-            else:
-                del self._messages[message.number]
+        self._release(item.message)
         if not self.is_urgent and (not self.has_changes or len(self._finished) > REST_MAX):
             self._demand(urgent=self.has_changes)
+
+    def enqueued(self, tenant: str, address: str, entry: "Entry") -> None:
+        """A message is stored at a queue; its sender is told so after the commit."""
+        self._hold(entry.message)
+        self._last_delivery += 1
+        entry.number = self._last_delivery
+        self._queued[entry.number] = (tenant, address, entry)
+        self._demand()
+
+    def attempted(self, tenant: str, address: str, entry: "Entry") -> None:
+        """A receiver gave a queue's message back; a crash may forget that."""
+        self._queued[entry.number] = (tenant, address, entry)
+        self._demand(urgent=False)
+
+    def dequeued(self, number: int, message: Message) -> None:
+        """A queue's message is done or dropped."""
+        self._queued.pop(number, None)
+        if number <= self._taken_delivery:
+            self._dequeued.append(number)
+        self._release(message)
+        self._demand(urgent=len(self._dequeued) > REST_MAX)
+
+    def _hold(self, message: Message) -> None:
+        if not message.references:
+            self._last_message += 1
+            message.number = self._last_message
+            self._messages[message.number] = message
+            self.waiting_octets += len(message.payload)
+        message.references += 1
+
+    def _release(self, message: Message) -> None:
+        message.references -= 1
+        if message.references:
+            return
+        if message.number <= self._taken_message:
+            self._released.append(message.number)
+        else:
+            del self._messages[message.number]
 
     def orphaned(self, message: Message) -> None:
         """The store holds a message that nobody waits for."""
@@ -190,6 +225,8 @@ class Journal:
             messages=tuple([message_row(message, offset) for message in self._messages.values()]),
             finished_deliveries=tuple(self._finished),
             deliveries=tuple([delivery_row(number, item) for number, item in self._deliveries.values()]),
+            dequeued=tuple(self._dequeued),
+            queued=tuple(queued_row(tenant, name, entry) for tenant, name, entry in self._queued.values()),
             cleared_topics=tuple(topic for topic, message in self._retained.items() if message is None),
             retained=tuple(retained_row(message, offset) for message in self._retained.values() if message is not None),
             closed_incoming=tuple(key for key, is_open in self._incoming.items() if not is_open),

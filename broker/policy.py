@@ -40,6 +40,8 @@ BUILT_IN_ROLES: Final[Mapping[str, RoleRule]] = MappingProxyType(
         Role.BUBBLE_UP_ALERT_CONSUMER: RoleRule(subscribe=("{tenantId}/alert/#",)),
         Role.PRESENCE_CONSUMER: RoleRule(subscribe=("{tenantId}/presence/#", "{tenantId}/event/#")),
         Role.COMMAND_CLIENT: RoleRule(subscribe=("{tenantId}/cmd/+/res/+",), publish=("{tenantId}/cmd/+/req/+",)),
+        Role.ADDRESS_SENDER: RoleRule(subscribe=("{tenantId}/reply/#",), publish=("{tenantId}/address/#",)),
+        Role.ADDRESS_RECEIVER: RoleRule(subscribe=("{tenantId}/address/#",), publish=("{tenantId}/reply/#",)),
         Role.BUBBLE_UP_READ_CONSUMER_ALL: RoleRule(subscribe=("+/read/#",), password_only=True),
         Role.BUBBLE_UP_ALERT_CONSUMER_ALL: RoleRule(subscribe=("+/alert/#",), password_only=True),
         Role.GATEWAY: RoleRule(
@@ -47,7 +49,11 @@ BUILT_IN_ROLES: Final[Mapping[str, RoleRule]] = MappingProxyType(
             publish=("+/read/#", "+/alert/#", "+/presence/#", "+/event/#", "+/cmd/+/res/+"),
             password_only=True,
         ),
-        Role.ADMIN: RoleRule(subscribe=("#", "$SYS/#"), publish=("#",), password_only=True),
+        Role.ADMIN: RoleRule(
+            subscribe=("#", "$SYS/#", "$CONTROL/address/v1/response"),
+            publish=("#", "$CONTROL/address/v1"),
+            password_only=True,
+        ),
     }
 )
 

@@ -5,7 +5,7 @@ seconds here; `offset` is the difference.
 """
 
 import json
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from broker.message import Message
 from broker.router import Subscription
@@ -15,6 +15,9 @@ from meshwire.mqtt import NO_PROPERTIES, Place, Properties, Will
 from meshwire.mqtt.fields import Reader
 from meshwire.mqtt.properties import decode_properties, encode_properties
 
+if TYPE_CHECKING:
+    from broker.addresses.competing import Entry
+
 __all__ = [
     "Row",
     "delivery_of",
@@ -22,6 +25,8 @@ __all__ = [
     "fill_session",
     "message_of",
     "message_row",
+    "queued_of",
+    "queued_row",
     "retained_of",
     "retained_row",
     "session_key_of",
@@ -161,6 +166,15 @@ def delivery_of(row: Row, message: Message) -> Delivery:
     identifiers = tuple(map(int, _text(row[4]).split(","))) if row[4] else ()
     step = _STEPS[_whole(row[6])]
     return Delivery(message, flags & 3, bool(flags & 4), identifiers, step, _whole(row[5]), _whole(row[0]))
+
+
+def queued_row(tenant: str, address: str, entry: "Entry") -> Row:
+    return (entry.number, tenant, address, entry.message.number, entry.attempts)
+
+
+def queued_of(row: Row, message: Message) -> tuple[str, str, int, int, Message]:
+    """(tenant, address, number, attempts, message)"""
+    return _text(row[1]), _text(row[2]), _whole(row[0]), _whole(row[4]), message
 
 
 # --- values ---------------------------------------------------------------------------------------------------------

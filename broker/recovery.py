@@ -14,7 +14,15 @@ from broker.errors import StoreError
 from broker.journal import Journal
 from broker.message import Message
 from broker.policy import Permissions
-from broker.records import delivery_of, fill_session, message_of, retained_of, session_key_of, subscription_of
+from broker.records import (
+    delivery_of,
+    fill_session,
+    message_of,
+    queued_of,
+    retained_of,
+    session_key_of,
+    subscription_of,
+)
 from broker.session import Delivery, Session
 from broker.store import Store
 from meshwire.identity import Principal
@@ -50,7 +58,7 @@ def recover(
     try:
         sessions, connected = _sessions(engine, store, offset)
         _subscriptions(sessions, store)
-        queued = _deliveries(sessions, store, journal, offset)
+        queued = _deliveries(engine, sessions, store, journal, offset)
         for row in store.retained():
             engine.retained.store(retained_of(row, offset))
     except (ValueError, TypeError, KeyError, MqttError) as error:
@@ -94,7 +102,7 @@ def _subscriptions(sessions: dict[int, Session], store: Store) -> None:
             session.incoming.add(int(packet_id or 0))
 
 
-def _deliveries(sessions: dict[int, Session], store: Store, journal: Journal, offset: float) -> int:
+def _deliveries(engine: Engine, sessions: dict[int, Session], store: Store, journal: Journal, offset: float) -> int:
     """Gives each session what it had in flight and in its queue; returns the number of messages."""
     messages: dict[int, Message] = {}
     for row in store.messages():
@@ -108,7 +116,16 @@ def _deliveries(sessions: dict[int, Session], store: Store, journal: Journal, of
             items[number].append(delivery_of(row, found))
     for number, held in items.items():
         sessions[number].restore(held)
+    _queues(engine, store, messages)
     for message in messages.values():
         if not message.references:
             journal.orphaned(message)
     return len(messages)
+
+
+def _queues(engine: Engine, store: Store, messages: dict[int, Message]) -> None:
+    """Gives each queue what it held; what was stored at one that is no more is dropped."""
+    rows = [queued_of(row, messages[int(row[3] or 0)]) for row in store.queued() if int(row[3] or 0) in messages]
+    for *_, message in rows:
+        message.references += 1
+    engine.addresses.restore(rows)

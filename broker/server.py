@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 from argon2 import PasswordHasher
 
+from broker.addresses.book import AddressBook
 from broker.admission import Admission
 from broker.connection import Connection, Surroundings
 from broker.credentials import Authenticator, UsersFile, open_users
@@ -77,6 +78,7 @@ class Broker:
         self.engine = Engine(settings, self.statistics, None, self.hooks)
         self._roles: RoleTable | None = None
         self._users: UsersFile | None = None
+        self._addresses: AddressBook | None = None
 
     async def run(self) -> None:
         """Listens and serves until cancelled.
@@ -85,14 +87,17 @@ class Broker:
             ListenError: an address can't be bound.
             UsersFileError: the users file is not valid.
             RolesFileError: the roles file is not valid.
+            AddressError: the addresses file is not valid.
             TlsFilesError: a listener's certificate or key can't be used.
             StoreError: the store can't be opened, or, later, not be written.
         """
         self._roles = RoleTable(self.settings.roles_file or self._site.path("broker", "roles.json"))
         self._users = self._users_file()
+        self._addresses = AddressBook(self.settings.addresses_file or self._site.path("broker", "addresses.json"))
         authenticator = Authenticator(self._users, self._jwks_file(), self.settings, self._wall_clock)
         try:
             if self.settings.durability is Durability.MEMORY:
+                self.engine.addresses.apply(self._addresses, asyncio.get_running_loop().time())
                 await self._serve(authenticator, Flusher(asyncio.get_running_loop()), None)
             else:
                 await self._serve_durably(authenticator)
@@ -107,6 +112,8 @@ class Broker:
         try:
             journal = Journal(self._wall_offset_s, *store.highest_numbers())
             self.engine = Engine(settings, self.statistics, journal, self.hooks)
+            if self._addresses is not None:
+                self.engine.addresses.apply(self._addresses, loop.time())
             offset = self._wall_offset_s()
             recover(self.engine, store, journal, permissions_of=self._permissions_of, now=loop.time(), offset=offset)
             writer = Writer(store, loop)
@@ -193,6 +200,8 @@ class Broker:
             self.engine.tick(now)
             self._end_stuck_readers(now)
             revocation.check(now)
+            if self._addresses is not None and self._addresses.reload():
+                self.engine.addresses.apply(self._addresses, now)
             for listener in listeners:
                 await listener.reload()
             if self.settings.sys_interval_s and now >= next_sys:

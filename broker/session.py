@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from broker.aliases import OutgoingAliases
-from broker.delivery import STEPS, Answer, Delivery, Step
+from broker.delivery import STEPS, Answer, Delivery, Lease, Step
 from broker.message import Message
 from broker.outlet import Outlet, SessionKey
 from broker.plugins import Client, Hooks
@@ -35,6 +35,8 @@ from meshwire.identity import Principal
 from meshwire.mqtt import PacketError, PubRel, ReasonCode, Will, encode
 
 if TYPE_CHECKING:
+    from broker.addresses.competing import CompetingAddress
+    from broker.addresses.outcome import Receipt
     from broker.journal import Journal
 
 _log = structlog.get_logger()
@@ -60,6 +62,7 @@ class Session:
         "_queued_octets",
         "_resend",
         "_statistics",
+        "addresses",
         "aliases",
         "expires_at",
         "expiry_s",
@@ -77,6 +80,7 @@ class Session:
         "tenant",
         "will",
         "will_due_at",
+        "withheld",
     )
 
     def __init__(self, key: SessionKey, limits: Limits, statistics: Statistics, tenant: Tenant | None = None) -> None:
@@ -91,6 +95,10 @@ class Session:
         self.publishable: dict[str, ReasonCode] = {}
         """Decisions of the policy on topics the client published to, while it is connected."""
         self.subscriptions: dict[str, Subscription] = {}
+        self.addresses: tuple[CompetingAddress, ...] = ()
+        """Those whose messages it competes for: they are asked when it can take more."""
+        self.withheld: set[Receipt] = set()
+        """Acknowledgements of its client's messages that wait for somebody else."""
         self.queue: deque[Delivery] = deque()
         self.incoming: set[int] = set()
         """QoS 2 packet identifiers of the client between PUBLISH and PUBREL; changed by `open_incoming` and
@@ -146,9 +154,26 @@ class Session:
         """The connection is gone. QoS 0 messages are never kept for a client that is away."""
         self.outlet = self.aliases = None
         self.publishable.clear()
+        leases = self._give_back()
         kept = deque(item for item in self.queue if item.qos)
         self._drop(Drop.QOS0_OFFLINE, count=len(self.queue) - len(kept))
         self._replace_queue(kept)
+        for lease in leases:
+            lease.returned()
+        for receipt in self.withheld:
+            receipt.is_void = True
+        self.withheld.clear()
+        for address in self.addresses:
+            address.left()
+
+    def _give_back(self) -> list[Lease]:
+        """Takes out what addresses own; returns their leases in the order of delivery."""
+        carried = [item for item in self.deliveries() if item.lease is not None]
+        if not carried:
+            return []
+        self._inflight = {number: item for number, item in self._inflight.items() if item.lease is None}
+        self._replace_queue(deque(item for item in self.queue if item.lease is None))
+        return [item.lease for item in carried if item.lease is not None]
 
     def pump(self, now: float) -> None:
         """Sends what was in flight before, then what waits, as far as the window and the outlet allow."""
@@ -167,6 +192,22 @@ class Session:
                 self._send(outlet, item, now)
             else:
                 self._send_qos0(outlet, item.message, item.retain, item.identifiers, now)
+                if item.lease is not None:
+                    item.lease.taken(now)
+        for address in self.addresses:
+            address.pump(now)
+
+    @property
+    def has_room(self) -> bool:
+        """The client takes one more QoS 1 message now: its Receive Maximum is the credit."""
+        outlet = self.outlet
+        return (
+            outlet is not None
+            and not outlet.is_full
+            and not self.queue
+            and not self._resend
+            and len(self._inflight) < outlet.receive_maximum
+        )
 
     def _may_send_again(self, outlet: Outlet) -> bool:
         """The window holds up PUBLISH alone; PUBREL, which comes first, never waits ([MQTT-3.3.4-10])."""
@@ -216,6 +257,28 @@ class Session:
         else:
             self._send(outlet, item, now)
 
+    def carry(
+        self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], lease: Lease, now: float
+    ) -> None:
+        """Sends a message that an address owns, or lets it wait its turn while the client is connected; the lease is
+        told how it ended.
+
+        Args:
+            qos: 0 or 1.
+        """
+        outlet = self.outlet
+        item = Delivery(message, qos, retain, identifiers, lease=lease)
+        if outlet is None:
+            lease.returned()
+        elif self.has_room:
+            if qos:
+                self._send(outlet, item, now)
+            else:
+                self._send_qos0(outlet, message, retain, identifiers, now)
+                lease.taken(now)
+        else:
+            self._enqueue(item)
+
     def deliver_retained(self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]) -> None:
         """The same for a message found at SUBSCRIBE: many may come at once, so even QoS 0 waits its turn. Call `pump`
         afterwards.
@@ -258,7 +321,7 @@ class Session:
         item.step = Step.AWAIT_PUBACK if qos == 1 else Step.AWAIT_PUBREC
         self._inflight[packet_id] = item
         journal = self.journal
-        if journal is not None:
+        if journal is not None and item.lease is None:
             if item.number:
                 journal.moved(self, item)
             else:
@@ -293,12 +356,12 @@ class Session:
             self._on_full_queue(self._pop_queue())
         refusal = self.tenant.refusal(octets)
         if refusal is not None:
-            self._drop(refusal, item.message.topic)
+            self._lose(item, refusal)
             return
         self.queue.append(item)
         self._queued_octets += octets
         self.tenant.queued(1, octets)
-        if self.journal is not None and item.qos:
+        if self.journal is not None and item.qos and item.lease is None:
             self.journal.add(self, item)
 
     # --- acknowledgements of the client -----------------------------------------------------------------------------
@@ -326,15 +389,29 @@ class Session:
                 self.outlet.write(b"\x62\x02%c%c" % (packet_id >> 8, packet_id & 0xFF))
             return True
         del self._inflight[packet_id]
-        if self.journal is not None:
+        if item.lease is not None:
+            item.lease.taken(now)
+        elif self.journal is not None:
             self.journal.finished(item)
         if answer is Answer.PUBREC_FAILURE:
             self._drop(Drop.REFUSED_BY_CLIENT, item.message.topic)
         elif self.hooks is not None:
             self.hooks.fire(self.hooks.delivered, self.client, item.message.topic, item.qos)
-        if self.queue or self._resend:
+        if self.queue or self._resend or self.addresses:
             self.pump(now)
         return True
+
+    def refuse(self, packet_id: int, reason: int, now: float) -> None:
+        """PUBACK with a failure: a message of an address goes back to it; any other one is done with, as the standard
+        has it (MQTT 5.0 section 4.3.2).
+        """
+        item = self._inflight.get(packet_id)
+        if item is None or item.lease is None:
+            self.acknowledge(packet_id, Answer.PUBACK, now)
+            return
+        del self._inflight[packet_id]
+        item.lease.refused(reason, now)
+        self.pump(now)
 
     def open_incoming(self, packet_id: int) -> None:
         """A QoS 2 PUBLISH was taken; until PUBREL a repetition is the same message ([MQTT-4.3.3-10])."""
@@ -402,7 +479,9 @@ class Session:
     def _lose(self, item: Delivery, reason: Drop) -> None:
         """Drops a delivery that may be stored."""
         self._drop(reason, item.message.topic)
-        if item.number and self.journal is not None:
+        if item.lease is not None:
+            item.lease.returned()
+        elif item.number and self.journal is not None:
             self.journal.finished(item)
 
     def _on_full_queue(self, item: Delivery) -> None:

@@ -155,6 +155,8 @@ class BrokerSettings(BaseModel):
     """Users with argon2id hashes (JSON, mode 0600); absent: `broker/users.json` in the state folder."""
     roles_file: Path | None = None
     """Roles beside the built-in ones (JSON); absent: `broker/roles.json` in the state folder."""
+    addresses_file: Path | None = None
+    """Queues, topics, anycast and multicast addresses (JSON); absent: `broker/addresses.json` in the state folder."""
     jwks_file: Path | None = None
     """Public keys that verify tokens (RFC 7517); absent: the site's own key set."""
     issuer: tuple[IssuerSettings, ...] = ()

@@ -24,6 +24,10 @@ class Drop(StrEnum):
     SESSION_ENDED = "session-ended"
     RETAINED_FULL = "retained-full"
     REFUSED_BY_CLIENT = "refused-by-client"
+    NO_RECEIVER = "no-receiver"
+    ADDRESS_FULL = "address-full"
+    ADDRESS_REMOVED = "address-removed"
+    GIVEN_UP = "given-up"
 
 
 class Ending(StrEnum):

@@ -22,7 +22,7 @@ __all__ = ["Store", "store_error"]
 
 APPLICATION_ID: Final = 0x4D57_4252
 """`MWBR` in the file's header: a store of this broker and no other database."""
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 CHECKPOINT_OCTETS: Final = 16_777_216
 """Octets written to the log after which they are moved to the tables, so that the log is used again from its start."""
 SLACK_OCTETS: Final = 268_435_456
@@ -50,6 +50,12 @@ CREATE TABLE retained (
     topic TEXT PRIMARY KEY, payload BLOB NOT NULL, flags INTEGER NOT NULL, properties BLOB, expires_at REAL)
     WITHOUT ROWID;
 """
+_QUEUED: Final = """
+CREATE TABLE IF NOT EXISTS queued (
+    number INTEGER PRIMARY KEY, tenant TEXT NOT NULL, address TEXT NOT NULL, message INTEGER NOT NULL,
+    attempts INTEGER NOT NULL);
+"""
+"""New in schema 2: what queues hold."""
 
 
 class Store:
@@ -106,7 +112,9 @@ class Store:
         self._db.execute("PRAGMA cache_size = -16384")
         if is_new:
             header = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
-            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {header} COMMIT;")
+            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {_QUEUED} {header} COMMIT;")
+        elif version < SCHEMA_VERSION:
+            self._db.executescript(f"BEGIN IMMEDIATE; {_QUEUED} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         unused, pages = self._number("PRAGMA freelist_count"), self._number("PRAGMA page_count")
         if unused > pages // 2 and unused * self._number("PRAGMA page_size") > SLACK_OCTETS:
             self._db.execute("VACUUM")
@@ -136,12 +144,19 @@ class Store:
         """In the order in which they were made."""
         yield from self._db.execute("SELECT * FROM delivery ORDER BY number")
 
+    def queued(self) -> Iterator[Row]:
+        """What queues hold, in order."""
+        yield from self._db.execute("SELECT * FROM queued ORDER BY number")
+
     def highest_numbers(self) -> tuple[int, int, int]:
-        """Of sessions, messages and deliveries; 0 where there is none."""
-        session, message, delivery = (
-            self._number(f"SELECT ifnull(max(number), 0) FROM {table}") for table in ("session", "message", "delivery")
+        """Of sessions, messages, and deliveries with what is queued, which are numbered together; 0 where there is
+        none.
+        """
+        session, message, delivery, queued = (
+            self._number(f"SELECT ifnull(max(number), 0) FROM {table}")
+            for table in ("session", "message", "delivery", "queued")
         )
-        return session, message, delivery
+        return session, message, max(delivery, queued)
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -161,6 +176,7 @@ class Store:
         for table, column in (("session", "number"), ("subscription", "session"), ("incoming", "session")):
             self._in_blocks(f"DELETE FROM {table} WHERE {column} IN (VALUES", "(?)", _single(batch.ended_sessions), ")")
         self._in_blocks("DELETE FROM delivery WHERE number IN (VALUES", "(?)", _single(batch.finished_deliveries), ")")
+        self._in_blocks("DELETE FROM queued WHERE number IN (VALUES", "(?)", _single(batch.dequeued), ")")
         self._in_blocks("DELETE FROM message WHERE number IN (VALUES", "(?)", _single(batch.released_messages), ")")
         self._in_blocks("DELETE FROM retained WHERE topic IN (VALUES", "(?)", _single(batch.cleared_topics), ")")
         self._in_blocks(
@@ -175,10 +191,11 @@ class Store:
         self._in_blocks("REPLACE INTO subscription VALUES", "(?,?,?,?)", batch.subscriptions)
         self._in_blocks("REPLACE INTO message VALUES", "(?,?,?,?,?,?)", batch.messages)
         self._in_blocks("REPLACE INTO delivery VALUES", "(?,?,?,?,?,?,?)", batch.deliveries)
+        self._in_blocks("REPLACE INTO queued VALUES", "(?,?,?,?,?)", batch.queued)
         self._in_blocks("REPLACE INTO retained VALUES", "(?,?,?,?,?)", batch.retained)
         self._in_blocks("REPLACE INTO incoming VALUES", "(?,?)", batch.incoming)
         octets = sum(len(row[2]) for row in batch.messages if isinstance(row[2], bytes))
-        rows = len(batch.messages) + len(batch.deliveries) + len(batch.finished_deliveries)
+        rows = len(batch.messages) + len(batch.deliveries) + len(batch.finished_deliveries) + len(batch.queued)
         self._written_octets += octets + 100 * rows + 4_096
 
     def _in_blocks(self, head: str, row_text: str, rows: Sequence[Row], tail: str = "") -> None:

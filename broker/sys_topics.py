@@ -5,6 +5,7 @@ alone (policy).
 from collections.abc import Iterator
 from importlib import metadata
 
+from broker.addresses.control import figures_of
 from broker.engine import Engine
 from broker.statistics import Statistics
 
@@ -30,6 +31,7 @@ def sys_topics(engine: Engine, statistics: Statistics, uptime_s: float) -> Itera
         "subscriptions/refused": statistics.subscriptions_refused,
     }
     figures |= _queues(engine)
+    figures |= _addresses(engine)
     figures |= {
         "publish/bytes/received": sum(statistics.payload_octets_received),
         "publish/bytes/sent": sum(statistics.payload_octets_sent),
@@ -63,4 +65,13 @@ def _queues(engine: Engine) -> dict[str, int | str]:
         figures[f"tenants/{tenant}/connections"] = account.connections
         figures[f"tenants/{tenant}/queued messages"] = account.queued_messages
         figures[f"tenants/{tenant}/queued bytes"] = account.queued_octets
+    return figures
+
+
+def _addresses(engine: Engine) -> dict[str, int | str]:
+    """What addresses hold and have counted."""
+    figures: dict[str, int | str] = {}
+    for live in engine.addresses:
+        for name, value in figures_of(live).items():
+            figures[f"addresses/{live.address.tenant}/{live.address.name}/{name}"] = value
     return figures

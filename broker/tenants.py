@@ -33,6 +33,8 @@ class Plan(BaseModel):
     """Over all its clients."""
     max_queued_octets: int | None = Field(default=None, ge=0)
     max_payload_octets: int | None = Field(default=None, ge=0)
+    max_addresses: int | None = Field(default=None, ge=0)
+    """Queues, topics, anycast and multicast addresses; what queues hold counts as queued."""
 
 
 NO_PLAN: Final = Plan()

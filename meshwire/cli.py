@@ -71,6 +71,9 @@ COMMANDS: Final[dict[str, Command]] = {
     "broker-authority": Command(
         "broker.authority.__main__:app", "the broker's policy, served to other MQTT brokers over HTTP", logging.INFO
     ),
+    "address": Command("broker.addresses.command:app", "queues, topics, anycast and multicast addresses of tenants"),
+    "send": Command("broker.addresses.traffic_command:send_app", "send messages to an address"),
+    "receive": Command("broker.addresses.traffic_command:receive_app", "receive messages from an address"),
     "role": Command("broker.roles:app", "roles of this site beside the built-in ones"),
     "cert": Command("broker.certificates:app", "certificates for trials of TLS and mutual TLS"),
     "config": Command("meshwire.config_tool:app", "print, check or describe the configuration"),

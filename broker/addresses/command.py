@@ -1,0 +1,247 @@
+"""`meshwire address`: the addresses of this site, in the file that a running broker reads again within a second; and a
+look into the queues of that broker.
+"""
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from broker.adapters.connection import BrokerAddress
+from broker.addresses.address import Address, AddressType
+from broker.addresses.book import AddressBook, invalid
+from broker.addresses.control import CONTROL_TOPIC, RESPONSE_TOPIC
+from broker.addresses.traffic import Login, Place, request
+from broker.errors import AddressError
+from broker.settings import BrokerSettings
+from meshwire.config import load_config, read_settings
+from meshwire.site import Site
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Addresses: strings with a type, in the space of a tenant."
+)
+
+Config = Annotated[Path | None, typer.Option("--config", envvar="MESHWIRE_CONFIG", help="Configuration (TOML).")]
+Tenant = Annotated[str, typer.Option("--tenant", "-T", help="Tenant id.", envvar="MESHWIRE_TENANT")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+Seconds = Annotated[int | None, typer.Option(help="Seconds; 0: no bound.", min=0)]
+Number = Annotated[int | None, typer.Option(min=1)]
+Name = Annotated[str | None, typer.Option(help="An address of the same tenant; empty: none.")]
+Host = Annotated[str, typer.Option("--host", "-h", help="Of the running broker.")]
+Port = Annotated[int, typer.Option("--port", "-p")]
+User = Annotated[str, typer.Option("--username", "-u", help="A user with role ADMIN.")]
+PasswordFile = Annotated[Path, typer.Option("--password-file", help="File whose first line is the password.")]
+
+
+@app.command()
+def add(
+    name: str,
+    type: Annotated[AddressType, typer.Option("--type", "-t", help="How messages travel.")],
+    tenant: Tenant,
+    filter: Annotated[str | None, typer.Option(help="Topics below the tenant, such as read/#.")] = None,
+    min_ttl: Seconds = None,
+    max_ttl: Seconds = None,
+    max_messages: Number = None,
+    max_octets: Number = None,
+    max_waiting: Number = None,
+    max_deliveries: Number = None,
+    dead_letter: Name = None,
+    expired_to: Name = None,
+    config: Config = None,
+) -> None:
+    """Add an address, or replace it."""
+    settings, book = _open(config)
+    most = settings.plan.get(tenant, settings.default_plan).max_addresses
+    if most is not None and book.of(tenant, name) is None and len(book.in_tenant(tenant)) >= most:
+        raise AddressError(
+            "the tenant's plan allows no more addresses",
+            evidence=f"{tenant}: {most}",
+            fix="remove one, or give the tenant another plan",
+            code="MW-BRK-022",
+        )
+    bounds = _bounds(min_ttl, max_ttl, max_messages, max_octets, max_waiting, max_deliveries, dead_letter, expired_to)
+    book.put(_address({"tenant": tenant, "name": name, "type": type, "filter": filter, **bounds}))
+
+
+@app.command("set")
+def change(
+    name: str,
+    tenant: Tenant,
+    min_ttl: Seconds = None,
+    max_ttl: Seconds = None,
+    max_messages: Number = None,
+    max_octets: Number = None,
+    max_waiting: Number = None,
+    max_deliveries: Number = None,
+    dead_letter: Name = None,
+    expired_to: Name = None,
+    config: Config = None,
+) -> None:
+    """Change bounds of an address; what it holds stays."""
+    _, book = _open(config)
+    bounds = _bounds(min_ttl, max_ttl, max_messages, max_octets, max_waiting, max_deliveries, dead_letter, expired_to)
+    book.put(_address(_known(book, tenant, name).model_dump() | bounds))
+
+
+@app.command("list")
+def listing(
+    tenant: Annotated[str | None, typer.Option("--tenant", "-T", help="Only this tenant's.")] = None,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """List addresses with their types and topics."""
+    for item in _open(config)[1]:
+        if tenant in (None, item.tenant):
+            line = f"{item.tenant}\t{item.name}\t{item.type}\t{item.topic_filter}"
+            typer.echo(_json(item) if as_json else line)
+
+
+@app.command()
+def show(name: str, tenant: Tenant, as_json: AsJson = False, config: Config = None) -> None:
+    """Everything about one address."""
+    item = _known(_open(config)[1], tenant, name)
+    if as_json:
+        typer.echo(_json(item))
+        return
+    for field, value in {**item.model_dump(mode="json", exclude_none=True), "filter": item.topic_filter}.items():
+        typer.echo(f"{field}\t{value}")
+
+
+@app.command()
+def remove(name: str, tenant: Tenant, config: Config = None) -> None:
+    """Remove an address; what a queue still holds is dropped."""
+    _, book = _open(config)
+    _known(book, tenant, name)
+    book.remove(tenant, name)
+
+
+@app.command()
+def browse(
+    name: str,
+    tenant: Tenant,
+    username: User,
+    password_file: PasswordFile,
+    limit: Annotated[int, typer.Option(min=1, help="Most messages to show.")] = 100,
+    as_json: AsJson = False,
+    host: Host = "127.0.0.1",
+    port: Port = 1883,
+) -> None:
+    """Look at the messages of a queue without taking them."""
+    place, after = _place(host, port, username, password_file), 0
+    while limit > 0:
+        page = _ask(place, command="browse", tenant=tenant, address=name, after=after, limit=min(limit, 1000))
+        messages = page.get("messages")
+        assert isinstance(messages, list)
+        for item in messages:
+            typer.echo(json.dumps(item) if as_json else _line(item))
+        limit -= len(messages)
+        after = page.get("next", 0)  # type: ignore[assignment]
+        if not after:
+            return
+
+
+@app.command()
+def purge(
+    name: str,
+    tenant: Tenant,
+    username: User,
+    password_file: PasswordFile,
+    host: Host = "127.0.0.1",
+    port: Port = 1883,
+) -> None:
+    """Drop what waits at a queue; prints how many messages."""
+    page = _ask(_place(host, port, username, password_file), command="purge", tenant=tenant, address=name)
+    typer.echo(str(page["purged"]))
+
+
+@app.command()
+def status(
+    username: User,
+    password_file: PasswordFile,
+    tenant: Annotated[str | None, typer.Option("--tenant", "-T", help="Only this tenant's.")] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 1883,
+) -> None:
+    """What addresses hold now and have counted since the broker's start: one JSON object a line."""
+    found = _ask(_place(host, port, username, password_file), command="list", tenant=tenant)["addresses"]
+    assert isinstance(found, list)
+    for item in found:
+        typer.echo(json.dumps(item))
+
+
+def _line(item: dict[str, object]) -> str:
+    octets = base64.b64decode(str(item["payload"]))
+    text = octets.decode() if octets.isascii() and octets.decode().isprintable() else f"hex:{octets.hex()}"
+    life = "" if item["expires_in_s"] is None else f"\texpires in {item['expires_in_s']} s"
+    return f"{item['sequence']}\t{item['topic']}\t{text}\tattempts {item['attempts']}{life}"
+
+
+def _ask(place: Place, **asked: object) -> dict[str, object]:
+    payload = json.dumps(asked).encode()
+    reply = asyncio.run(request(place, CONTROL_TOPIC, payload, RESPONSE_TOPIC, timeout_s=5.0))
+    body: dict[str, object] = json.loads(reply)
+    if "error" in body:
+        raise AddressError("the broker can't do that", evidence=str(body["error"]), code="MW-BRK-021")
+    return body
+
+
+def _place(host: str, port: int, username: str, password_file: Path) -> Place:
+    try:
+        password = password_file.read_text().splitlines()[0]
+    except (OSError, UnicodeDecodeError, IndexError) as error:
+        raise AddressError(
+            "password file can't be read", evidence=f"{password_file}: {error}", code="MW-BRK-005"
+        ) from None
+    return Place(BrokerAddress(host, port), Login(username, password))
+
+
+def _bounds(
+    min_ttl: int | None,
+    max_ttl: int | None,
+    max_messages: int | None,
+    max_octets: int | None,
+    max_waiting: int | None,
+    max_deliveries: int | None,
+    dead_letter: str | None,
+    expired_to: str | None,
+) -> dict[str, object]:
+    """What was said on the command line, as fields; 0 seconds and an empty name take a bound away."""
+    said: dict[str, object | None] = {
+        "max_messages": max_messages,
+        "max_octets": max_octets,
+        "max_waiting": max_waiting,
+        "max_deliveries": max_deliveries,
+    }
+    fields: dict[str, object] = {name: value for name, value in said.items() if value is not None}
+    clearable = {"min_ttl_s": min_ttl, "max_ttl_s": max_ttl, "dead_letter": dead_letter, "expired_to": expired_to}
+    return fields | {name: value or None for name, value in clearable.items() if value is not None}
+
+
+def _address(fields: dict[str, object]) -> Address:
+    try:
+        return Address.model_validate(fields)
+    except ValidationError as error:
+        raise invalid(error, str(fields["name"])) from None
+
+
+def _known(book: AddressBook, tenant: str, name: str) -> Address:
+    found = book.of(tenant, name)
+    if found is None:
+        evidence = f"{name} of tenant {tenant}"
+        raise AddressError("no such address", evidence=evidence, fix="see `meshwire address list`", code="MW-BRK-021")
+    return found
+
+
+def _json(item: Address) -> str:
+    return json.dumps({**item.model_dump(mode="json", exclude_none=True), "filter": item.topic_filter})
+
+
+def _open(config: Path | None) -> tuple[BrokerSettings, AddressBook]:
+    settings = read_settings(BrokerSettings, "broker", load_config(config))
+    return settings, AddressBook(settings.addresses_file or Site.default().path("broker", "addresses.json"))

@@ -1,0 +1,115 @@
+"""Looking at addresses while the broker runs: list, browse and purge, as requests over MQTT for ADMIN.
+
+A request is a JSON object published to `$CONTROL/address/v1`; the answer goes to its response topic, or to
+`$CONTROL/address/v1/response` where it names none, with its correlation data. Browsing changes nothing: messages stay
+where they are, and nobody's turn.
+"""
+
+import base64
+import json
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from broker.addresses.competing import CompetingAddress, Entry
+from broker.addresses.space import AddressSpace, LiveAddress
+from broker.message import Message
+from meshwire.mqtt import Properties
+
+__all__ = ["CONTROL_TOPIC", "RESPONSE_TOPIC", "answer", "figures_of"]
+
+CONTROL_TOPIC: Final = "$CONTROL/address/v1"
+RESPONSE_TOPIC: Final = f"{CONTROL_TOPIC}/response"
+BROWSE_OCTETS: Final = 262_144
+"""Payload octets of one answer; then it ends early and says where to go on."""
+
+Record = dict[str, object]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    command: Literal["list", "browse", "purge"]
+    tenant: str | None = None
+    address: str | None = None
+    after: int = Field(default=0, ge=0)
+    """Browse: the `sequence` after which to begin."""
+    limit: int = Field(default=100, ge=1, le=1_000)
+
+
+def figures_of(live: LiveAddress) -> dict[str, int]:
+    """What an address holds now, and has counted."""
+    counters = live.counters
+    figures = {"received": counters.received, "delivered": counters.delivered, "refused": counters.refused}
+    if isinstance(live, CompetingAddress):
+        figures |= {
+            "stored": live.stored,
+            "bytes": live.stored_octets,
+            "receivers": live.receivers,
+            "handed out": live.handed_out,
+            "redelivered": counters.redelivered,
+            "expired": counters.expired,
+            "given up": counters.given_up,
+        }
+    figures |= {f"turned away/{reason}": count for reason, count in counters.turned_away.items()}
+    return figures
+
+
+def answer(space: AddressSpace, asked: Message, now: float) -> Message:
+    """The answer to one request; a request that is not understood gets `{"error": …}`.
+
+    Args:
+        now: loop time in seconds.
+    """
+    try:
+        body = _answer(space, _Request.model_validate_json(asked.payload), now)
+    except ValidationError as error:
+        body = {"error": f"request is not valid: {error.errors()[0]['msg']}"}
+    properties = Properties(content_type="application/json", correlation_data=asked.properties.correlation_data)
+    topic = asked.properties.response_topic or RESPONSE_TOPIC
+    return Message(topic, json.dumps(body).encode(), min(asked.qos, 1), False, properties)
+
+
+def _answer(space: AddressSpace, request: _Request, now: float) -> Record:
+    if request.command == "list":
+        return {"addresses": [_listed(live) for live in space if request.tenant in (None, live.address.tenant)]}
+    live = space.of(request.tenant or "", request.address or "")
+    if live is None:
+        return {"error": f"no address {request.address!r} in tenant {request.tenant!r}"}
+    if not isinstance(live, CompetingAddress):
+        return {"error": f"an address of type {live.address.type} holds nothing"}
+    return {"purged": live.purge()} if request.command == "purge" else _browse(live, request, now)
+
+
+def _listed(live: LiveAddress) -> Record:
+    address = live.address
+    described = address.model_dump(mode="json", exclude_none=True, include={"tenant", "name", "type"})
+    return {**described, "filter": address.topic_filter, **figures_of(live)}
+
+
+def _browse(live: CompetingAddress, request: _Request, now: float) -> Record:
+    found: list[Record] = []
+    octets = 0
+    for entry in live.entries():
+        if entry.sequence <= request.after:
+            continue
+        octets += len(entry.message.payload)
+        if len(found) == request.limit or (found and octets > BROWSE_OCTETS):
+            return {"messages": found, "stored": live.stored, "next": found[-1]["sequence"]}
+        found.append(_browsed(live, entry, now))
+    return {"messages": found, "stored": live.stored}
+
+
+def _browsed(live: CompetingAddress, entry: Entry, now: float) -> Record:
+    message = entry.message
+    return {
+        "sequence": entry.sequence,
+        "topic": message.topic,
+        "payload": base64.b64encode(message.payload).decode(),
+        "qos": message.qos,
+        "attempts": entry.attempts,
+        "handed_out": live.has_handed(entry),
+        "expires_in_s": None if message.expires_at is None else round(message.expires_at - now, 1),
+        "content_type": message.properties.content_type,
+        "user_properties": [list(pair) for pair in message.properties.user_properties],
+    }

@@ -1,0 +1,139 @@
+"""`meshwire send` and `meshwire receive`: messages to and from an address of whatever type."""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from broker.adapters.connection import BrokerAddress
+from broker.addresses.address import BRANCH
+from broker.addresses.traffic import Login, Place, receive, send
+from meshwire.identity import IdentityError, Role, TenantId
+from meshwire.mqtt import ProtocolVersion, Publish
+from meshwire.site import Site
+
+__all__ = ["receive_app", "send_app"]
+
+send_app = typer.Typer(add_completion=False, help="Send messages to an address and wait until they are taken.")
+receive_app = typer.Typer(add_completion=False, help="Receive messages from an address.")
+
+VERSIONS: Final = {"5": ProtocolVersion.V5, "311": ProtocolVersion.V3_1_1}
+IGNORED_USER: Final = "notused"
+"""In the user name field beside a token."""
+
+Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Its name, as in `meshwire address list`.")]
+Count = Annotated[int | None, typer.Option("--messages", "-m", min=1, help="How many messages.")]
+Tenant = Annotated[str, typer.Option("--tenant", "-T", help="Whose address.", envvar="MESHWIRE_TENANT")]
+Host = Annotated[str, typer.Option("--host", "-h", help="The broker, whichever engine it is.")]
+Port = Annotated[int, typer.Option("--port", "-p")]
+Token = Annotated[
+    str | None, typer.Option("--token", envvar="MESHWIRE_TOKEN", help="Without one, one of this site's is made.")
+]
+Username = Annotated[str | None, typer.Option("--username", "-u", help="Log in by password instead.")]
+PasswordFile = Annotated[Path | None, typer.Option("--password-file", help="File whose first line is the password.")]
+Version = Annotated[str, typer.Option("--version", "-V", help="MQTT version: 5 or 311.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+@send_app.command()
+def send_messages(
+    address: Address,
+    tenant: Tenant,
+    count: Count = 1,
+    body: Annotated[
+        list[str] | None, typer.Option("--body", "-b", help="A message; may stand several times. Default: {sequence}.")
+    ] = None,
+    ttl: Annotated[int | None, typer.Option(min=1, help="Life of a message in seconds (MQTT 5).")] = None,
+    timeout: Annotated[float, typer.Option(min=0.0, help="Longest wait for a receiver or for room, seconds.")] = 60.0,
+    host: Host = "127.0.0.1",
+    port: Port = 1883,
+    token: Token = None,
+    username: Username = None,
+    password_file: PasswordFile = None,
+    version: Version = "5",
+    as_json: AsJson = False,
+) -> None:
+    """Send; without --body the messages are {"sequence": 1} and so on. Ends when all are stored or taken."""
+    place = _place(host, port, version, _login(tenant, Role.ADDRESS_SENDER, token, username, password_file))
+    payloads = [text.encode() for text in body or ()] or [b'{"sequence": %d}' % n for n in range(1, (count or 1) + 1)]
+    asyncio.run(_send(place, _topic(tenant, address), payloads, ttl, timeout, as_json))
+
+
+@receive_app.command()
+def receive_messages(
+    address: Address,
+    tenant: Tenant,
+    count: Count = None,
+    timeout: Annotated[float | None, typer.Option(min=0.0, help="Longest wait for a message; none: for ever.")] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 1883,
+    token: Token = None,
+    username: Username = None,
+    password_file: PasswordFile = None,
+    version: Version = "5",
+    as_json: AsJson = False,
+) -> None:
+    """Print messages, one a line, until --messages of them came; a message is acknowledged after it is printed."""
+    place = _place(host, port, version, _login(tenant, Role.ADDRESS_RECEIVER, token, username, password_file))
+    asyncio.run(_receive(place, _topic(tenant, address), count, timeout, as_json))
+
+
+async def _send(
+    place: Place, topic: str, payloads: Sequence[bytes], ttl: int | None, timeout_s: float, as_json: bool
+) -> None:
+    async for number in send(place, topic, payloads, ttl_s=ttl, timeout_s=timeout_s):
+        if as_json:
+            typer.echo(json.dumps({"sent": number}))
+    if not as_json:
+        typer.echo("all messages taken", err=True)
+
+
+async def _receive(place: Place, topic: str, count: int | None, timeout_s: float | None, as_json: bool) -> None:
+    def ready() -> None:
+        typer.echo(f"receiving from {topic}", err=True)
+
+    async for packet in receive(place, topic, count, timeout_s=timeout_s, on_ready=ready):
+        typer.echo(_json(packet) if as_json else packet.payload)
+        sys.stdout.flush()
+
+
+def _json(packet: Publish) -> str:
+    properties = packet.properties
+    try:
+        body = {"payload": packet.payload.decode()}
+    except UnicodeDecodeError:
+        body = {"payload_hex": packet.payload.hex()}
+    return json.dumps({"topic": packet.topic, **body, "properties": dict(properties.user_properties)})
+
+
+def _topic(tenant: str, address: str) -> str:
+    """The receivers' filter and the senders' topic of an address without a filter of its own."""
+    return f"{tenant}/{BRANCH}/{address}"
+
+
+def _place(host: str, port: int, version: str, login: Login) -> Place:
+    if version not in VERSIONS:
+        raise typer.BadParameter(f"no MQTT version {version!r}; there are {', '.join(VERSIONS)}")
+    return Place(BrokerAddress(host, port), login, VERSIONS[version])
+
+
+def _login(tenant: str, role: Role, token: str | None, username: str | None, password_file: Path | None) -> Login:
+    """By password, by token, or by a token that is signed here with the site's own key."""
+    if username is not None:
+        if password_file is None:
+            raise typer.BadParameter("--username needs --password-file")
+        try:
+            return Login(username, password_file.read_text().splitlines()[0])
+        except (OSError, UnicodeDecodeError, IndexError) as error:
+            raise typer.BadParameter(f"{password_file}: {error}") from None
+    if token is None:
+        try:
+            token = Site.default().signing_keys().issue(TenantId(tenant), (role,), now=time.time())
+        except IdentityError as error:
+            raise typer.BadParameter(str(error)) from None
+    return Login(IGNORED_USER, token)
