@@ -97,8 +97,8 @@ class Session:
         self.subscriptions: dict[str, Subscription] = {}
         self.addresses: tuple[CompetingAddress, ...] = ()
         """Those whose messages it competes for: they are asked when it can take more."""
-        self.withheld: set[Receipt] = set()
-        """Acknowledgements of its client's messages that wait for somebody else."""
+        self.withheld: set[Receipt] | None = None
+        """Acknowledgements of its client's messages that wait for somebody else; made when the first one does."""
         self.queue: deque[Delivery] = deque()
         self.incoming: set[int] = set()
         """QoS 2 packet identifiers of the client between PUBLISH and PUBREL; changed by `open_incoming` and
@@ -160,9 +160,9 @@ class Session:
         self._replace_queue(kept)
         for lease in leases:
             lease.returned()
-        for receipt in self.withheld:
+        for receipt in self.withheld or ():
             receipt.is_void = True
-        self.withheld.clear()
+        self.withheld = None
         for address in self.addresses:
             address.left()
 

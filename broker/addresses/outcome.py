@@ -89,14 +89,18 @@ class Receipt:
 
     def withhold(self) -> None:
         """The answer comes later."""
-        self._session.withheld.add(self)
+        session = self._session
+        if session.withheld is None:
+            session.withheld = set()
+        session.withheld.add(self)
 
     def settle(self, outcome: Outcome) -> None:
         """Tells the sender. A 3.1.1 sender is told good news alone; without an acknowledgement it keeps the message
         and sends it again on its next connection.
         """
         session = self._session
-        session.withheld.discard(self)
+        if session.withheld:
+            session.withheld.discard(self)
         if self.is_void or session.outlet is not self._outlet:
             return
         reason, words, in_v3 = ANSWERS[outcome]
