@@ -27,7 +27,7 @@ __all__ = ["MISSING_PEER", "Contender", "mosquitto", "mosquitto_path", "ours", "
 
 USER: Final = "bench"
 PASSWORD: Final = "bench-password"
-START_S: Final = 10.0
+START_S: Final = 30.0
 MISSING_PEER: Final = "mosquitto is not installed; for the comparison: apt-get install mosquitto"
 
 

@@ -78,7 +78,7 @@ class Listener:
             return
         former, self._server = self._server, await self._serve(self._socket, context)
         if former is not None:
-            former.close()
+            await _retire(former)
         _log.info("TLS files read", port=self.port)
 
     def close(self) -> None:
@@ -109,6 +109,19 @@ class Listener:
             for path in (settings.certificate_file, settings.key_file, settings.client_ca_file)
             if path is not None
         )
+
+
+async def _retire(server: asyncio.Server) -> None:
+    """Closes a server that another one has taken the place of. asyncio's own loop begins a connection one turn after it
+    was accepted, and forgets one whose server was closed meanwhile; so the server first stops to accept.
+    """
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, asyncio.SelectorEventLoop):
+        for listening in server.sockets:
+            loop.remove_reader(listening.fileno())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    server.close()
 
 
 def _file_stamp(path: Path) -> tuple[int, int, int] | None:

@@ -63,7 +63,7 @@ async def test_a_broker_with_common_client_ids_is_seen(tmp_path: Path, monkeypat
 
 async def test_a_broker_that_does_not_verify_tokens_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unverified(keys: VerifyingKeys, token: str) -> Any:
-        return jwt.decode(token, options={"verify_signature": False})
+        return next(iter(keys.keys)), jwt.decode(token, options={"verify_signature": False})
 
     monkeypatch.setattr(VerifyingKeys, "_claims", unverified)
     names = ["token-unsigned", "token-public-key", "token-kid"]
