@@ -63,7 +63,7 @@ class SimPort:
     """`sim://PROFILE?sensor=temp&…`: a simulated board in a process of its own.
 
     Args:
-        profile: board profile.
+        profile: board profile, or the file of a learned one (`sim:///home/me/board.toml`).
         options: the query, in order: `sensor=temp` becomes `--sensor temp`.
     """
 
@@ -131,9 +131,11 @@ def _url(text: str) -> TcpPort | UrlPort | SimPort:
                 raise _not_understood(text, "socket:// wants HOST:PORT")
             return TcpPort(host, port)
         case "sim":
-            if not parts.netloc or parts.path not in ("", "/"):
-                raise _not_understood(text, "sim:// wants a PROFILE")
-            return SimPort(parts.netloc, tuple(parse_qsl(parts.query)))
+            named = parts.netloc and parts.path in ("", "/")
+            if not named and not parts.path.endswith(".toml"):
+                raise _not_understood(text, "sim:// wants a PROFILE, or FILE.toml of `meshwire learn`")
+            profile = parts.netloc if named else parts.netloc + parts.path
+            return SimPort(profile, tuple(parse_qsl(parts.query)))
         case _:
             return UrlPort(text)
 

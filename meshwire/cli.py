@@ -44,6 +44,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "ports": Command("hardware.cli:ports_app", "serial ports of this machine and who holds them"),
     "probe": Command("hardware.probe_cli:app", "find the board on a serial port, or say why there is none"),
     "link": Command("hardware.shell.cli:app", "a shell over HDLC to one board: get, put, observe, time, raw frames"),
+    "learn": Command("hardware.learn.cli:learn_app", "learn a board, so that the simulator can play it"),
     "fault": Command(
         "hardware.fault_cli:fault_app", "bad lines (fault+PORT) of running processes: list and change them"
     ),

@@ -24,6 +24,7 @@ CATALOGUES: Final = (
     "nic_sim.errors",
     "hardware.errors",
     "hardware.shell.errors",
+    "hardware.learn.cli",
     "hardware.capture.errors",
     "hardware.conform.errors",
     "gateway.errors",

@@ -21,6 +21,7 @@ from meshwire.cli import main
 from meshwire.errors import ExitCode
 from meshwire.pipe import Pipe, PtyPipe
 from sensor_sim.board import DEFAULT_BAUD, PROFILES, PipeOpener, SensorBoard, pty_opener
+from sensor_sim.recorded import load_learned
 from sensor_sim.spec import SensorSpec
 
 __all__ = ["app"]
@@ -36,7 +37,9 @@ _SENSOR_HELP = (
 @app.command()
 def sensor(
     port: Annotated[str, typer.Option(help="pty, pty:LINK, a device path, or any other PORT.")],
-    profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = "milli-1.4.8",
+    profile: Annotated[
+        str, typer.Option(help=f"One of {', '.join(PROFILES)}, or a FILE of `meshwire learn`.")
+    ] = "milli-1.4.8",
     sensors: Annotated[list[str] | None, typer.Option("--sensor", help=_SENSOR_HELP)] = None,
     period: Annotated[float, typer.Option(help="Seconds between notifications.")] = 60.0,
     seed: Annotated[int, typer.Option(help="Seed of the value sources.")] = 0,
@@ -47,6 +50,7 @@ def sensor(
 ) -> None:
     """A simulated sensor board on a serial port or a new pty; ends on Ctrl-C."""
     specs = [SensorSpec.parse(text) for text in sensors or ["temp"]]
+    learned = None if profile in PROFILES or not _names_file(profile) else load_learned(Path(profile))
     board = SensorBoard(
         profile,
         specs,
@@ -57,8 +61,13 @@ def sensor(
         boot_delay_s=boot_delay,
         confirmable=confirmable,
         name=port,
+        learned=learned,
     )
     asyncio.run(_run_until_signal(board))
+
+
+def _names_file(profile: str) -> bool:
+    return "/" in profile or profile.endswith(".toml") or Path(profile).is_file()
 
 
 def _opener(port: str, baud: int) -> PipeOpener:

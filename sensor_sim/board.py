@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Final, assert_never
 
 import structlog
@@ -17,14 +18,18 @@ from meshwire.coap_link import create_context
 from meshwire.hdlc.events import Event
 from meshwire.hdlc.profile import STANDARD
 from meshwire.hdlc.secondary import SecondaryStation
+from meshwire.learned_board import LearnedBoard
 from meshwire.link import Link
-from meshwire.pipe import Pipe, PtyPipe, RateLimitedPipe, open_pty
+from meshwire.pipe import FaultPlan, Pipe, PtyPipe, RateLimitedPipe, open_pty
+from meshwire.pipe.faults import FaultyLine
+from meshwire.pipe.scheduled import ScheduledPipe
 from sensor_sim.clock import BoardClock
 from sensor_sim.errors import BoardSettingsError
 from sensor_sim.milli.events import BoardReset, MilliEvent, WakePulse
-from sensor_sim.milli.profile import MILLI_PROFILES
+from sensor_sim.milli.profile import MILLI_PROFILES, MilliProfile
 from sensor_sim.milli.settings import MilliSettings
 from sensor_sim.milli.station import MilliBoard
+from sensor_sim.recorded import recorded_sensors
 from sensor_sim.sensors import Sensor
 from sensor_sim.spec import SensorSpec, build_sensor, check_specs
 from sensor_sim.standard.board import StandardBoard, StandardSettings
@@ -55,6 +60,8 @@ class SensorBoard:
         confirmable: the standard profile sends notifications as CON.
         wall_clock: Unix seconds; the standard board's clock starts right by it.
         name: for logs, and the NIC's host name as the standard board sees it.
+        learned: a board to be played (`meshwire learn`); its base, sensors, periods and classifier take the place of
+            `profile`, `sensors`, `period_s` and `classifier`.
 
     Raises:
         BoardSettingsError: a setting that can't be.
@@ -73,7 +80,10 @@ class SensorBoard:
         confirmable: bool = False,
         wall_clock: Callable[[], float] = time.time,
         name: str = "board",
+        learned: LearnedBoard | None = None,
     ) -> None:
+        if learned is not None:
+            profile, classifier = learned.base, learned.sensors[0].path.partition("/")[0]
         _check_name(classifier)
         if period_s < 0:
             raise BoardSettingsError(f"a period of {period_s} s", fix="use 0 for push only, or more")
@@ -89,9 +99,15 @@ class SensorBoard:
         self._station: MilliBoard | None = None
         self._standard: StandardBoard | None = None
         self._link: Link | None = None
+        self._learned = learned
         periods_s = {spec.type: spec.period_s for spec in self._specs if spec.period_s is not None}
+        if learned is not None:
+            periods_s = {sensor.type: sensor.learned.period_s for sensor in recorded_sensors(learned)}
         self._standard_settings = StandardSettings(classifier, period_s, periods_s, confirmable)
+        if learned is not None:
+            self._standard_settings = _played(self._standard_settings, learned)
         if (firmware := MILLI_PROFILES.get(profile)) is not None:
+            firmware = firmware if learned is None else _firmware(firmware, learned)
             self._milli = MilliSettings(firmware, classifier, period_s, periods_s, boot_delay_s)
         elif profile not in PROFILES:
             raise BoardSettingsError(f"no board profile {profile!r}", fix=f"choose one of {', '.join(PROFILES)}")
@@ -116,7 +132,7 @@ class SensorBoard:
 
     async def run(self) -> None:
         """Be a board, until cancelled."""
-        sensors = [build_sensor(spec, seed=self._seed) for spec in self._specs]
+        sensors = self._sensors()
         try:
             if self._milli is not None:
                 await self._run_milli(self._milli, sensors)
@@ -124,6 +140,11 @@ class SensorBoard:
                 await self._run_standard(sensors)
         finally:
             self._station = self._standard = self._link = None
+
+    def _sensors(self) -> Sequence[Sensor]:
+        if self._learned is not None:
+            return recorded_sensors(self._learned)
+        return [build_sensor(spec, seed=self._seed) for spec in self._specs]
 
     async def _run_milli(self, settings: MilliSettings, sensors: Sequence[Sensor]) -> None:
         self._station = _WiredMilliBoard(settings, sensors, asyncio.get_running_loop().time(), self._on_signal)
@@ -134,7 +155,7 @@ class SensorBoard:
         now = asyncio.get_running_loop().time
         clock = BoardClock(self._wall_clock(), now())
         self._standard = StandardBoard(self._standard_settings, sensors, clock, now)
-        self._link = Link(self._open_pipe, SecondaryStation(STANDARD), name=self.name, attention_on_send=True)
+        self._link = Link(self._open_answering, SecondaryStation(STANDARD), name=self.name, attention_on_send=True)
         context = await create_context(self._link, self._standard.site)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -142,6 +163,14 @@ class SensorBoard:
                 tasks.create_task(self._link.run())
         finally:
             await context.shutdown()
+
+    async def _open_answering(self) -> Pipe:
+        """The line, with the pause that a learned board makes before it answers."""
+        pipe = await self._open_pipe()
+        if self._learned is None or not self._learned.turn_around_s:
+            return pipe
+        late, at_once = FaultPlan(delay_s=self._learned.turn_around_s), FaultPlan()
+        return ScheduledPipe(pipe, FaultyLine(late), FaultyLine(at_once))
 
     def _on_signal(self, signal: MilliEvent) -> None:
         match signal:
@@ -180,6 +209,33 @@ class _WiredMilliBoard(MilliBoard):
 
     def disconnect(self, now: float) -> None:
         """Nothing."""
+
+
+def _played(settings: StandardSettings, learned: LearnedBoard) -> StandardSettings:
+    """What a standard board needs to be the learned one."""
+    sensors = recorded_sensors(learned)
+    return replace(
+        settings,
+        version_text=learned.root_text() or settings.version_text,
+        paths={sensor.type: sensor.learned.path for sensor in sensors},
+        content_formats={
+            sensor.type: sensor.learned.content_format
+            for sensor in sensors
+            if sensor.learned.content_format is not None
+        },
+        unobservable=frozenset(sensor.type for sensor in sensors if not sensor.learned.observable),
+        recorded=learned.resources,
+    )
+
+
+def _firmware(firmware: MilliProfile, learned: LearnedBoard) -> MilliProfile:
+    """The firmware version that says of itself what the learned board said, and writes what it wrote."""
+    content_format = learned.sensors[0].content_format
+    return replace(
+        firmware,
+        version_text=learned.root_text() or firmware.version_text,
+        content_format=firmware.content_format if content_format is None else content_format,
+    )
 
 
 def _check_name(classifier: str) -> None:

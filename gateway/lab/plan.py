@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from meshwire.identity import DeviceId, TenantId
+from meshwire.learned_board import LearnedBoard
 
 __all__ = ["TENANTS", "PlannedDevice", "plan_devices", "profile_on"]
 
@@ -64,5 +67,8 @@ def _planned(mac: DeviceId, tenant: TenantId, profile: str, sensor: str, port: s
 def profile_on(port: str) -> str:
     """The kind of board to expect on a PORT: `sim://PROFILE` says so itself, a real one is a Milli board until somebody
     says otherwise."""
-    name = port.partition("sim://")[2].partition("?")[0].strip("/")
-    return name or "milli-1.4.8"
+    name = port.partition("sim://")[2].partition("?")[0]
+    if name.endswith(".toml"):
+        with suppress(OSError, ValueError):
+            return LearnedBoard.from_toml(Path(name).read_text(encoding="utf-8")).base
+    return name.strip("/") or "milli-1.4.8"

@@ -15,9 +15,12 @@ from aiocoap.numbers.constants import Unreliable
 from aiocoap.resource import WKCResource
 
 from meshwire.coap.message import RST
+from meshwire.coap.options import CBOR
 from meshwire.hdlc.events import DataReceived, Event, LinkUp
+from meshwire.learned_board import LearnedResource
 from meshwire.link import Link
 from sensor_sim.clock import BoardClock
+from sensor_sim.recorded import RecordedResource
 from sensor_sim.sensors import Sensor
 from sensor_sim.standard.journal import Journal
 from sensor_sim.standard.sensor_resource import ObserveSequence, SensorResource
@@ -25,7 +28,8 @@ from sensor_sim.standard.system_resources import BoardSite, LogResource, RootRes
 
 __all__ = ["StandardBoard", "StandardSettings"]
 
-_VERSION_TEXT: Final = "meshwire reference sensor board (standard)"
+_BUILT_IN: Final = frozenset({"", ".well-known/core", "sys/time", "sys/log"})
+"""Paths that every board has by itself."""
 _RESET_OCTETS: Final = 4
 _REBOOT_ANSWER_S: Final = 10.0
 """How long an answer to the reboot message is listened for; nothing depends on it."""
@@ -42,12 +46,22 @@ class StandardSettings:
         period_s: seconds between notifications of a sensor not named in `periods_s`.
         periods_s: the same by device type; 0 for push only.
         confirmable: notifications are CON instead of NON.
+        version_text: what `/` says.
+        paths: path by device type, where it is not `/<classifier>/<type>`.
+        content_formats: of a sensor's records by device type, where they are not CBOR.
+        unobservable: device types that don't take registrations.
+        recorded: further resources, by path.
     """
 
     classifier: str = "arduino"
     period_s: float = 60.0
     periods_s: dict[str, float] = field(default_factory=dict)
     confirmable: bool = False
+    version_text: str = "meshwire reference sensor board (standard)"
+    paths: dict[str, str] = field(default_factory=dict)
+    content_formats: dict[str, int] = field(default_factory=dict)
+    unobservable: frozenset[str] = frozenset()
+    recorded: tuple[LearnedResource, ...] = ()
 
 
 class StandardBoard:
@@ -75,15 +89,20 @@ class StandardBoard:
                 confirmable=settings.confirmable,
                 sequence=sequence,
                 journal=journal,
+                observable=sensor.type not in settings.unobservable,
+                content_format=settings.content_formats.get(sensor.type, CBOR),
             )
             for sensor in sensors
         }
-        self.site.add("/", RootResource(_VERSION_TEXT))
+        self.site.add("/", RootResource(settings.version_text))
         self.site.add("/.well-known/core", WKCResource(self.site.get_resources_as_linkheader, impl_info=None))
         self.site.add("/sys/time", TimeResource(clock, now))
         self.site.add("/sys/log", LogResource(journal))
         for device_type, resource in self._resources.items():
-            self.site.add(f"/{settings.classifier}/{device_type}", resource)
+            self.site.add(settings.paths.get(device_type, f"/{settings.classifier}/{device_type}"), resource)
+        for item in settings.recorded:
+            if item.path not in _BUILT_IN:
+                self.site.add(item.path, RecordedResource(item.payload, item.content_format))
 
     def push(self, device_type: str) -> bool:
         """Report a new value now; False when nobody observes that sensor or there is none."""

@@ -81,9 +81,10 @@ class SensorResource(BoardResource):
         confirmable: send notifications as CON instead of NON.
         sequence: shared by all sensors of the board.
         journal: takes every reading.
+        content_format: of its records.
+        observable: whether it takes registrations (RFC 7641 section 4.1: if not, a registration is a plain GET).
     """
 
-    ct = CBOR
     if_ = "sensor"
 
     def __init__(
@@ -96,8 +97,12 @@ class SensorResource(BoardResource):
         confirmable: bool,
         sequence: ObserveSequence,
         journal: Journal,
+        content_format: int = CBOR,
+        observable: bool = True,
     ) -> None:
         super().__init__()
+        self._observable = observable
+        self.ct = content_format
         self.rt = sensor.type
         self._sensor = sensor
         self._clock = clock
@@ -117,7 +122,8 @@ class SensorResource(BoardResource):
 
     def get_link_description(self) -> dict[str, str | None]:
         """What `/.well-known/core` says of this resource (RFC 6690)."""
-        return {"rt": self.rt, "if": self.if_, "ct": str(self.ct), "obs": None}
+        links: dict[str, str | None] = {"rt": self.rt, "if": self.if_, "ct": str(self.ct)}
+        return links | ({"obs": None} if self._observable else {})
 
     # ------------------------------------------------------------------ requests
 
@@ -126,7 +132,7 @@ class SensorResource(BoardResource):
         request = pipe.request
         later_block = request.opt.block2 is not None and request.opt.block2.block_number > 0
         wants_value = request.code is GET and request.opt.uri_query in ((), ("sens",))
-        if request.opt.observe == _REGISTER and wants_value and not later_block:
+        if self._observable and request.opt.observe == _REGISTER and wants_value and not later_block:
             await self._observe(pipe)
         else:
             await super().render_to_pipe(pipe)
@@ -174,13 +180,13 @@ class SensorResource(BoardResource):
         self._journal.note(epoch, self._sensor.type, self._record)
 
     def _representation(self, request: Message, record: bytes) -> Message:
-        if request.opt.accept not in (None, CBOR):
+        if request.opt.accept not in (None, self.ct):
             raise error.NotAcceptable
         etag = hashlib.sha256(record).digest()[:_ETAG_OCTETS]
         if etag in (request.opt.etags or ()):
             response = Message(code=VALID)
         else:
-            response = Message(code=CONTENT, payload=record, content_format=CBOR)
+            response = Message(code=CONTENT, payload=record, content_format=self.ct)
         response.opt.etag = etag
         response.opt.max_age = self._max_age_s
         return response
