@@ -169,7 +169,7 @@ def _value(value: object) -> str:
             return f'"{value.hex()}"'
         case tuple():
             return "[\n" + "".join(f"    {_value(item)},\n" for item in value) + "]"
-    # A basic string of TOML is one of JSON, but for DEL, and for code points beyond 16 bits, which are left as they are.
+    # A basic string of TOML is one of JSON, but for DEL; what is beyond 16 bits is not escaped in surrogates.
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
