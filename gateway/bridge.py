@@ -15,13 +15,16 @@ A whole batch is published by one write of a turn of the loop: there is no task,
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
 import structlog
 
+from gateway.delivery import DeliveryRecord
 from gateway.envelope import EnvelopeError
+from gateway.losses import LossBook
 from gateway.mqtt import ConnectionLost, Login, MqttVersion
 from gateway.mqtt_publisher import PublisherConnection
 from gateway.mqtt_session import PublishSession, Verdict
@@ -75,6 +78,7 @@ class Bridge:
         settings: QoS, categories, window.
         login: towards the broker.
         statistics: counted here.
+        deliveries: told what becomes of each record; default: a record in memory.
         maker: what is published for a record; default: by `settings`.
         connect: how a connection is made; default: plain TCP as `login` says.
     """
@@ -86,6 +90,7 @@ class Bridge:
         login: Login,
         statistics: Statistics,
         *,
+        deliveries: DeliveryRecord | None = None,
         maker: Packets | None = None,
         connect: Connector | None = None,
     ) -> None:
@@ -93,6 +98,7 @@ class Bridge:
         self._settings = settings
         self._login = login
         self._statistics = statistics
+        self._deliveries = deliveries or DeliveryRecord(0, outbox, LossBook(None), statistics)
         self._maker: Packets = maker or PacketMaker(settings)
         self._connector: Connector = connect or self._plain
         self._session = PublishSession(REFUSED_FOR_GOOD)
@@ -204,6 +210,7 @@ class Bridge:
         unsent, publish = self._unsent, self._session.publish
         sent_before = self._sent_before
         left: list[Verdict] = []
+        written: list[int] = []
         while room > 0:
             if not unsent:
                 records = self._outbox.read(room)
@@ -222,8 +229,11 @@ class Bridge:
                 break
             unsent.popleft()
             room -= 1
+            written.append(sequence)
             if not head[0] & 6:
                 left.append(Verdict(sequence, 0))
+        if written:
+            self._deliveries.published(written, time.time())
         if left:
             self._settle(left)
 
@@ -280,6 +290,8 @@ class Bridge:
             self._one_by_one = max(0, self._one_by_one - len(done))
             published = [sequence for sequence in done if sequence not in self._refused]
             self._statistics.count(Event.PUBLISHED, times=len(published))
+            if published:
+                self._deliveries.acknowledged(published, time.time())
             self._outbox.acknowledge(*published)
             for sequence in list(self._refused):
                 if sequence not in self._several:
@@ -302,7 +314,7 @@ class Bridge:
         return not remaining
 
     def _lose(self, sequence: int, reason: str) -> None:
-        self._statistics.count(Event.LOST, reason)
+        self._deliveries.lost(self._outbox.outstanding(sequence), sequence, reason, time.time())
         self._outbox.acknowledge(sequence)
         _log.warning("a notification is lost", sequence=sequence, reason=reason)
 

@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 
@@ -21,11 +21,13 @@ from gateway.access import Access
 from gateway.addresses import Address, parse_endpoint
 from gateway.coap_context import ClientContext, DeviceContext
 from gateway.credentials import Credentials
+from gateway.delivery import answer
 from gateway.endpoint import Endpoint
 from gateway.errors import RegistryError
 from gateway.lane import Lane, drain, left_behind, login
 from gateway.presence import Presence, presence_of
 from gateway.proxy import Proxy
+from gateway.rate import total_rate
 from gateway.reception import Reception
 from gateway.registry import Registry
 from gateway.registry.opening import open_database
@@ -130,6 +132,7 @@ class Gateway:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(endpoint.run(), name="coap endpoint")
             tasks.create_task(workers.run(), name="workers")
+            tasks.create_task(lane.run(), name="lane")
             if self.settings.bridge.enabled:
                 tasks.create_task(lane.bridge.run(), name="bridge")
                 tasks.create_task(presence.run(), name="presence")
@@ -184,7 +187,9 @@ class Gateway:
         self.http_port = sock.getsockname()[1]
         console = self._console()
         tasks.create_task(console.run(), name="console")
-        more = (console.router, *await asyncio.to_thread(self._more_routes))
+        deliveries: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.deliveries")
+        own = (console.router, deliveries.router(self.registry, self.ask))
+        more = (*own, *await asyncio.to_thread(self._more_routes))
         app = api.create_app(self.registry, self._keys, self._credentials, self.status, more=more)
         tasks.create_task(http_server.HttpServer(app, sock).run(), name="http api")
 
@@ -228,6 +233,13 @@ class Gateway:
 
     # --- for operators
 
+    async def ask(self, question: dict[str, object]) -> list[dict[str, object]]:
+        """Put a question about deliveries (`delivery.answer`) to every lane."""
+        if self._lane is None or self._workers is None:
+            return []
+        own, others = await asyncio.gather(answer(self._lane.deliveries, question), self._workers.ask(question))
+        return [own, *cast("list[dict[str, object]]", others)]
+
     def status(self) -> dict[str, object]:
         """What the status page shows; sums over all lanes, and each worker's own figures beside."""
         workers = [] if self._workers is None else self._workers.status()
@@ -244,6 +256,7 @@ class Gateway:
                 **{name: sum(figures(name)) for name in ("depth", "octets", "damaged", "tornOctets")},
                 "ageS": max(figures("ageS"), default=0.0),
                 "maxOctets": self.settings.outbox.max_octets * max(1, len(lanes)),
+                "rate": total_rate([lane["rate"] for lane in lanes if "rate" in lane]),
             },
             "bridge": {
                 "enabled": self.settings.bridge.enabled,

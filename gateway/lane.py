@@ -18,13 +18,16 @@ from typing import Final
 import structlog
 
 from gateway.bridge import Bridge
+from gateway.delivery import DeliveryRecord
+from gateway.losses import LossBook
 from gateway.mqtt import Login, client_id
 from gateway.outbox import Outbox
+from gateway.rate import RateMeter
 from gateway.registry import Device
 from gateway.settings import BridgeSettings, Durability, GatewaySettings
 from gateway.sink import Directory, Sink
 from gateway.statistics import Event, Statistics
-from gateway.storage import FileStorage, MemoryStorage
+from gateway.storage import FileStorage, MemoryStorage, Storage
 from meshwire.site import Site
 
 __all__ = ["BROKER_SECRET", "Lane", "drain", "left_behind", "login"]
@@ -37,6 +40,7 @@ _FOLDER: Final = "outbox"
 _LETTERS: Final = "-abcdefghijklmnopqrstuvwxyz"
 """In the MQTT client id: the lane, behind the gateway's number."""
 _LOOK_S: Final = 0.5
+KEEP_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -59,7 +63,12 @@ class Lane:
         self.statistics = statistics
         self._settings = settings
         self.outbox = self._open_outbox(site)
-        self.bridge = Bridge(self.outbox, settings.bridge, self._login(site), statistics)
+        folder = site.path("gateway", _folder(number))
+        losses = LossBook(folder / "losses.jsonl" if folder.is_dir() and not self._in_memory else None)
+        self.deliveries = DeliveryRecord(number, self.outbox, losses, statistics)
+        self.outbox.on_damaged = lambda sequence: self.deliveries.lost(None, sequence, "damaged", time.time())
+        self.bridge = Bridge(self.outbox, settings.bridge, self._login(site), statistics, deliveries=self.deliveries)
+        self._meter = RateMeter(time.monotonic())
 
     def sink(self, directory: Directory, on_registration: Callable[[Device], None] = lambda device: None) -> Sink:
         """The sink that fills this lane.
@@ -74,6 +83,7 @@ class Lane:
             self.statistics,
             next_message_id=_message_ids(),
             on_registration=on_registration,
+            on_refusal=self.deliveries.refused,
             retry_after_s=self._settings.outbox.retry_after_s,
         )
 
@@ -85,6 +95,7 @@ class Lane:
     def status(self) -> dict[str, object]:
         """What operators see of it, ready for JSON."""
         outbox = self.outbox.status(int(time.time() * 1000))
+        rate = self._meter.rate()
         return {
             "lane": self.number,
             "connected": self.bridge.is_connected,
@@ -93,11 +104,29 @@ class Lane:
             "ageS": round(outbox.age_s, 3),
             "damaged": outbox.damaged,
             "tornOctets": outbox.torn_octets,
+            "rate": {
+                "perS": round(rate.per_s, 3),
+                "peakPerS": round(rate.peak_per_s, 3),
+                "octetsEach": round(rate.octets_each, 1),
+                "overS": round(rate.over_s),
+            },
         }
+
+    async def run(self) -> None:
+        """What must happen though nobody asks: rates are measured, losses written."""
+        while True:
+            await asyncio.sleep(KEEP_S)
+            self._meter.sample(time.monotonic(), self.outbox.stored, self.outbox.stored_octets)
+            await asyncio.to_thread(self.deliveries.losses.flush)
 
     def close(self) -> None:
         """Let go of the outbox's files."""
+        self.deliveries.losses.flush()
         self.outbox.close()
+
+    @property
+    def _in_memory(self) -> bool:
+        return self._settings.outbox.durability is Durability.MEMORY
 
     def _login(self, site: Site) -> Login:
         """By the name that the broker has known this outbox by, so that it finds the session of an earlier process."""
@@ -109,8 +138,11 @@ class Lane:
 
     def _open_outbox(self, site: Site) -> Outbox:
         limits = self._settings.outbox
-        in_memory = limits.durability is Durability.MEMORY
-        storage = MemoryStorage() if in_memory else FileStorage(site.path("gateway", _folder(self.number)))
+        if self._in_memory:
+            storage: Storage = MemoryStorage()
+        else:
+            folder = site.path("gateway", _folder(self.number))
+            storage = FileStorage(folder, history_octets=limits.history_octets)
         outbox = Outbox(storage, max_octets=limits.max_octets, segment_octets=limits.segment_octets)
         status = outbox.status(int(time.time() * 1000))
         if status.depth or status.torn_octets:
@@ -146,7 +178,7 @@ async def drain(number: int, settings: GatewaySettings, site: Site) -> None:
         depth = lane.outbox.status(0).depth
         if depth:
             _log.info("draining the outbox of a worker that there is no longer", worker=number, depth=depth)
-        publishing = asyncio.create_task(lane.bridge.run(), name=f"drain outbox {number}")
+        publishing = asyncio.create_task(lane.bridge.run(), name=f"publish outbox {number}")
         try:
             while lane.outbox.status(0).depth:  # noqa: ASYNC110 - looked at now and then; nobody has to be told
                 await asyncio.sleep(_LOOK_S)

@@ -12,7 +12,7 @@ senders never got an answer and will send again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -110,6 +110,11 @@ class Outbox:
         self._damaged = 0
         self._torn_octets = 0
         self._released = 0
+        self.stored = 0
+        """Records committed since start."""
+        self.stored_octets = 0
+        self.on_damaged: Callable[[int], None] = lambda sequence: None
+        """Told of each record that damage on disk has swallowed."""
         self._open()
 
     # --- for the side that stores
@@ -152,6 +157,8 @@ class Outbox:
         run = self._runs[-1]
         follows = self._reads_at_the_end() and len(self._ahead) < _MAX_AHEAD
         run.committed += len(commit.octets)
+        self.stored += commit.count
+        self.stored_octets += len(commit.octets)
         self._next_sequence = commit.first + commit.count
         if follows:
             self._hand_over(commit, run.committed)
@@ -204,6 +211,22 @@ class Outbox:
                 self._octets -= HEADER_OCTETS + len(record.payload)
                 self._acknowledged.add(sequence)
         self._advance()
+
+    def outstanding(self, sequence: int) -> Record | None:
+        """A record that was read and is not acknowledged."""
+        return self._outstanding.get(sequence)
+
+    def is_acknowledged(self, sequence: int) -> bool:
+        """Whether a record is done with."""
+        return sequence < self._cursor or sequence in self._acknowledged
+
+    def pending(self) -> list[tuple[int, bytes]]:
+        """Time in Unix milliseconds and payload of what the next commit will hold."""
+        return [(time_ms, payload) for time_ms, payload, _ in self._pending]
+
+    def history(self) -> Iterable[bytes]:
+        """The octets of all segments that are still there, finished ones too, the newest first; for any thread."""
+        return self._storage.history()
 
     @property
     def cursor(self) -> int:
@@ -343,6 +366,7 @@ class Outbox:
         if sequence not in self._acknowledged:
             self._damaged += 1
             self._acknowledged.add(sequence)
+            self.on_damaged(sequence)
 
     def _advance(self) -> None:
         while self._cursor in self._acknowledged:

@@ -99,6 +99,8 @@ class OutboxSettings(_Section):
     """Most octets of notifications waiting; beyond it NICs are asked to come back later."""
     segment_octets: int = Field(default=4 << 20, ge=1024)
     """A file of the log is closed when it is this long, and removed when all it holds is published."""
+    history_octets: int = Field(default=16 << 20, ge=0)
+    """So much of what is published is kept on disk, so that `meshwire explain` can tell of it; 0: nothing."""
     retry_after_s: int = Field(default=10, ge=1)
     """Max-Age of the 5.03 that a NIC gets while the outbox is full, in seconds."""
 

@@ -136,6 +136,7 @@ class Sink:
         statistics: counted here.
         next_message_id: message ID for an answer of its own to a NON request.
         on_registration: told of each device that has registered.
+        on_refusal: told of each notification that was refused: its MAC as it was spelled, reason, source, Unix time.
         retry_after_s: Max-Age of the answer while the outbox is full.
     """
 
@@ -147,8 +148,10 @@ class Sink:
         *,
         next_message_id: Callable[[], int],
         on_registration: Callable[[Device], None] = lambda device: None,
+        on_refusal: Callable[[str, str, Address, float], None] = lambda mac, reason, source, now_s: None,
         retry_after_s: int = 10,
     ) -> None:
+        self._on_refusal = on_refusal
         self._registry = registry
         self._outbox = outbox
         self._statistics = statistics
@@ -187,6 +190,7 @@ class Sink:
             answer = self._handle(message, source, exchange, now, now_s)
         except _Refusal as refusal:
             self._statistics.count(Event.REFUSED, refusal.reason)
+            self._on_refusal(_spelled_mac(message), refusal.reason, source, now_s)
             answer = refusal.answer
         return None if answer is None else self._answer(message, source, exchange, answer)
 
@@ -364,3 +368,12 @@ def _interval_s(queries: tuple[str, ...]) -> float | None:
         if name == "lt" and value.isascii() and value.isdigit() and 0 < int(value[:10]) <= 0xFFFF_FFFF:
             return float(value[:10])
     return None
+
+
+def _spelled_mac(message: Message) -> str:
+    """The MAC in canonical spelling where there is one, else what stands in its place, shortened."""
+    second = message.path()[1:2]
+    try:
+        return DeviceId.parse(second[0]).value if second else "-"
+    except IdentityError:
+        return second[0][:32]

@@ -6,11 +6,13 @@ This file decides file names, locking and which system calls make octets durable
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -19,6 +21,7 @@ from gateway.errors import GatewayError
 __all__ = ["FileStorage", "MemoryStorage", "Segment", "Storage"]
 
 _SEGMENT_SUFFIX: Final = ".log"
+_DONE_SUFFIX: Final = ".done"
 _CURSOR_NAME: Final = "cursor"
 _RELEASED_NAME: Final = "released"
 _STORE_NAME: Final = "client-id"
@@ -51,7 +54,7 @@ class Segment(Protocol):
         """Cut everything from `octets` on."""
 
     def remove(self) -> None:
-        """Give the space back."""
+        """It is done with: give the space back, now or when the history has had its share."""
 
     def close(self) -> None:
         """Let go without removing."""
@@ -78,6 +81,9 @@ class Storage(Protocol):
     def save_released(self, released: int, *, sync: bool = False) -> None:
         """Remember up to where QoS 2 messages may have been released at the broker; with `sync` for good."""
 
+    def history(self) -> Iterable[bytes]:
+        """The octets of each segment that is still there, finished ones too, the newest first; for any thread."""
+
     def name(self, prefix: str, make: Callable[[], str]) -> str | None:
         """The name that this store has for others, which begins with `prefix`; made at first, then the same for ever.
 
@@ -89,8 +95,9 @@ class Storage(Protocol):
 
 
 class _FileSegment:
-    def __init__(self, path: Path, base: int, *, fresh: bool) -> None:
+    def __init__(self, path: Path, base: int, finish: Callable[[Path], None], *, fresh: bool) -> None:
         self._path = path
+        self._finish = finish
         self.base = base
         self._fresh = fresh
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -119,7 +126,7 @@ class _FileSegment:
 
     def remove(self) -> None:
         self.close()
-        self._path.unlink(missing_ok=True)
+        self._finish(self._path)
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -155,9 +162,17 @@ class _Number:
 
 
 class FileStorage:
-    """Segments as files `<first sequence>.log`, `cursor` and `released` beside them, and the name of the store."""
+    """Segments as files `<first sequence>.log`, `cursor` and `released` beside them, and the name of the store.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: made when it is not there.
+        history_octets: so much of finished segments is kept, as `<first sequence>.done`.
+
+    Raises:
+        GatewayError: another process has it open.
+    """
+
+    def __init__(self, folder: Path, *, history_octets: int = 0) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._cursor = _Number(folder / _CURSOR_NAME)
@@ -172,13 +187,37 @@ class FileStorage:
                 code="MW-GWY-004",
             ) from None
         self._released = _Number(folder / _RELEASED_NAME)
+        self._history_octets = history_octets
+        self._done = deque((path, path.stat().st_size) for path in sorted(folder.glob(f"*{_DONE_SUFFIX}")))
+        self._forget_the_oldest()
 
     def segments(self) -> list[Segment]:
         paths = sorted(path for path in self._folder.glob(f"*{_SEGMENT_SUFFIX}") if path.stem.isdigit())
-        return [_FileSegment(path, int(path.stem), fresh=False) for path in paths]
+        return [_FileSegment(path, int(path.stem), self._finish, fresh=False) for path in paths]
 
     def begin(self, base: int) -> Segment:
-        return _FileSegment(self._folder / f"{base:020d}{_SEGMENT_SUFFIX}", base, fresh=True)
+        return _FileSegment(self._folder / f"{base:020d}{_SEGMENT_SUFFIX}", base, self._finish, fresh=True)
+
+    def _finish(self, path: Path) -> None:
+        if not self._history_octets:
+            path.unlink(missing_ok=True)
+            return
+        done = path.rename(path.with_suffix(_DONE_SUFFIX))
+        self._done.append((done, done.stat().st_size))
+        self._forget_the_oldest()
+
+    def _forget_the_oldest(self) -> None:
+        while sum(octets for _, octets in self._done) > self._history_octets:
+            self._done.popleft()[0].unlink(missing_ok=True)
+
+    def history(self) -> Iterable[bytes]:
+        names = {path.stem for path in self._folder.iterdir() if path.suffix in (_SEGMENT_SUFFIX, _DONE_SUFFIX)}
+        for name in sorted(names, reverse=True):
+            for suffix in (_SEGMENT_SUFFIX, _DONE_SUFFIX):
+                # It may be renamed or removed while we look.
+                with contextlib.suppress(FileNotFoundError):
+                    yield (self._folder / f"{name}{suffix}").read_bytes()
+                    break
 
     def load_cursor(self) -> int:
         return self._cursor.value
@@ -243,11 +282,20 @@ class _MemorySegment:
 class MemoryStorage:
     """An outbox that ends with its process."""
 
+    def __init__(self) -> None:
+        self._segments: deque[_MemorySegment] = deque()
+
     def segments(self) -> list[Segment]:
         return []
 
     def begin(self, base: int) -> Segment:
-        return _MemorySegment(base)
+        while self._segments and not self._segments[0].size:
+            self._segments.popleft()
+        self._segments.append(_MemorySegment(base))
+        return self._segments[-1]
+
+    def history(self) -> Iterable[bytes]:
+        return [segment.read(0, segment.size) for segment in reversed(self._segments)]
 
     def load_cursor(self) -> int:
         return 0

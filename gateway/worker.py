@@ -11,13 +11,14 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, cast
 
 import structlog
 
 from gateway.addresses import Address
+from gateway.delivery import answer
 from gateway.endpoint import Endpoint
 from gateway.errors import RegistryError
 from gateway.lane import Lane
@@ -130,6 +131,14 @@ class Worker:
         self._channel = channel
         self._bound = bound
         self._statistics = Statistics()
+        self._answering: Callable[[int, dict[str, object]], object] = lambda number, question: None
+
+    def ask(self, number: int, question: dict[str, object]) -> None:
+        """Answer a question in a while; before we work, it is not heard."""
+        self._answering(number, question)
+
+    async def _answer(self, lane: Lane, number: int, question: dict[str, object]) -> None:
+        self._channel.send(Kind.ANSWER, number, await answer(lane.deliveries, question))
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -160,6 +169,8 @@ class Worker:
                 if settings.bridge.enabled:
                     tasks.create_task(lane.bridge.run(), name="bridge")
                 tasks.create_task(self._report(lane, directory), name="report")
+                tasks.create_task(lane.run(), name="lane")
+                self._answering = lambda number, question: tasks.create_task(self._answer(lane, number, question))
         finally:
             lane.close()
 
@@ -184,6 +195,7 @@ async def _serve(channel: WorkerChannel, bound: Sequence[socket.socket]) -> None
     assert task is not None
     order: asyncio.Future[Sequence[object]] = loop.create_future()
     ends = False
+    worker: Worker | None = None
 
     def end() -> None:
         nonlocal ends
@@ -193,6 +205,8 @@ async def _serve(channel: WorkerChannel, bound: Sequence[socket.socket]) -> None
     def on_message(kind: Kind, fields: Sequence[object]) -> None:
         if kind is Kind.START and not order.done():
             order.set_result(fields)
+        if kind is Kind.ASK and worker is not None:
+            worker.ask(cast(int, fields[0]), cast("dict[str, object]", fields[1]))
 
     channel.start(on_message, end)
     loop.add_signal_handler(signal.SIGTERM, end)

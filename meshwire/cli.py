@@ -77,6 +77,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "receive": Command("broker.addresses.traffic_command:receive_app", "receive messages from an address"),
     "role": Command("broker.roles:app", "roles of this site beside the built-in ones"),
     "cert": Command("broker.certificates:app", "certificates for trials of TLS and mutual TLS"),
+    "explain": Command("gateway.tools.delivery:explain_app", "where a notification is, or how it ended and why"),
+    "outbox": Command("gateway.tools.delivery:outbox_app", "the store between NICs and broker: show, size, losses"),
     "config": Command("meshwire.config_tool:app", "print, check or describe the configuration"),
     "doctor": Command("meshwire.doctor:app", "check this installation and say what is amiss"),
     "bench": Command("bench.__main__:app", "comparisons with peers, measured here and now"),

@@ -1,0 +1,257 @@
+"""The delivery record of one lane: where each notification is, or how it ended, with times and reasons.
+
+It costs the hot path one entry a batch, not one a notification: what came in is in the outbox's log, whose finished
+segments are kept for a while (`history_octets`); when it was published and acknowledged is noted here by ranges of
+sequence numbers, bounded; losses have a book of their own; refusals are counted by device and reason.
+
+States: `received` (not on disk yet), `outbox`, `published` (under way to the broker), and in the end `acknowledged`
+(QoS 0: handed to the system) or `dropped` with its reason. A refused notification never got a 2.04: its NIC has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from gateway.addresses import Address
+from gateway.envelope import EnvelopeError, StoredNotification, unpack
+from gateway.losses import Loss, LossBook
+from gateway.outbox import Outbox
+from gateway.segments import Record, read_records
+from gateway.statistics import Event, Statistics
+
+__all__ = ["Delivery", "DeliveryRecord", "Refusal", "answer"]
+
+MAX_BATCHES: Final = 8_192
+"""Batches whose times are known: at most so many, and at least so many notifications."""
+MAX_REFUSALS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What is known of one notification; times are Unix seconds, None: unknown or not yet."""
+
+    key: str
+    device: str
+    tenant: str
+    path: str
+    state: str
+    lane: int
+    sequence: int
+    """0: not numbered yet."""
+    octets: int
+    """Of the payload."""
+    sampled_at: float
+    """As the NIC says."""
+    received_at: float
+    published_at: float | None = None
+    acknowledged_at: float | None = None
+    dropped_at: float | None = None
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class Refusal:
+    """Notifications of one device that were refused for one reason."""
+
+    device: str
+    reason: str
+    source: str
+    times: int
+    first_at: float
+    last_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    at: float
+    first: int
+    last: int
+    only: frozenset[int] | None
+    """The sequence numbers, where they are not all from `first` to `last`."""
+
+
+class _Batches:
+    """When ranges of sequence numbers had something happen to them; the newest `MAX_BATCHES`."""
+
+    def __init__(self) -> None:
+        self._batches: deque[_Batch] = deque(maxlen=MAX_BATCHES)
+
+    def add(self, sequences: list[int], at: float) -> None:
+        first, last = min(sequences), max(sequences)
+        whole = last - first + 1 == len(sequences)
+        self._batches.append(_Batch(at, first, last, None if whole else frozenset(sequences)))
+
+    def find(self, sequence: int) -> float | None:
+        for batch in reversed(self._batches):
+            if batch.first <= sequence <= batch.last and (batch.only is None or sequence in batch.only):
+                return batch.at
+        return None
+
+
+class DeliveryRecord:
+    """See the module's text.
+
+    Args:
+        lane: number of the lane, told with each delivery.
+        outbox: the lane's.
+        losses: the lane's book.
+        statistics: losses are counted here.
+    """
+
+    def __init__(self, lane: int, outbox: Outbox, losses: LossBook, statistics: Statistics) -> None:
+        self._lane = lane
+        self._outbox = outbox
+        self.losses = losses
+        self._statistics = statistics
+        self._published = _Batches()
+        self._acknowledged = _Batches()
+        self._refusals: OrderedDict[tuple[str, str], Refusal] = OrderedDict()
+
+    # --- told by the hot path
+
+    def published(self, sequences: list[int], now_s: float) -> None:
+        """These records have just been written to the broker."""
+        self._published.add(sequences, now_s)
+
+    def acknowledged(self, sequences: list[int], now_s: float) -> None:
+        """The broker has taken these."""
+        self._acknowledged.add(sequences, now_s)
+
+    def lost(self, record: Record | None, sequence: int, reason: str, now_s: float) -> None:
+        """A record was given up."""
+        self._statistics.count(Event.LOST, reason)
+        stored = None if record is None else _stored(record.payload)
+        if record is None or stored is None:
+            self.losses.add(Loss(sequence, now_s, reason))
+            return
+        notification = stored.notification
+        tenant, device, key = stored.tenant.value, notification.device.value, notification.key
+        self.losses.add(Loss(sequence, now_s, reason, tenant, device, key, record.time_ms / 1000))
+
+    def refused(self, device: str, reason: str, source: Address, now_s: float) -> None:
+        """A notification was not taken; the NIC was told so."""
+        known = self._refusals.get((device, reason))
+        if known is None:
+            self._refusals[device, reason] = Refusal(device, reason, str(source), 1, now_s, now_s)
+            if len(self._refusals) > MAX_REFUSALS:
+                self._refusals.popitem(last=False)
+            return
+        known.times, known.last_at, known.source = known.times + 1, now_s, str(source)
+        self._refusals.move_to_end((device, reason))
+
+    # --- asked by people
+
+    async def find(self, device: str, key: str | None, limit: int) -> list[Delivery]:
+        """The newest notifications of a device, or those of one key (published again after a crash: several).
+
+        Reads the log on a thread; the newest first.
+        """
+        history = self._outbox.history()
+        found = await asyncio.to_thread(_search, history, device.encode(), key, limit)
+        waiting = [
+            self._delivery(stored, 0, time_ms, "received")
+            for time_ms, payload in self._outbox.pending()
+            if (stored := _wanted(payload, device.encode(), key)) is not None
+        ]
+        committed = [self._judge(record, stored) for record, stored in found]
+        return [*reversed(waiting), *committed][:limit]
+
+    def refusals(self, device: str) -> list[Refusal]:
+        """What was refused to a device."""
+        return [refusal for refusal in reversed(self._refusals.values()) if refusal.device == device]
+
+    def _judge(self, record: Record, stored: StoredNotification) -> Delivery:
+        sequence = record.sequence
+        loss = self.losses.get(sequence)
+        published = self._published.find(sequence)
+        if loss is not None:
+            return self._delivery(stored, sequence, record.time_ms, "dropped", published, loss=loss)
+        if self._outbox.is_acknowledged(sequence):
+            acknowledged = self._acknowledged.find(sequence)
+            return self._delivery(stored, sequence, record.time_ms, "acknowledged", published, acknowledged)
+        return self._delivery(stored, sequence, record.time_ms, "published" if published else "outbox", published)
+
+    def _delivery(
+        self,
+        stored: StoredNotification,
+        sequence: int,
+        time_ms: int,
+        state: str,
+        published: float | None = None,
+        acknowledged: float | None = None,
+        loss: Loss | None = None,
+    ) -> Delivery:
+        notification = stored.notification
+        return Delivery(
+            notification.key,
+            notification.device.value,
+            stored.tenant.value,
+            notification.path,
+            state,
+            self._lane,
+            sequence,
+            len(notification.payload),
+            notification.time_s,
+            time_ms / 1000,
+            published,
+            acknowledged,
+            None if loss is None else loss.lost_at,
+            None if loss is None else loss.reason,
+        )
+
+
+async def answer(record: DeliveryRecord, question: dict[str, object]) -> dict[str, object]:
+    """Answer a question that came from another process, in plain data."""
+    limit = question["limit"]
+    assert isinstance(limit, int)
+    match question:
+        case {"losses": tenant}:
+            newest = record.losses.newest(None if tenant is None else str(tenant))
+            return {"losses": [asdict(loss) for loss, _ in zip(newest, range(limit), strict=False)]}
+        case {"device": device, "key": key}:
+            found = await record.find(str(device), None if key is None else str(key), limit)
+            return {
+                "deliveries": [asdict(delivery) for delivery in found],
+                "refusals": [asdict(refusal) for refusal in record.refusals(str(device))[:limit]],
+            }
+        case _:
+            return {}
+
+
+def _search(
+    history: Iterable[bytes], device: bytes, key: str | None, limit: int
+) -> list[tuple[Record, StoredNotification]]:
+    """Runs on a thread: the newest matching records of a log whose newest run comes first."""
+    found: list[tuple[Record, StoredNotification]] = []
+    for octets in history:
+        if device in octets:
+            found += reversed(list(_matching(octets, device, key)))
+            if len(found) >= limit:
+                break
+    return found[:limit]
+
+
+def _matching(octets: bytes, device: bytes, key: str | None) -> Iterator[tuple[Record, StoredNotification]]:
+    for item in read_records(octets):
+        if isinstance(item, Record) and (stored := _wanted(item.payload, device, key)) is not None:
+            yield item, stored
+
+
+def _wanted(payload: bytes, device: bytes, key: str | None) -> StoredNotification | None:
+    if device not in payload:
+        return None
+    stored = _stored(payload)
+    if stored is None or stored.notification.device.value.encode() != device:
+        return None
+    return stored if key in (None, stored.notification.key) else None
+
+
+def _stored(payload: bytes) -> StoredNotification | None:
+    try:
+        return unpack(payload)
+    except EnvelopeError:
+        return None
