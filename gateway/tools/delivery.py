@@ -14,8 +14,8 @@ from typing import Annotated, Final, cast
 
 import typer
 
-from gateway.tools.admin import DEFAULT_HTTP, HttpOption, JsonOption, call
 from gateway.tools.errors import Refused, WrongInput
+from gateway.tools.http_api import DEFAULT_HTTP, HttpOption, JsonOption, call
 from meshwire.errors import ExitCode
 from meshwire.identity import DeviceId, IdentityError
 
@@ -179,7 +179,7 @@ def _refused(refusal: Fields) -> str:
 
 
 def _status(http_url: str) -> dict[str, object]:
-    return call(http_url, "GET", "/api/status")
+    return cast("dict[str, object]", call(http_url, "GET", "/api/status"))
 
 
 def _connected(status: Fields) -> bool:
