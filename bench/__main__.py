@@ -24,6 +24,7 @@ BENCHES: Final[dict[str, str]] = {
     "link": "bench.link",
     "broker": "bench.broker",
     "bridge": "bench.bridge",
+    "proxy": "bench.proxy",
 }
 """Name on the command line -> module with `measure`."""
 

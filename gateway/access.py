@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -37,6 +37,7 @@ class Access:
         registry: whose device is whose.
         statistics: counted here.
         now_s: Unix time.
+        protected: who is known by the protection of its messages (`Address.security`).
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Access:
         registry: Registry,
         statistics: Statistics,
         now_s: Callable[[], float],
+        protected: Mapping[str, Principal] | None = None,
     ) -> None:
         self._keys = keys
         self._credentials = credentials
@@ -54,6 +56,7 @@ class Access:
         self._registry = registry
         self._statistics = statistics
         self._now_s = now_s
+        self._protected = protected or {}
 
     def open_with_token(self, source: Address, token: str) -> bool:
         """Open a session for a token; False when it does not hold."""
@@ -84,12 +87,13 @@ class Access:
     def principal(self, source: Address, access_token: str | None) -> Principal | None:
         """Who asks: by the request's own token, else by the session.
 
-        A token in a request travels in the clear, so it counts on loopback only.
+        A token in a request counts only where it can't be read on the way. Who has neither may still be known by the
+        protection of the message itself (an OSCORE context is made for one party).
         """
         if access_token is not None:
-            return self._verified(access_token, source) if source.is_loopback else None
+            return self._verified(access_token, source) if source.keeps_secrets else None
         session = self.session(source)
-        return None if session is None else session.principal
+        return self._protected.get(source.security) if session is None else session.principal
 
     def device(self, principal: Principal, mac: DeviceId | None) -> Device | None:
         """The device, if there is one and it is the party's: unknown, foreign and disabled are all the same."""
@@ -97,6 +101,16 @@ class Access:
         if device is None or not device.enabled:
             return None
         return device if device.tenant == principal.tenant or sees_all(principal) else None
+
+    def devices(self, principal: Principal) -> list[Device]:
+        """All devices that the party may reach."""
+        found = self._registry.devices(None if sees_all(principal) else principal.tenant)
+        return [device for device in found if device.enabled]
+
+    @staticmethod
+    def administers(principal: Principal) -> bool:
+        """Whether the party may do everything."""
+        return sees_all(principal)
 
     def _verified(self, token: str, source: Address) -> Principal | None:
         try:

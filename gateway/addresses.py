@@ -14,6 +14,9 @@ class Address:
 
     host: str
     port: int
+    security: str = ""
+    """What protects the messages from there: nothing, or the name of one TLS connection or OSCORE context. Part of
+    who somebody is: the same port without the protection is somebody else."""
 
     @property
     def is_loopback(self) -> bool:
@@ -22,6 +25,11 @@ class Address:
             return ipaddress.ip_address(self.host.split("%", 1)[0]).is_loopback
         except ValueError:
             return False
+
+    @property
+    def keeps_secrets(self) -> bool:
+        """Whether what is sent from there can't be read on the way."""
+        return bool(self.security) or self.is_loopback
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

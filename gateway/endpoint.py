@@ -1,6 +1,6 @@
 """The CoAP endpoint on port 5683: which datagram goes to whom, and the group commit behind the answers to NICs.
 
-Datagrams are decoded by the pure codec. Requests of NICs go to the sink; everything else goes to `clients` (aiocoap).
+Datagrams are decoded by the pure codec. Requests of NICs go to the sink; everything else goes to `clients`.
 What is no CoAP message is counted and, where its header can be read and it is confirmable, answered by a Reset
 (RFC 7252 section 4.2). Nothing that arrives makes the reader raise.
 """

@@ -17,18 +17,15 @@ from typing import Any, Final, cast
 
 import structlog
 
-from gateway.access import Access
 from gateway.addresses import Address, parse_endpoint
-from gateway.coap_context import ClientContext, DeviceContext
+from gateway.client_side import ClientSide
 from gateway.credentials import Credentials
 from gateway.delivery import answer
 from gateway.endpoint import Endpoint
 from gateway.errors import RegistryError
 from gateway.lane import Lane, drain, left_behind, login
 from gateway.presence import Presence, presence_of
-from gateway.proxy import Proxy
 from gateway.rate import total_rate
-from gateway.reception import Reception
 from gateway.registry import Registry
 from gateway.registry.opening import open_database
 from gateway.sessions import Sessions
@@ -96,16 +93,13 @@ class Gateway:
         lane = self._lane = Lane(0, self.settings, self._site, self.statistics)
         try:
             sockets, others = self._bind()
-            devices = DeviceContext()
-            clients = self._clients(devices, sockets)
-            await devices.open()
+            clients = self._clients(sockets)
             await clients.open()
             try:
                 await self._serve(lane, sockets, others, clients)
             finally:
                 self.ready.clear()
                 await clients.close()
-                await devices.close()
                 sockets.close()
                 for sock in itertools.chain(*others):
                     sock.close()
@@ -114,7 +108,7 @@ class Gateway:
             self.registry.flush()
 
     async def _serve(
-        self, lane: Lane, sockets: DatagramSockets, others: list[list[socket.socket]], clients: ClientContext
+        self, lane: Lane, sockets: DatagramSockets, others: list[list[socket.socket]], clients: ClientSide
     ) -> None:
         presence = Presence(
             self.registry, self.settings.presence, login(self.settings.bridge, self._site, "gw-presence"), time.time
@@ -169,14 +163,16 @@ class Gateway:
         self.coap_port = sockets.port
         return sockets, others
 
-    def _clients(self, devices: DeviceContext, sockets: DatagramSockets) -> ClientContext:
-        access = Access(
-            self._keys.public(), self._credentials, self._sessions, self.registry, self.statistics, time.time
+    def _clients(self, sockets: DatagramSockets) -> ClientSide:
+        return ClientSide(
+            self.settings,
+            sockets,
+            self.registry,
+            self._keys.public(),
+            self._credentials,
+            self._sessions,
+            self.statistics,
         )
-        limits = self.settings.proxy
-        proxy = Proxy(access, self.registry, devices, domains=self.settings.domains, timeout_s=limits.timeout_s)
-        reception = Reception(access, proxy, self.statistics)
-        return ClientContext(reception, sockets, self.statistics, empty_ack_s=limits.empty_ack_s)
 
     async def _start_http(self, tasks: asyncio.TaskGroup) -> None:
         """Bind at once, so that a taken port is told at once; the slow import runs beside the CoAP side."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from gateway.addresses import parse_endpoint
+from gateway.addresses import Address, parse_endpoint
+from meshwire.identity import Role
 
 __all__ = [
     "BridgeSettings",
@@ -121,6 +122,16 @@ class ProxySettings(_Section):
     """How long a device may take to answer, in seconds."""
     empty_ack_s: float = Field(default=1.5, gt=0)
     """A client gets an empty acknowledgement when the answer takes longer, in seconds."""
+    write_roles: list[str] = Field(default_factory=lambda: [Role.COMMAND_CLIENT.value, Role.ADMIN.value])
+    """Whoever has one of these roles may PUT, POST, PATCH and DELETE (others: 4.03); empty: everybody of the tenant."""
+    cache_octets: int = Field(default=16 << 20, ge=0)
+    """Memory for answers that devices allow to be kept (Max-Age, ETag); 0: none is."""
+    max_body_octets: int = Field(default=256 << 10, ge=1024)
+    """Longest body of a block-wise transfer."""
+    max_bodies_octets: int = Field(default=16 << 20, ge=1024)
+    """All bodies of block-wise transfers with clients together."""
+    max_under_way: int = Field(default=8, ge=1)
+    """Requests to one device that it has not acknowledged yet; further ones wait."""
 
 
 class PresenceSettings(_Section):
@@ -145,7 +156,9 @@ class GatewaySettings(_Section):
     """`[gateway]`."""
 
     listen: list[str] = Field(default_factory=lambda: ["127.0.0.1", "::1"])
-    """Addresses to listen on for CoAP; plain UDP beyond loopback carries tokens and readings in the clear."""
+    """IP addresses to listen on for CoAP over plain UDP; beyond loopback: see `allow_plain_beyond_loopback`."""
+    allow_plain_beyond_loopback: bool = False
+    """Whether plain UDP may be used beyond this machine, where tokens and readings can be read on the way."""
     port: Port = 5683
     """UDP port for CoAP, the same on every address; 0 lets the system choose."""
     http: str = "127.0.0.1:8080"
@@ -174,3 +187,16 @@ class GatewaySettings(_Section):
         if not value:
             raise ValueError("at least one address is needed")
         return value
+
+    @model_validator(mode="after")
+    def _stays_on_loopback(self) -> Self:
+        if self.allow_plain_beyond_loopback:
+            return self
+        for host in self.listen:
+            if not Address(host, 0).is_loopback:
+                raise ValueError(
+                    f"listen has {host}, which others can reach: plain UDP carries tokens and readings in the clear. "
+                    "Listen on loopback and let clients come by TLS (gateway.tls) or OSCORE, or set "
+                    "allow_plain_beyond_loopback = true where the network itself is protected"
+                )
+        return self

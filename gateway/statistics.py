@@ -20,7 +20,7 @@ class Event(StrEnum):
     DATAGRAM = "datagrams"
     """Received, by kind: sink, proxy."""
     MALFORMED = "malformed"
-    """Datagrams that are no CoAP message, by reason of the codec; `undecodable`: odd options; `internal`: our fault."""
+    """Datagrams that are no CoAP message, by reason of the codec; `internal`: our fault."""
     SEND_FAILED = "send_failed"
     """Datagrams that the system did not take, by errno name."""
     STORED = "stored"
@@ -30,7 +30,8 @@ class Event(StrEnum):
     REFUSED = "refused"
     """Bubble-up requests and registrations refused, by reason."""
     DUPLICATE = "duplicates"
-    """Repeated datagrams (`message-id`) and repeated notifications (`key`), answered again and not stored."""
+    """Repeated datagrams (`message-id`; of clients: `client`) and repeated notifications (`key`), answered again and
+    not taken again."""
     PUBLISHED = "published"
     """Messages that the broker has taken, by category."""
     LOST = "lost"

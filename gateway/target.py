@@ -9,14 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from meshwire.coap import Message, codes, options
 from meshwire.identity import DeviceId, IdentityError
 
-__all__ = ["Target", "TargetError", "is_proxied", "target_of"]
+__all__ = ["ACCESS_TOKEN", "Target", "TargetError", "is_proxied", "target_of"]
 
-_ACCESS_TOKEN: Final = b"access_token="
+ACCESS_TOKEN: Final = "access_token="
+"""Of a query argument that is the request's own token."""
+_ACCESS_TOKEN: Final = ACCESS_TOKEN.encode()
 _URI: Final = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<host>\[[^\]/?#@]*\]|[^:/?#@\[\]]*)(?::(?P<port>[0-9]*))?"
     r"(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?"
@@ -45,6 +48,8 @@ class Target:
     query: tuple[bytes, ...]
     access_token: str | None = None
     """The request's own token, taken out of the query."""
+    pairs: tuple[tuple[int, bytes], ...] = ()
+    """Path and query as options."""
 
 
 def is_proxied(request: Message) -> bool:
@@ -67,11 +72,24 @@ def target_of(request: Message, domains: Sequence[str]) -> Target:
         raise TargetError(codes.BAD_OPTION, "gateway: more than one Proxy-Uri")
     if uris:
         # RFC 7252 section 5.10.2: Proxy-Uri takes precedence over any Uri-* option.
-        scheme, host, path, query = _split(uris[0])
-    else:
-        scheme = (request.option(options.PROXY_SCHEME) or b"").decode(errors="replace")
-        host = (request.option(options.URI_HOST) or b"").decode(errors="replace")
-        path, query = request.option_values(options.URI_PATH), request.option_values(options.URI_QUERY)
+        if _ACCESS_TOKEN in uris[0]:
+            return _target(*_split(uris[0]), domains)
+        return _remembered(uris[0], tuple(domains))
+    scheme = (request.option(options.PROXY_SCHEME) or b"").decode(errors="replace")
+    host = (request.option(options.URI_HOST) or b"").decode(errors="replace")
+    path, query = request.option_values(options.URI_PATH), request.option_values(options.URI_QUERY)
+    return _target(scheme, host, path, query, domains)
+
+
+@lru_cache(4096)
+def _remembered(uri: bytes, domains: tuple[str, ...]) -> Target:
+    """Clients ask for the same few resources again and again; what carries a secret is never remembered."""
+    return _target(*_split(uri), domains)
+
+
+def _target(
+    scheme: str, host: str, path: tuple[bytes, ...], query: tuple[bytes, ...], domains: Sequence[str]
+) -> Target:
     if scheme.lower() != "coap":
         raise TargetError(codes.PROXYING_NOT_SUPPORTED, "gateway: only scheme coap is forwarded")
     if not host:
@@ -79,7 +97,8 @@ def target_of(request: Message, domains: Sequence[str]) -> Target:
     token, rest = _take_token(query)
     if any(len(value) > _LONGEST_VALUE for value in (*path, *rest)):
         raise TargetError(codes.BAD_OPTION, f"gateway: a part of the URI is longer than {_LONGEST_VALUE} octets")
-    return Target(_device(host, domains), path, rest, token)
+    pairs = [(options.URI_PATH, value) for value in path] + [(options.URI_QUERY, value) for value in rest]
+    return Target(_device(host, domains), path, rest, token, tuple(pairs))
 
 
 def _split(octets: bytes) -> tuple[str, str, tuple[bytes, ...], tuple[bytes, ...]]:

@@ -1,10 +1,5 @@
-"""aiocoap as the gateway uses it: a server on our own sockets, and a client towards the devices.
+"""aiocoap as the gateway uses it: for what protects messages, TLS and OSCORE.
 
 This is the component's one room that knows aiocoap; everybody else sees our own messages (`meshwire.coap`) and
-`gateway.exchange`. Types, message IDs, repetition, deduplication and separate responses are aiocoap's.
+`gateway.exchange`. Plain UDP is the business of `gateway.client_exchanges` and `gateway.device_exchanges`.
 """
-
-from gateway.coap_context.clients import ClientContext
-from gateway.coap_context.devices import DeviceContext, DeviceFailure, DeviceRefused, DeviceSilent, DeviceUnreachable
-
-__all__ = ["ClientContext", "DeviceContext", "DeviceFailure", "DeviceRefused", "DeviceSilent", "DeviceUnreachable"]

@@ -64,14 +64,13 @@ async def test_malformed_datagrams_are_counted_and_confirmable_ones_reset(
     assert gateway.statistics.by_reason(Event.MALFORMED) == {reason: 1}
 
 
-async def test_what_only_aiocoap_can_not_read_is_bad_option(gateway: Gateway, connect: Any) -> None:
+async def test_an_option_value_that_can_not_be_read_is_bad_option(gateway: Gateway, connect: Any) -> None:
     client = connect()
     for mtype, answered in ((CON, ACK), (NON, NON)):
         answer = await client.request(codes.GET, (options.URI_PATH, b"\xff\xfe"), mtype=mtype)
         assert (answer.mtype, answer.code) == (answered, codes.BAD_OPTION)
     client.send(encode(Message(CON, codes.CONTENT, 77, b"t", ((options.LOCATION_PATH, b"\xff"),))))
     assert await client.receive() == Message(RST, codes.EMPTY, 77)
-    assert gateway.statistics.total(Event.MALFORMED, "undecodable") == 3
 
 
 def random_datagram(rng: random.Random, seeds: list[bytes]) -> bytes:

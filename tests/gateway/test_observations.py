@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.deduplication import ExpiringTable
-from gateway.observing import SequenceShift
+from gateway.observations import SequenceShift
 
 
 def numbers(shift: SequenceShift, *sequence: int) -> list[int]:

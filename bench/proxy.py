@@ -1,0 +1,172 @@
+"""`meshwire bench proxy`: confirmable GETs of eight clients through a forward proxy to one light NIC, 64 under way.
+
+The proxy has one core; clients and NIC share the other. Every GET goes to the NIC and back, none is answered from a
+cache. Ours checks the session, whose device it is and where it is, and takes Proxy-Uri with a host name; the others are
+open to everybody and take Proxy-Scheme with an IP address (aiocoap-proxy refuses Proxy-Uri).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from bench.bridge_load import TENANT
+from bench.brokers import pinned
+from bench.proxy_load import Job, Outcome
+from bench.result import Comparison, Figure, Result
+from meshwire.coap import CON, Message, codes, encode
+from meshwire.identity import Role, TenantId
+from meshwire.site import Site
+
+__all__ = ["measure"]
+
+BENCH: Final = "proxy"
+RUNS: Final = 5
+SECONDS: Final = 2.0
+QUICK_SECONDS: Final = 1.0
+START_S: Final = 20.0
+AIOCOAP_BAR: Final = 4.0
+"""The ratio to aiocoap-proxy that has to be reached."""
+
+
+@dataclass(slots=True)
+class _Proxy:
+    """A forward proxy that serves, and what it has reached."""
+
+    name: str
+    port: int
+    process: int
+    token: str = ""
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def load(self, seconds: float) -> None:
+        """One run of the load, in its own process on the last core."""
+        job = Job(self.port, self.process, seconds, seconds / 4, self.token)
+        command = [sys.executable, "-m", "bench.proxy_load", json.dumps(asdict(job))]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=False, timeout=120, preexec_fn=pinned(-1))
+        if done.returncode:
+            raise RuntimeError(f"{self.name}: the load failed")
+        outcome = Outcome(**json.loads(done.stdout))
+        if outcome.wrong or not outcome.answered:
+            raise RuntimeError(f"{self.name}: {outcome.wrong} wrong answers, {outcome.answered} right ones")
+        self.outcomes.append(outcome)
+
+    @property
+    def rates(self) -> list[float]:
+        return [outcome.answered / outcome.seconds for outcome in self.outcomes]
+
+    @property
+    def cost_us(self) -> float:
+        """Processor time of the proxy for a GET, microseconds."""
+        return median(1e6 * outcome.processor_s / outcome.answered for outcome in self.outcomes)
+
+
+def measure(quick: bool) -> Iterator[Result]:
+    """Ours beside each peer, in turn in every run; five runs, quick: one short one."""
+    runs, seconds = (1, QUICK_SECONDS) if quick else (RUNS, SECONDS)
+    with ExitStack() as stack:
+        ours = stack.enter_context(_ours())
+        peers = {"aiocoap": stack.enter_context(_aiocoap())}
+        if (server := shutil.which("coap-server-notls") or shutil.which("coap-server")) is None:
+            print("proxy libcoap: left out, for the comparison: apt-get install libcoap3-bin", file=sys.stderr)
+        else:
+            peers["libcoap"] = stack.enter_context(_libcoap(server))
+        for _ in range(runs):
+            for proxy in (ours, *peers.values()):
+                proxy.load(seconds)
+        for case, peer in peers.items():
+            note = f"ours {ours.cost_us:.0f} µs of processor a GET, theirs {peer.cost_us:.0f} µs"
+            bar = AIOCOAP_BAR if case == "aiocoap" else None
+            yield Comparison(BENCH, case, ours.rates, peer.name, peer.rates, "GETs/s", note=note, ratio_bar=bar)
+        yield Figure(BENCH, "ours", ours.rates, "GETs/s", note=f"{ours.cost_us:.0f} µs of processor a GET")
+
+
+@contextmanager
+def _ours() -> Iterator[_Proxy]:
+    with tempfile.TemporaryDirectory() as folder:
+        token = Site(Path(folder)).signing_keys().issue(TenantId(TENANT), [Role.COMMAND_CLIENT], now=time.time())
+        settings = {"listen": ["127.0.0.1"], "port": 0, "http": "", "bridge": {"enabled": False}}
+        command = [sys.executable, "-m", "bench.bridge_load_gateway", json.dumps(settings), folder]
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=pinned(0)
+        ) as process:
+            assert process.stdout is not None
+            try:
+                line = process.stdout.readline()
+                if not line:
+                    raise RuntimeError("the gateway did not start")
+                yield _Proxy("ours", int(line), process.pid, token)
+            finally:
+                _stop(process)
+
+
+@contextmanager
+def _aiocoap() -> Iterator[_Proxy]:
+    port = _free_port()
+    program = Path(sys.executable).with_name("aiocoap-proxy")
+    with _serving("aiocoap-proxy", [str(program), "--forward", "--bind", f"127.0.0.1:{port}"], port) as proxy:
+        yield proxy
+
+
+@contextmanager
+def _libcoap(server: str) -> Iterator[_Proxy]:
+    port = _free_port()
+    # The names after the comma are the proxy's own; without an address in front the target is taken from the request.
+    command = [server, "-A", "127.0.0.1", "-p", str(port), "-v", "2", "-P", ",proxy.invalid"]
+    with _serving("libcoap", command, port) as proxy:
+        yield proxy
+
+
+@contextmanager
+def _serving(name: str, command: list[str], port: int) -> Iterator[_Proxy]:
+    nothing = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, preexec_fn=pinned(0)) as process:
+        try:
+            _await(name, port)
+            yield _Proxy(name, port, process.pid)
+        finally:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _await(name: str, port: int) -> None:
+    """A CoAP ping is answered by a Reset."""
+    ends = time.monotonic() + START_S
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.settimeout(0.1)
+        probe.connect(("127.0.0.1", port))
+        while time.monotonic() < ends:
+            try:
+                probe.send(encode(Message(CON, codes.EMPTY, 1)))
+                probe.recv(64)
+                return
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+            except TimeoutError:
+                continue
+    raise RuntimeError(f"{name} does not serve")
+
+
+def _free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,135 @@
+"""The gateway's CoAP side towards client applications, put together: from their datagrams to devices and back.
+
+This is an assembly file: it knows which part knows which, and opens and closes them in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from gateway.access import Access
+from gateway.addresses import Address
+from gateway.blocks import BlockTable
+from gateway.bodies import Bodies
+from gateway.cache import Cache
+from gateway.client_exchanges import ClientExchanges
+from gateway.credentials import Credentials
+from gateway.deadlines import Deadlines
+from gateway.device_exchanges import DeviceExchanges
+from gateway.device_sockets import DeviceSockets
+from gateway.discovery import Discovery
+from gateway.exchange import Handler
+from gateway.observations import Observations
+from gateway.proxy import Proxy
+from gateway.reception import Reception
+from gateway.registry import Registry
+from gateway.sessions import Sessions
+from gateway.settings import GatewaySettings
+from gateway.sockets import DatagramSockets
+from gateway.statistics import Statistics
+from meshwire.coap import Message
+from meshwire.tokens import VerifyingKeys
+
+__all__ = ["ClientSide"]
+
+
+class ClientSide:
+    """See the module's text.
+
+    Args:
+        settings: of the whole gateway.
+        sockets: of the CoAP port; bound.
+        registry: whose device is whose, and where.
+        keys: verify tokens.
+        credentials: verify names and passwords.
+        sessions: open ones.
+        statistics: counted here.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        sockets: DatagramSockets,
+        registry: Registry,
+        keys: VerifyingKeys,
+        credentials: Credentials,
+        sessions: Sessions,
+        statistics: Statistics,
+    ) -> None:
+        now_s: Callable[[], float] = asyncio.get_running_loop().time
+        limits = settings.proxy
+        access = Access(keys, credentials, sessions, registry, statistics, time.time)
+        self._deadlines = Deadlines()
+        self._device_sockets = DeviceSockets(loopback_only=not settings.allow_plain_beyond_loopback)
+        self._devices = DeviceExchanges(
+            self._device_sockets.send, now_s=now_s, deadlines=self._deadlines, max_under_way=limits.max_under_way
+        )
+        self._bodies = bodies = Bodies(self._devices, limits.max_body_octets)
+        self.cache = Cache(limits.cache_octets)
+        """What devices have said and may be said again."""
+        blocks = BlockTable(limits.max_body_octets, limits.max_bodies_octets)
+        self.observations = Observations(bodies, registry, self.cache, self._deadlines, now_s, limits.timeout_s)
+        """At devices, each shared by all who observe the same."""
+        own = _OwnAddresses(sockets.port, settings.listen)
+        proxy = Proxy(
+            access,
+            registry,
+            bodies,
+            self.observations,
+            self.cache,
+            blocks,
+            self._deadlines,
+            now_s,
+            domains=settings.domains,
+            write_roles=limits.write_roles,
+            timeout_s=limits.timeout_s,
+            is_own=own,
+        )
+        discovery = Discovery(
+            access, registry, bodies, now_s, domains=settings.domains, timeout_s=min(limits.timeout_s, 10.0)
+        )
+        self._reception = Reception(access, proxy, discovery, statistics, blocks, now_s)
+        handler: Handler = self._reception
+        self._clients = ClientExchanges(
+            handler,
+            sockets.send,
+            statistics,
+            now_s=now_s,
+            deadlines=self._deadlines,
+            empty_ack_s=limits.empty_ack_s,
+        )
+
+    async def open(self) -> None:
+        """Must be awaited before the first datagram."""
+        self._deadlines.open()
+        self._device_sockets.start(self._devices.receive, self._devices.unreachable)
+
+    async def close(self) -> None:
+        """End every exchange; observations are cancelled at the devices."""
+        self.observations.close()
+        self._clients.close()
+        await self._reception.close()
+        await self._bodies.close()
+        self._devices.close()
+        self._deadlines.close()
+        self._device_sockets.close()
+
+    def receive(self, octets: bytes, message: Message, source: Address) -> None:
+        """Take one datagram of a client; `message` is what the codec read in it."""
+        self._clients.receive(octets, message, source)
+
+
+class _OwnAddresses:
+    """Whether an address is one of the gateway's own CoAP sockets."""
+
+    def __init__(self, port: int, hosts: list[str]) -> None:
+        self._port = port
+        self._hosts = frozenset(hosts)
+        self._everywhere = bool(self._hosts & {"0.0.0.0", "::"})
+
+    def __call__(self, address: Address) -> bool:
+        if address.port != self._port:
+            return False
+        return address.host in self._hosts or (self._everywhere and address.is_loopback)
