@@ -153,7 +153,11 @@ class _Client:
                     self.socket.send(b"\x60\x00" + octets[2:4])
                 if self._under_way.pop(octets[4 : 4 + TOKEN_OCTETS], None) is None:
                     continue
-                if octets[0] in (PIGGYBACKED, SEPARATE) and octets[1] == codes.CONTENT and octets.endswith(self._expected):
+                if (
+                    octets[0] in (PIGGYBACKED, SEPARATE)
+                    and octets[1] == codes.CONTENT
+                    and octets.endswith(self._expected)
+                ):
                     self.answered += 1
                 else:
                     self.wrong += 1
