@@ -259,8 +259,14 @@ class BoardClient:
             return
         if sending.handle in event.unsent:
             sending.settle(Outcome(Fate.UNSENT, event.reason))
-        elif sending.handle in event.uncertain:
+        elif sending.handle in event.uncertain or self._answer_is_lost(event.reason):
             sending.settle(Outcome(Fate.UNCERTAIN, event.reason))
+
+    def _answer_is_lost(self, reason: DownReason) -> bool:
+        """Whether the answer to a request that was delivered can't come any more: a standing link begins anew with the
+        board's queue empty; a session's answer may still be fetched by the next one, but not over a port that is gone
+        (the board behind it may be another)."""
+        return not self.profile.session_per_exchange or reason is DownReason.PIPE_LOST
 
     def _tell_down(self, reason: DownReason) -> None:
         if self.listener is None:

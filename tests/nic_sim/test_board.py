@@ -342,3 +342,33 @@ def test_what_the_listener_hears_of_the_link(run: Any, profile: Any, event: Even
         assert listener.told == told
 
     run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("profile", "reason", "waits"),
+    [
+        (STANDARD, DownReason.PIPE_LOST, False),
+        (STANDARD, DownReason.PEER_RESET, False),
+        (MILLI, DownReason.PIPE_LOST, False),
+        (MILLI, DownReason.RELEASED, True),
+        (MILLI, DownReason.NO_ANSWER, True),
+    ],
+)
+def test_a_request_that_was_delivered_does_not_wait_for_an_answer_that_cannot_come(
+    run: Any, profile: Any, reason: DownReason, waits: bool
+) -> None:
+    """The link names only what it had not delivered."""
+
+    async def scenario() -> float:
+        link = FakeLink([lambda handle, request: [LinkDown(reason)]])
+        client = BoardClient(link, profile, seed=1)
+        task = asyncio.create_task(client.run())
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(OutcomeUnknown):
+            await client.request(get(code=codes.PUT))
+        took_s = asyncio.get_running_loop().time() - began
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return took_s
+
+    assert (run(scenario()) > 1.0) is waits
