@@ -17,13 +17,13 @@ import structlog
 
 from gateway.addresses import Address
 from gateway.cancellation import to_its_end
-from gateway.outbox import Commit, Outbox
+from gateway.outbox import Commit
 from gateway.sink import Datagram, Sink, is_for_sink
 from gateway.sockets import DatagramSockets
 from gateway.statistics import Event, Statistics
 from meshwire.coap import CON, RST, Message, MessageError, codes, decode, encode
 
-__all__ = ["ClientSide", "Endpoint"]
+__all__ = ["ClientSide", "Endpoint", "Store"]
 
 _log = structlog.get_logger(__name__)
 
@@ -33,6 +33,19 @@ class ClientSide(Protocol):
 
     def receive(self, octets: bytes, message: Message, source: Address) -> None:
         """Take one datagram and what the pure codec read in it."""
+
+
+class Store(Protocol):
+    """What the group commit asks of the outbox, or of what stands in its place."""
+
+    def begin_commit(self) -> Commit | None:
+        """Everything taken in since the last one, as one batch."""
+
+    def finish_commit(self, commit: Commit) -> None:
+        """The batch is written."""
+
+    def fail_commit(self, commit: Commit) -> None:
+        """The batch could not be written."""
 
 
 class Endpoint:
@@ -53,7 +66,7 @@ class Endpoint:
         self,
         sockets: DatagramSockets,
         sink: Sink,
-        outbox: Outbox,
+        outbox: Store,
         clients: ClientSide,
         statistics: Statistics,
         *,

@@ -129,6 +129,10 @@ class PublisherConnection(asyncio.Protocol):
         if octets:
             self._write(octets)
 
+    def deliver(self, verdicts: list[Verdict]) -> None:
+        """Hand the broker's verdicts on."""
+        self.on_verdicts(verdicts)
+
     def connect_packet(self) -> Connect:
         """What the connection begins with."""
         five = self.version is ProtocolVersion.V5
@@ -156,7 +160,7 @@ class PublisherConnection(asyncio.Protocol):
             data = self._await_connack(self._stream, data)
         if not data or self._lost.done():
             return
-        self.on_verdicts(self.session.receive(data))
+        self.deliver(self.session.receive(data))
         ended = self.session.ended
         if ended is not None:
             self._end(ConnectionLost(str(ended), ended.code))

@@ -1,0 +1,306 @@
+"""All aliases and triggers of a gateway: what is enabled runs, what is not doesn't, whoever changed it.
+
+Does: compare, once a second and after each change, what should run with what runs; start and stop each alias and each
+trigger for itself, so that a broker that is down, a wrong password or a fault of ours stops no other. Does not: decide
+what is right (`checks.py`) or keep it (`store.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, cast
+
+import structlog
+
+from gateway.aliases.actions import Commander, Runner
+from gateway.aliases.catalogue import Catalogue, Kind, PasswordMissing
+from gateway.aliases.errors import AliasError, StoreFileError
+from gateway.aliases.keystore import client_context
+from gateway.aliases.publisher import Health, Relay
+from gateway.aliases.publishing import PublishingAlias
+from gateway.aliases.records import AliasSettings, TriggerSettings
+from gateway.aliases.route import client_id_of, login_of, route_of
+from gateway.aliases.store import AliasStore
+from gateway.aliases.tee import AliasQueue, Tee
+from gateway.aliases.trigger import Trigger
+from gateway.errors import GatewayError
+from gateway.outbox import Outbox
+from gateway.settings import BridgeSettings, Durability, OutboxSettings
+from gateway.statistics import Event
+from gateway.storage import FileStorage, MemoryStorage
+
+__all__ = ["AliasService"]
+
+LOOK_EVERY_S: Final = 1.0
+RESTART_S: Final = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Running:
+    """Something at work, and what it was started with."""
+
+    made_of: object
+    task: asyncio.Task[None]
+    work: PublishingAlias | Trigger
+
+
+class AliasService:
+    """See the module's text.
+
+    Args:
+        store: what there is.
+        folder: for the queues, a folder each.
+        bridge: categories, window and patience.
+        outbox: durability and size of segments.
+        commander: reaches devices.
+    """
+
+    def __init__(
+        self, store: AliasStore, folder: Path, bridge: BridgeSettings, outbox: OutboxSettings, commander: Commander
+    ) -> None:
+        self.store = store
+        self._folder = folder
+        self._bridge = bridge
+        self._outbox = outbox
+        self._runner = Runner(self._relay, self._context, commander)
+        self._aliases: dict[str, _Running] = {}
+        self._triggers: dict[str, _Running] = {}
+        self._wake = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+        self._unreadable = ""
+        self._complaints: dict[tuple[Kind, str], str] = {}
+        self._checked: dict[tuple[Kind, str], tuple[object, bool]] = {}
+
+    def tee(self, outbox: Outbox) -> Tee:
+        """What stands in the outbox's place for those who commit."""
+        return Tee(outbox, self._queues)
+
+    def wake(self) -> None:
+        """Something has been changed: look now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Run what is enabled until cancelled."""
+        try:
+            while True:
+                self._refresh()
+                await self.apply()
+                try:
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+                self._wake.clear()
+        finally:
+            await self._stop_all()
+
+    async def apply(self) -> None:
+        """Bring what runs in line with the store; returns when what had to end has ended."""
+        async with self._one_at_a_time:
+            await self._reconcile()
+
+    def _refresh(self) -> None:
+        try:
+            self.store.refresh()
+        except AliasError as error:
+            if self._unreadable != str(error):
+                _log.error("the store of aliases can't be read; what runs goes on", reason=str(error))
+            self._unreadable = str(error)
+
+    # --- what should run
+
+    async def _reconcile(self) -> None:
+        catalogue = self.store.catalogue
+        wanted_aliases = {
+            alias.name: (alias, files)
+            for alias in catalogue.aliases.values()
+            if catalogue.is_on(alias) and self._fits(alias, files := self._files(alias, catalogue))
+        }
+        wanted_triggers = {
+            trigger.name: (trigger, wanted_aliases[trigger.alias])
+            for trigger in catalogue.triggers.values()
+            if catalogue.is_on(trigger) and trigger.alias in wanted_aliases and self._fits(trigger, ())
+        }
+        ending = self._end_unwanted(self._triggers, wanted_triggers)
+        ending += self._end_unwanted(self._aliases, wanted_aliases)
+        if ending:
+            await asyncio.wait(ending)
+        for name, alias_made_of in wanted_aliases.items():
+            if name not in self._aliases:
+                make_alias = partial(self._publishing, alias_made_of[0], catalogue)
+                self._start(self._aliases, name, alias_made_of, make_alias)
+        for name, made_of in wanted_triggers.items():
+            if name not in self._triggers:
+                self._start(self._triggers, name, made_of, partial(self._trigger, made_of[0], catalogue))
+
+    def _fits(self, record: AliasSettings | TriggerSettings, files: object) -> bool:
+        """Checked again only when something has changed: opening a keystore takes many rounds of hashing."""
+        kind = Kind.ALIAS if isinstance(record, AliasSettings) else Kind.TRIGGER
+        seen = (self.store.catalogue, files)
+        known = self._checked.get((kind, record.name))
+        if known is not None and known[0] == seen:
+            return known[1]
+        said = "; ".join(map(str, self.store.check(record)))
+        if said:
+            _log.warning("can't be used", kind=kind, name=record.name, reason=said)
+        self._complaints[kind, record.name] = said
+        self._checked[kind, record.name] = seen, not said
+        return not said
+
+    def _files(self, alias: AliasSettings, catalogue: Catalogue) -> tuple[object, ...]:
+        """What makes a running alias outdated, beside its own fields: its stores and their files."""
+        stores = [catalogue.truststores.get(alias.truststore), catalogue.keystores.get(alias.keystore)]
+        paths = [alias.password_file]
+        for store in stores:
+            if store is not None:
+                paths += [store.file, store.password_file]
+        return (*stores, *((path, _stamp(path)) for path in paths if path))
+
+    def _end_unwanted(self, running: dict[str, _Running], wanted: Mapping[str, object]) -> list[asyncio.Task[None]]:
+        ending = []
+        for name in [name for name, each in running.items() if wanted.get(name) != each.made_of or each.task.done()]:
+            each = running.pop(name)
+            each.task.cancel()
+            ending.append(each.task)
+        return ending
+
+    def _start(
+        self,
+        running: dict[str, _Running],
+        name: str,
+        made_of: object,
+        make: Callable[[], PublishingAlias | Trigger],
+    ) -> None:
+        try:
+            work = make()
+        except (StoreFileError, PasswordMissing, GatewayError, OSError) as error:
+            kind = Kind.ALIAS if running is self._aliases else Kind.TRIGGER
+            if self._complaints.get((kind, name)) != str(error):
+                _log.error("can't be started", kind=kind, name=name, reason=str(error))
+            self._complaints[kind, name] = str(error)
+            return
+        running[name] = _Running(made_of, asyncio.create_task(_guard(name, work.run()), name=name), work)
+
+    def _publishing(self, alias: AliasSettings, catalogue: Catalogue) -> PublishingAlias:
+        environment = self.store.environment
+        in_memory = self._outbox.durability is Durability.MEMORY
+        route, login = route_of(alias, catalogue, environment), login_of(alias, self.store.site, environment)
+        storage = MemoryStorage() if in_memory else FileStorage(self._folder / alias.name)
+        return PublishingAlias(
+            alias, route, login, storage, segment_octets=self._outbox.segment_octets, bridge=self._bridge
+        )
+
+    def _trigger(self, trigger: TriggerSettings, catalogue: Catalogue) -> Trigger:
+        alias, environment = catalogue.aliases[trigger.alias], self.store.environment
+        identifier = trigger.client_id or f"{client_id_of(alias, self.store.site)}-{trigger.name}"
+        login = login_of(alias, self.store.site, environment, identifier)
+        route = route_of(alias, catalogue, environment)
+        return Trigger(trigger, route, login, self._runner, clean=alias.clean_session)
+
+    async def _stop_all(self) -> None:
+        tasks = [each.task for each in (*self._triggers.values(), *self._aliases.values())]
+        self._triggers.clear()
+        self._aliases.clear()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    # --- for others
+
+    def _queues(self) -> list[AliasQueue]:
+        return [
+            each.work.queue
+            for each in self._aliases.values()
+            if isinstance(each.work, PublishingAlias) and each.work.settings.publish and not each.task.done()
+        ]
+
+    def _relay(self, name: str) -> Relay | None:
+        running = self._aliases.get(name)
+        return running.work.relay if running is not None and isinstance(running.work, PublishingAlias) else None
+
+    def _context(self, truststore: str) -> ssl.SSLContext:
+        if not truststore:
+            return client_context([], with_system=True)
+        anchors, with_system = self.store.catalogue.anchors(truststore, self.store.environment)
+        return client_context(cast("Any", anchors), with_system=with_system)
+
+    def state(self, kind: Kind, name: str) -> dict[str, object]:
+        """How an alias or trigger is, ready for JSON."""
+        running = (self._aliases if kind is Kind.ALIAS else self._triggers).get(name)
+        if running is None:
+            return {"state": self._why_not(kind, name), "reason": self._complaints.get((kind, name), "")}
+        health: Health = running.work.health
+        state: dict[str, object] = {
+            "state": "connected" if health.is_connected else "connecting",
+            "reason": health.reason,
+            "connects": health.connects,
+        }
+        if isinstance(running.work, PublishingAlias):
+            return state | self._queue_state(running.work)
+        counts = running.work.counts
+        return state | {
+            "received": counts.received,
+            "done": counts.done,
+            "retried": counts.retried,
+            "failed": counts.failed,
+            "lastFailure": counts.last_failure,
+        }
+
+    def _queue_state(self, work: PublishingAlias) -> dict[str, object]:
+        status = work.queue.outbox.status(int(time.time() * 1000))
+        return {
+            "clientId": work.login.client_id,
+            "published": work.statistics.total(Event.PUBLISHED),
+            "queue": {"depth": status.depth, "octets": status.octets, "ageS": round(status.age_s, 3)},
+            "losses": dict(work.statistics.by_reason(Event.LOST)),
+        }
+
+    def _why_not(self, kind: Kind, name: str) -> str:
+        record = self.store.catalogue.of(kind).get(name)
+        if not isinstance(record, AliasSettings | TriggerSettings):
+            return "unknown"
+        if not record.enabled:
+            return "disabled"
+        if not self.store.catalogue.is_package_on(record.package):
+            return "package-disabled"
+        return (
+            "invalid"
+            if self._complaints.get((kind, name))
+            else "alias-disabled"
+            if kind is Kind.TRIGGER
+            else "starting"
+        )
+
+    def status(self) -> dict[str, object]:
+        """For the status page."""
+        catalogue = self.store.catalogue
+        return {
+            "aliases": {name: self.state(Kind.ALIAS, name) for name in catalogue.aliases},
+            "triggers": {name: self.state(Kind.TRIGGER, name) for name in catalogue.triggers},
+        }
+
+
+async def _guard(name: str, work: Coroutine[Any, Any, None]) -> None:
+    """A fault in one alias is told, and the alias started again by the next look after a pause; no other notices."""
+    try:
+        await work
+    except Exception:  # The task's top.
+        _log.exception("an alias or trigger has failed; it starts again", name=name)
+        await asyncio.sleep(RESTART_S)
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino
