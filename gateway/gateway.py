@@ -18,6 +18,9 @@ from typing import Any, Final, cast
 import structlog
 
 from gateway.addresses import Address, parse_endpoint
+from gateway.aliases.command import OwnGateway
+from gateway.aliases.service import AliasService
+from gateway.aliases.store import AliasStore, declared_in
 from gateway.client_side import ClientSide
 from gateway.credentials import Credentials
 from gateway.delivery import answer
@@ -82,6 +85,9 @@ class Gateway:
         self._started_s = time.time()
         self._lane: Lane | None = None
         self._workers: Workers | None = None
+        self._aliases = AliasService(
+            AliasStore(self._site, declared_in(settings)), settings.bridge, settings.outbox, self._commander()
+        )
 
     async def run(self) -> None:
         """Serve until cancelled.
@@ -99,6 +105,7 @@ class Gateway:
                 await self._serve(lane, sockets, others, clients)
             finally:
                 self.ready.clear()
+                await self._aliases.stop()
                 await clients.close()
                 sockets.close()
                 for sock in itertools.chain(*others):
@@ -114,17 +121,19 @@ class Gateway:
             self.registry, self.settings.presence, login(self.settings.bridge, self._site, "gw-presence"), time.time
         )
         sink = lane.sink(self.registry, presence.registered)
-        endpoint = Endpoint(
-            sockets, sink, lane.outbox, clients, self.statistics, sync=lane.sync, on_stored=lane.bridge.stored
-        )
+        tee = self._aliases.tee(lane.outbox)
+        endpoint = Endpoint(sockets, sink, tee, clients, self.statistics, sync=lane.sync, on_stored=lane.bridge.stored)
 
         def passed_on(octets: bytes, source: Address, position: int) -> None:
             sockets.note(source, position)
             endpoint.passed_on(octets, source)
 
         workers = self._workers = Workers(self.settings, self._site, others, self.registry, self.statistics, passed_on)
+        # Their queues are open before the first notification comes.
+        await self._aliases.apply()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(endpoint.run(), name="coap endpoint")
+            tasks.create_task(self._aliases.run(), name="aliases")
             tasks.create_task(workers.run(), name="workers")
             tasks.create_task(lane.run(), name="lane")
             if self.settings.bridge.enabled:
@@ -173,6 +182,10 @@ class Gateway:
             self._sessions,
             self.statistics,
         )
+
+    def _commander(self) -> OwnGateway:
+        host = self.settings.listen[0]
+        return OwnGateway(lambda: str(Address(host, self.coap_port)), self._keys)
 
     async def _start_http(self, tasks: asyncio.TaskGroup) -> None:
         """Bind at once, so that a taken port is told at once; the slow import runs beside the CoAP side."""
@@ -259,6 +272,7 @@ class Gateway:
                 "connected": bool(lanes) and all(lane.get("connected") for lane in lanes),
             },
             "workers": workers,
+            **self._aliases.status(),
             "losses": dict(statistics.by_reason(Event.LOST)),
             "sessions": len(self._sessions),
             "devices": len(self.registry.devices()),

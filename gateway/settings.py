@@ -10,6 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from gateway.addresses import Address, parse_endpoint
 from meshwire.identity import Role
+from gateway.aliases.records import (
+    AliasSettings,
+    KeystoreSettings,
+    PackageSettings,
+    TriggerSettings,
+    TruststoreSettings,
+)
 
 __all__ = [
     "BridgeSettings",
@@ -172,6 +179,16 @@ class GatewaySettings(_Section):
     sessions: SessionSettings = Field(default_factory=SessionSettings)
     proxy: ProxySettings = Field(default_factory=ProxySettings)
     presence: PresenceSettings = Field(default_factory=PresenceSettings)
+    alias: list[AliasSettings] = Field(default_factory=list)
+    """MQTT connection aliases, beside those made by command; see docs/reference/aliases.md."""
+    trigger: list[TriggerSettings] = Field(default_factory=list)
+    """Named subscriptions bound to an alias."""
+    package: list[PackageSettings] = Field(default_factory=list)
+    """Packages beside WmRoot, which is always on."""
+    truststore: list[TruststoreSettings] = Field(default_factory=list)
+    """Authorities that sign the certificates of brokers, under names."""
+    keystore: list[KeystoreSettings] = Field(default_factory=list)
+    """Client keys and certificates, under names."""
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
 
     @field_validator("http")

@@ -31,6 +31,11 @@ class AliasPackets:
         self._settings = settings
 
     @property
+    def has_rules(self) -> bool:
+        """Whether anything is published at all."""
+        return bool(self._rules)
+
+    @property
     def takes_all(self) -> bool:
         """Whether there is no need to look into a notification."""
         return any((rule.tenant, rule.category, rule.type) == ("*", "*", "*") for rule in self._rules)

@@ -1,8 +1,7 @@
-"""An enabled alias at work: its queue, and the bridge that empties it over the alias's connection."""
+"""An enabled alias at work: the bridge that empties its queue over the alias's connection."""
 
 from __future__ import annotations
 
-from gateway.aliases.packets import AliasPackets
 from gateway.aliases.publisher import AliasConnection, Health, Relay
 from gateway.aliases.records import AliasSettings
 from gateway.aliases.route import Route
@@ -10,10 +9,7 @@ from gateway.aliases.tee import AliasQueue
 from gateway.bridge import Bridge
 from gateway.mqtt import Login, MqttVersion
 from gateway.mqtt_session import PublishSession
-from gateway.outbox import Outbox
 from gateway.settings import BridgeSettings
-from gateway.statistics import Statistics
-from gateway.storage import Storage
 
 __all__ = ["PublishingAlias"]
 
@@ -25,39 +21,27 @@ class PublishingAlias:
         settings: of the alias; its fields fit.
         route: to its broker.
         login: as whom.
-        storage: of its queue.
-        segment_octets: of a file of the queue.
+        queue: what waits; it outlives this object.
         bridge: categories, window and patience are the bridge's.
     """
 
     def __init__(
-        self,
-        settings: AliasSettings,
-        route: Route,
-        login: Login,
-        storage: Storage,
-        *,
-        segment_octets: int,
-        bridge: BridgeSettings,
+        self, settings: AliasSettings, route: Route, login: Login, queue: AliasQueue, bridge: BridgeSettings
     ) -> None:
         self.settings = settings
         self.login = login
+        self.queue = queue
         self.health = Health()
         self.relay = Relay()
-        self.statistics = Statistics()
         self._route = route
-        packets = AliasPackets(settings.publish, bridge)
-        outbox = Outbox(storage, max_octets=settings.queue_max_octets, segment_octets=segment_octets)
-        self.queue = AliasQueue(settings.name, outbox, packets, self.statistics)
-        self._bridge = Bridge(outbox, bridge, login, self.statistics, maker=packets, connect=self._connect)
-        self.queue.on_stored = self._bridge.stored
+        # An earlier connection has not settled all that it has read.
+        queue.outbox.rewind()
+        self._bridge = Bridge(queue.outbox, bridge, login, queue.statistics, maker=queue.packets, connect=self._connect)
+        queue.on_stored = self._bridge.stored
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        try:
-            await self._bridge.run()
-        finally:
-            self.queue.close()
+        await self._bridge.run()
 
     def _connect(self, version: MqttVersion, session: PublishSession, resume: bool) -> AliasConnection:
         return AliasConnection(

@@ -22,6 +22,7 @@ from gateway.aliases.actions import Commander, Runner
 from gateway.aliases.catalogue import Catalogue, Kind, PasswordMissing
 from gateway.aliases.errors import AliasError, StoreFileError
 from gateway.aliases.keystore import client_context
+from gateway.aliases.packets import AliasPackets
 from gateway.aliases.publisher import Health, Relay
 from gateway.aliases.publishing import PublishingAlias
 from gateway.aliases.records import AliasSettings, TriggerSettings
@@ -32,7 +33,7 @@ from gateway.aliases.trigger import Trigger
 from gateway.errors import GatewayError
 from gateway.outbox import Outbox
 from gateway.settings import BridgeSettings, Durability, OutboxSettings
-from gateway.statistics import Event
+from gateway.statistics import Event, Statistics
 from gateway.storage import FileStorage, MemoryStorage
 
 __all__ = ["AliasService"]
@@ -57,20 +58,17 @@ class AliasService:
 
     Args:
         store: what there is.
-        folder: for the queues, a folder each.
         bridge: categories, window and patience.
         outbox: durability and size of segments.
         commander: reaches devices.
     """
 
-    def __init__(
-        self, store: AliasStore, folder: Path, bridge: BridgeSettings, outbox: OutboxSettings, commander: Commander
-    ) -> None:
+    def __init__(self, store: AliasStore, bridge: BridgeSettings, outbox: OutboxSettings, commander: Commander) -> None:
         self.store = store
-        self._folder = folder
         self._bridge = bridge
         self._outbox = outbox
         self._runner = Runner(self._relay, self._context, commander)
+        self._queues: dict[str, AliasQueue] = {}
         self._aliases: dict[str, _Running] = {}
         self._triggers: dict[str, _Running] = {}
         self._wake = asyncio.Event()
@@ -81,7 +79,7 @@ class AliasService:
 
     def tee(self, outbox: Outbox) -> Tee:
         """What stands in the outbox's place for those who commit."""
-        return Tee(outbox, self._queues)
+        return Tee(outbox, self._collecting)
 
     def wake(self) -> None:
         """Something has been changed: look now."""
@@ -119,10 +117,12 @@ class AliasService:
 
     async def _reconcile(self) -> None:
         catalogue = self.store.catalogue
+        enabled = {alias.name: alias for alias in catalogue.aliases.values() if catalogue.is_on(alias)}
+        self._open_queues(enabled)
         wanted_aliases = {
-            alias.name: (alias, files)
-            for alias in catalogue.aliases.values()
-            if catalogue.is_on(alias) and self._fits(alias, files := self._files(alias, catalogue))
+            name: (alias, files)
+            for name, alias in enabled.items()
+            if name in self._queues and self._fits(alias, files := self._files(alias, catalogue))
         }
         wanted_triggers = {
             trigger.name: (trigger, wanted_aliases[trigger.alias])
@@ -133,6 +133,8 @@ class AliasService:
         ending += self._end_unwanted(self._aliases, wanted_aliases)
         if ending:
             await asyncio.wait(ending)
+        for name in self._queues.keys() - enabled.keys():
+            self._queues.pop(name).close()
         for name, alias_made_of in wanted_aliases.items():
             if name not in self._aliases:
                 make_alias = partial(self._publishing, alias_made_of[0], catalogue)
@@ -182,21 +184,30 @@ class AliasService:
         try:
             work = make()
         except (StoreFileError, PasswordMissing, GatewayError, OSError) as error:
-            kind = Kind.ALIAS if running is self._aliases else Kind.TRIGGER
-            if self._complaints.get((kind, name)) != str(error):
-                _log.error("can't be started", kind=kind, name=name, reason=str(error))
-            self._complaints[kind, name] = str(error)
+            self._complain(Kind.ALIAS if running is self._aliases else Kind.TRIGGER, name, str(error))
             return
         running[name] = _Running(made_of, asyncio.create_task(_guard(name, work.run()), name=name), work)
 
+    def _open_queues(self, enabled: Mapping[str, AliasSettings]) -> None:
+        """A queue is open while its alias is enabled, also while that connects anew or can't: so nothing is missed."""
+        for name, alias in enabled.items():
+            packets = AliasPackets(alias.publish, self._bridge)
+            if name in self._queues:
+                self._queues[name].packets = packets
+                continue
+            in_memory = self._outbox.durability is Durability.MEMORY
+            try:
+                storage = MemoryStorage() if in_memory else FileStorage(self.store.queue_folder / name)
+                outbox = Outbox(storage, max_octets=alias.queue_max_octets, segment_octets=self._outbox.segment_octets)
+            except (GatewayError, OSError) as error:
+                self._complain(Kind.ALIAS, name, str(error))
+                continue
+            self._queues[name] = AliasQueue(name, outbox, packets, Statistics())
+
     def _publishing(self, alias: AliasSettings, catalogue: Catalogue) -> PublishingAlias:
         environment = self.store.environment
-        in_memory = self._outbox.durability is Durability.MEMORY
         route, login = route_of(alias, catalogue, environment), login_of(alias, self.store.site, environment)
-        storage = MemoryStorage() if in_memory else FileStorage(self._folder / alias.name)
-        return PublishingAlias(
-            alias, route, login, storage, segment_octets=self._outbox.segment_octets, bridge=self._bridge
-        )
+        return PublishingAlias(alias, route, login, self._queues[alias.name], self._bridge)
 
     def _trigger(self, trigger: TriggerSettings, catalogue: Catalogue) -> Trigger:
         alias, environment = catalogue.aliases[trigger.alias], self.store.environment
@@ -204,6 +215,11 @@ class AliasService:
         login = login_of(alias, self.store.site, environment, identifier)
         route = route_of(alias, catalogue, environment)
         return Trigger(trigger, route, login, self._runner, clean=alias.clean_session)
+
+    def _complain(self, kind: Kind, name: str, reason: str) -> None:
+        if self._complaints.get((kind, name)) != reason:
+            _log.error("can't be started", kind=kind, name=name, reason=reason)
+        self._complaints[kind, name] = reason
 
     async def _stop_all(self) -> None:
         tasks = [each.task for each in (*self._triggers.values(), *self._aliases.values())]
@@ -213,15 +229,14 @@ class AliasService:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        for queue in self._queues.values():
+            queue.close()
+        self._queues.clear()
 
     # --- for others
 
-    def _queues(self) -> list[AliasQueue]:
-        return [
-            each.work.queue
-            for each in self._aliases.values()
-            if isinstance(each.work, PublishingAlias) and each.work.settings.publish and not each.task.done()
-        ]
+    def _collecting(self) -> list[AliasQueue]:
+        return [queue for queue in self._queues.values() if queue.packets.has_rules]
 
     def _relay(self, name: str) -> Relay | None:
         running = self._aliases.get(name)
@@ -259,9 +274,9 @@ class AliasService:
         status = work.queue.outbox.status(int(time.time() * 1000))
         return {
             "clientId": work.login.client_id,
-            "published": work.statistics.total(Event.PUBLISHED),
+            "published": work.queue.statistics.total(Event.PUBLISHED),
             "queue": {"depth": status.depth, "octets": status.octets, "ageS": round(status.age_s, 3)},
-            "losses": dict(work.statistics.by_reason(Event.LOST)),
+            "losses": dict(work.queue.statistics.by_reason(Event.LOST)),
         }
 
     def _why_not(self, kind: Kind, name: str) -> str:

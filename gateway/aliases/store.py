@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
@@ -26,12 +26,13 @@ from gateway.aliases.records import (
     DEFAULT_PACKAGE,
     AliasSettings,
     KeystoreSettings,
+    PackageSettings,
     TriggerSettings,
     TruststoreSettings,
 )
 from meshwire.site import Site
 
-__all__ = ["AliasStore", "build", "problems_of"]
+__all__ = ["AliasStore", "Declaring", "build", "declared_in", "kind_of", "problems_of"]
 
 VERSION: Final = 1
 _FILE_NAME: Final = "aliases.json"
@@ -51,6 +52,21 @@ def build(kind: Kind, values: Mapping[str, object]) -> Record:
         return cast("Record", MODELS[kind].model_validate(values))
     except ValidationError as error:
         raise InvalidAlias(f"{kind} {values.get('name', '')}".strip(), problems_of(error)) from None
+
+
+class Declaring(Protocol):
+    """The sections of the configuration file that declare records: `gateway.settings.GatewaySettings`."""
+
+    package: list[PackageSettings]
+    truststore: list[TruststoreSettings]
+    keystore: list[KeystoreSettings]
+    alias: list[AliasSettings]
+    trigger: list[TriggerSettings]
+
+
+def declared_in(settings: Declaring) -> list[Record]:
+    """Everything that a configuration file declares."""
+    return [*settings.package, *settings.truststore, *settings.keystore, *settings.alias, *settings.trigger]
 
 
 class AliasStore:

@@ -38,7 +38,7 @@ class AliasQueue:
         self.outbox = outbox
         self.packets = packets
         self.on_stored: Callable[[], None] = lambda: None
-        self._statistics = statistics
+        self.statistics = statistics
         self._is_full = False
         self._committing = False
         self._closing = False
@@ -48,13 +48,13 @@ class AliasQueue:
         try:
             self.outbox.append(payload, time_ms)
         except OutboxFull:
-            self._statistics.count(Event.LOST, "queue-full")
+            self.statistics.count(Event.LOST, "queue-full")
             if not self._is_full:
                 _log.warning("the queue of an alias is full; notifications are lost for it", alias=self.name)
             self._is_full = True
         else:
             self._is_full = False
-            self._statistics.count(Event.STORED)
+            self.statistics.count(Event.STORED)
 
     def begin(self) -> Commit | None:
         """What was taken, to be written."""
@@ -73,7 +73,7 @@ class AliasQueue:
             self.outbox.finish_commit(commit)
         else:
             self.outbox.fail_commit(commit)
-            self._statistics.count(Event.LOST, "disk", commit.count)
+            self.statistics.count(Event.LOST, "disk", commit.count)
             _log.error("the queue of an alias can't be written", alias=self.name, error=str(error))
         if self._closing:
             self.outbox.close()
