@@ -61,6 +61,11 @@ COMMANDS: Final[dict[str, Command]] = {
     "token": Command("gateway.tools.admin:token_app", "issue and show tokens"),
     "device": Command("gateway.tools.devices:device_app", "devices: provision, list, change, move, import, export"),
     "client": Command("gateway.tools.clients:client_app", "OAuth clients of a tenant"),
+    "alias": Command("gateway.tools.alias:alias_app", "MQTT connection aliases: further brokers, each with its rules"),
+    "trigger": Command("gateway.tools.alias:trigger_app", "subscriptions bound to an alias, and what they do"),
+    "package": Command("gateway.tools.alias:package_app", "aliases and triggers switched and moved together"),
+    "truststore": Command("gateway.tools.alias:truststore_app", "authorities that sign brokers' certificates"),
+    "keystore": Command("gateway.tools.alias:keystore_app", "client keys and certificates for mutual TLS"),
     "user": Command("broker.users:app", "password users of the broker"),
     "tenant": Command(
         "gateway.tools.tenants:tenant_app",

@@ -29,6 +29,7 @@ CATALOGUES: Final = (
     "hardware.conform.errors",
     "gateway.errors",
     "gateway.tools.errors",
+    "gateway.aliases.errors",
     "gateway.lab",
     "broker.errors",
     "broker.authority.errors",

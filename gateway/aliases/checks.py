@@ -152,7 +152,7 @@ def _readable_truststore(name: str, catalogue: Catalogue, environment: Mapping[s
     try:
         catalogue.anchors(name, environment)
     except (StoreFileError, PasswordMissing) as error:
-        yield FieldProblem("truststore", str(error))
+        yield FieldProblem("truststore", _told(error))
 
 
 def _keys(alias: AliasSettings, catalogue: Catalogue, environment: Mapping[str, str]) -> Iterator[FieldProblem]:
@@ -166,7 +166,7 @@ def _keys(alias: AliasSettings, catalogue: Catalogue, environment: Mapping[str, 
     try:
         entries = catalogue.key_entries(alias.keystore, environment)
     except (StoreFileError, PasswordMissing) as error:
-        yield FieldProblem("keystore", str(error))
+        yield FieldProblem("keystore", _told(error))
         return
     if not alias.key_alias:
         yield FieldProblem("key_alias", f"is needed with a keystore; {alias.keystore} holds {', '.join(entries)}")
@@ -232,7 +232,7 @@ def _truststore(store: TruststoreSettings, environment: Mapping[str, str]) -> It
         try:
             read_truststore(Path(store.file), password_of(store, environment))
         except StoreFileError as error:
-            yield FieldProblem("file", str(error))
+            yield FieldProblem("file", _told(error))
 
 
 def _keystore(store: KeystoreSettings, environment: Mapping[str, str]) -> Iterator[FieldProblem]:
@@ -242,4 +242,9 @@ def _keystore(store: KeystoreSettings, environment: Mapping[str, str]) -> Iterat
         try:
             read_keystore(Path(store.file), password_of(store, environment))
         except StoreFileError as error:
-            yield FieldProblem("file", str(error))
+            yield FieldProblem("file", _told(error))
+
+
+def _told(error: StoreFileError | PasswordMissing) -> str:
+    """Without code and advice: they are the whole message's."""
+    return f"{error.what}: {error.evidence}" if isinstance(error, StoreFileError) else str(error)

@@ -32,7 +32,7 @@ from gateway.aliases.records import (
 )
 from meshwire.site import Site
 
-__all__ = ["AliasStore", "Declaring", "build", "declared_in", "kind_of", "problems_of"]
+__all__ = ["AliasStore", "Declaring", "build", "declared_in", "kind_of", "plain", "problems_of"]
 
 VERSION: Final = 1
 _FILE_NAME: Final = "aliases.json"
@@ -121,9 +121,14 @@ class AliasStore:
 
     # --- changes
 
-    def add(self, record: Record) -> Record:
-        """Save something new, not enabled unless it says so; raises InvalidAlias."""
-        return self._put(record, must_be_new=True)
+    def add(self, record: Record, copying: Path | None = None) -> Record:
+        """Save something new; raises InvalidAlias.
+
+        Args:
+            record: not enabled unless it says so.
+            copying: the file of a keystore or truststore, to be copied into the state folder.
+        """
+        return self._put(record, must_be_new=True, copying=copying)
 
     def replace(self, record: Record) -> Record:
         """Save in the place of the one of the same name; raises InvalidAlias or AliasError."""
@@ -133,7 +138,7 @@ class AliasStore:
         """Save single fields; a password that is not named stays. Raises InvalidAlias or AliasError."""
         self.refresh()
         current = self._catalogue.find(kind, name)
-        fields = _plain(current) | dict(values)
+        fields = plain(current) | dict(values)
         if "password" in values and "password_file" not in values:
             fields.pop("password_file", None)
         return self.replace(build(kind, fields))
@@ -164,7 +169,7 @@ class AliasStore:
                 )
             del tables[kind][name]
         for path in (getattr(record, "password_file", ""), getattr(record, "file", "")):
-            if path and self._is_ours(Path(path)):
+            if path and self.is_ours(path):
                 Path(path).unlink(missing_ok=True)
         if kind is Kind.ALIAS:
             # A later alias of that name must not publish what waited for this one.
@@ -194,7 +199,7 @@ class AliasStore:
 
     # --- private
 
-    def _put(self, record: Record, *, must_be_new: bool) -> Record:
+    def _put(self, record: Record, *, must_be_new: bool, copying: Path | None = None) -> Record:
         kind = kind_of(record)
         with self._turn() as tables:
             is_known = record.name in self._catalogue.of(kind)
@@ -204,6 +209,9 @@ class AliasStore:
                 self._own(kind, record.name)
             self._demand(kind, record)
             record = self._seal(kind, record)
+            if copying is not None:
+                file = self.keep_file(kind, record.name, copying.read_bytes())
+                record = record.model_copy(update={"file": file})
             tables[kind][record.name] = record
         return record
 
@@ -247,8 +255,12 @@ class AliasStore:
         _write(path, text.encode())
         return record.model_copy(update={"password": None, "password_file": str(path)})
 
-    def _is_ours(self, path: Path) -> bool:
-        return path.parent in (self.site.path("secrets", "x").parent, self.site.path("gateway", "stores", "x").parent)
+    def is_ours(self, path: str) -> bool:
+        """Whether a file was made by this store, and goes with its record."""
+        return Path(path).parent in (
+            self.site.path("secrets", "x").parent,
+            self.site.path("gateway", "stores", "x").parent,
+        )
 
     @contextmanager
     def _turn(self) -> Iterator[_Tables]:
@@ -265,7 +277,7 @@ class AliasStore:
                 self._catalogue = before
                 raise
             document = {"version": VERSION} | {
-                kind.value: [_plain(record) for record in table.values()] for kind, table in tables.items()
+                kind.value: [plain(record) for record in table.values()] for kind, table in tables.items()
             }
             _write(self._path, json.dumps(document, indent=1, ensure_ascii=False).encode())
             self._stamp = self._look()
@@ -321,7 +333,7 @@ def kind_of(record: Record) -> Kind:
     return next(kind for kind, model in MODELS.items() if isinstance(record, model))
 
 
-def _plain(record: BaseModel) -> dict[str, object]:
+def plain(record: BaseModel) -> dict[str, object]:
     """For the file: what differs from the defaults; a password is only ever a reference here."""
     values = record.model_dump(mode="python", exclude_defaults=True)
     if isinstance(values.get("password"), SecretStr):
