@@ -86,19 +86,16 @@ class AliasService:
         self._wake.set()
 
     async def run(self) -> None:
-        """Run what is enabled until cancelled."""
-        try:
-            while True:
-                self._refresh()
-                await self.apply()
-                try:
-                    async with asyncio.timeout(LOOK_EVERY_S):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
-                self._wake.clear()
-        finally:
-            await self._stop_all()
+        """Keep what runs in line with what is enabled until cancelled; `stop` comes after it."""
+        while True:
+            self._refresh()
+            await self.apply()
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
 
     async def apply(self) -> None:
         """Bring what runs in line with the store; returns when what had to end has ended."""
@@ -221,7 +218,8 @@ class AliasService:
             _log.error("can't be started", kind=kind, name=name, reason=reason)
         self._complaints[kind, name] = reason
 
-    async def _stop_all(self) -> None:
+    async def stop(self) -> None:
+        """End everything in order, and let go of the queues."""
         tasks = [each.task for each in (*self._triggers.values(), *self._aliases.values())]
         self._triggers.clear()
         self._aliases.clear()
