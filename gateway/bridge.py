@@ -36,7 +36,7 @@ from gateway.settings import BridgeSettings
 from gateway.statistics import Event, Statistics
 from meshwire.mqtt import MqttError, ProtocolVersion
 
-__all__ = ["REFUSED_FOR_GOOD", "Bridge", "Connector", "Packets"]
+__all__ = ["FREE_IDENTIFIERS", "REFUSED_FOR_GOOD", "Bridge", "Connector", "Packets"]
 
 REFUSED_FOR_GOOD: Final = {
     0x87: "not-authorized",
@@ -49,6 +49,8 @@ REFUSED_FOR_GOOD: Final = {
 _FAILURE: Final = 0x80
 _IDENTIFIERS: Final = 65_532
 """So many packet identifiers are used: a multiple of `_MESSAGES_A_RECORD`."""
+FREE_IDENTIFIERS: Final = (65_533, 65_534, 65_535)
+"""For whoever else publishes on the connection."""
 _MESSAGES_A_RECORD: Final = 4
 """There are fewer: read, alert, decoded."""
 _MAY_HAVE_LEFT: Final = 4 * 1000
@@ -269,6 +271,8 @@ class Bridge:
             self._lose(sequence, "unreadable")
             _log.error("a stored notification can't be published", sequence=sequence, error=str(error))
             return
+        if not messages:
+            self._outbox.acknowledge(sequence)
         if len(messages) > 1:
             self._several[sequence] = len(messages)
         packet_id = sequence * _MESSAGES_A_RECORD % _IDENTIFIERS + 1

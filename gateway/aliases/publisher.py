@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from gateway.aliases.records import AliasSettings
 from gateway.aliases.route import Route
+from gateway.bridge import FREE_IDENTIFIERS
 from gateway.mqtt import ConnectFailure, ConnectionLost, Login, MqttVersion
 from gateway.mqtt_publisher import PublisherConnection
 from gateway.mqtt_session import PublishSession, Verdict
@@ -20,6 +21,7 @@ _GREETING: Final = -1
 _FAREWELL: Final = -2
 _FIRST_RELAY: Final = -3
 """Handles below zero are not the bridge's."""
+_GREETING_ID, _FAREWELL_ID, _RELAY_ID = FREE_IDENTIFIERS
 _FAREWELL_S: Final = 2.0
 """How long an orderly end waits for the broker to take the on-disconnect message, in seconds."""
 
@@ -41,23 +43,26 @@ class Relay:
         self.connection: AliasConnection | None = None
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._next = _FIRST_RELAY
+        self._turn = asyncio.Lock()
 
     async def publish(self, topic: str, payload: bytes, qos: int, *, retained: bool) -> int:
         """Publish and wait for the broker's verdict, which may come on a later connection; gives its reason code.
 
         Raises:
-            ConnectionLost: the alias is not connected.
+            ConnectionLost: the alias is not connected, or the broker is slow to acknowledge.
         """
-        if self.connection is None:
-            raise ConnectionLost("the alias is not connected")
-        handle, self._next = self._next, self._next - 1
-        verdict: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting[handle] = verdict
-        try:
-            self.connection.say(handle, topic, payload, qos, retained=retained)
-            return 0 if not qos else await verdict
-        finally:
-            del self._waiting[handle]
+        async with self._turn:
+            if self.connection is None:
+                raise ConnectionLost("the alias is not connected")
+            handle, self._next = self._next, self._next - 1
+            verdict: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            self._waiting[handle] = verdict
+            try:
+                if not self.connection.say(handle, _RELAY_ID, topic, payload, qos, retained=retained):
+                    raise ConnectionLost("the broker has not acknowledged an earlier message")
+                return 0 if not qos else await verdict
+            finally:
+                del self._waiting[handle]
 
     def settle(self, verdict: Verdict) -> None:
         """The broker has spoken."""
@@ -109,7 +114,7 @@ class AliasConnection(PublisherConnection):
         self._health.is_connected, self._health.reason = True, ""
         self._health.connects += 1
         if self._alias.on_connect_payload:
-            self._announce(_GREETING, self._alias.on_connect_payload)
+            self._announce(_GREETING, _GREETING_ID, self._alias.on_connect_payload)
         self._relay.connection = self
         return self
 
@@ -153,13 +158,14 @@ class AliasConnection(PublisherConnection):
             super().deliver([verdict for verdict in verdicts if verdict.handle >= 0])
             return
         # The bridge has let go of this connection: QoS 2 goes on here.
+        self.session.release([number for number, handle in self.session.held.items() if handle == _FAREWELL])
         self.flush()
         if any(verdict.handle == _FAREWELL for verdict in verdicts) and not self._farewell.done():
             self._farewell.set_result(None)
 
     async def _say_farewell(self) -> None:
         self._farewell = asyncio.get_running_loop().create_future()
-        self._announce(_FAREWELL, self._alias.on_disconnect_payload)
+        self._announce(_FAREWELL, _FAREWELL_ID, self._alias.on_disconnect_payload)
         if not self._alias.will_qos:
             return
         try:
@@ -168,13 +174,14 @@ class AliasConnection(PublisherConnection):
         except TimeoutError:
             pass
 
-    def _announce(self, handle: int, payload: str) -> None:
+    def _announce(self, handle: int, packet_id: int, payload: str) -> None:
         """To the last-will topic, with the last will's QoS and retained flag."""
         alias = self._alias
-        self.say(handle, alias.will_topic, payload.encode(), alias.will_qos, retained=alias.will_retained)
+        self.say(handle, packet_id, alias.will_topic, payload.encode(), alias.will_qos, retained=alias.will_retained)
 
-    def say(self, handle: int, topic: str, payload: bytes, qos: int, *, retained: bool) -> None:
-        """Publish a message that is none of the bridge's."""
+    def say(self, handle: int, packet_id: int, topic: str, payload: bytes, qos: int, *, retained: bool) -> bool:
+        """Publish a message that is none of the bridge's; False while the last one of that identifier is under way."""
         head, tail = publish_parts(topic, payload, qos, retained, NO_PROPERTIES, self.version)
-        self.session.publish(handle, head, tail)
+        is_sent = self.session.publish(handle, packet_id, head, tail)
         self.flush()
+        return is_sent

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from gateway.aliases.publisher import AliasConnection, Health, Relay
 from gateway.aliases.records import AliasSettings
 from gateway.aliases.route import Route
@@ -29,7 +32,10 @@ class PublishingAlias:
         self, settings: AliasSettings, route: Route, login: Login, queue: AliasQueue, bridge: BridgeSettings
     ) -> None:
         self.settings = settings
-        self.login = login
+        self._is_first = False
+        known = queue.outbox.name(f"{login.client_id} ", self._first_name(login))
+        # With a queue on disk, a later process goes on with the session: QoS 2 stays exact over a restart.
+        self.login = login = replace(login, is_lasting=known is not None)
         self.queue = queue
         self.health = Health()
         self.relay = Relay()
@@ -43,7 +49,16 @@ class PublishingAlias:
         """Publish until cancelled."""
         await self._bridge.run()
 
+    def _first_name(self, login: Login) -> Callable[[], str]:
+        def name() -> str:
+            self._is_first = True
+            return f"{login.client_id} is the client id of this queue"
+
+        return name
+
     def _connect(self, version: MqttVersion, session: PublishSession, resume: bool) -> AliasConnection:
+        # What the broker may have kept under this client id is not of this queue.
+        resume, self._is_first = resume and not self._is_first, False
         return AliasConnection(
             self.settings,
             self._route,

@@ -6,11 +6,13 @@ Whoever may read the state folder is the administrator. Fields are given as FIEL
 
 from __future__ import annotations
 
+import http.client
 import json
 import sys
+import urllib.parse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Final, cast
 
 import typer
 
@@ -20,14 +22,15 @@ from gateway.aliases.store import AliasStore, build, declared_in
 from gateway.aliases.transfer import export_aliases, export_package, import_document
 from gateway.aliases.trial import Step, walk
 from gateway.settings import GatewaySettings
-from gateway.tools.admin import DEFAULT_HTTP, call
-from gateway.tools.errors import NotReachable, Refused, WrongInput
+from gateway.tools.errors import WrongInput
+from gateway.tools.http_api import DEFAULT_HTTP, admin_token
 from meshwire.config import load_config, read_settings
 from meshwire.errors import ExitCode
 from meshwire.site import Site
 
 __all__ = ["alias_app", "keystore_app", "package_app", "trigger_app", "truststore_app"]
 
+LIVE_TIMEOUT_S: Final = 3.0
 NameArgument = Annotated[str, typer.Argument(help="name", metavar="NAME")]
 FieldsArgument = Annotated[
     list[str] | None, typer.Argument(help="fields as in the configuration", metavar="[FIELD=VALUE]…")
@@ -158,12 +161,17 @@ def common_verbs(app: typer.Typer, kind: Kind, line: Callable[[Record], str], *,
 
 def live_states(kind: Kind, http_url: str) -> dict[str, object]:
     """What a running gateway says of its aliases or triggers; empty when none answers."""
+    parts = urllib.parse.urlsplit(http_url)
+    connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=LIVE_TIMEOUT_S)
     try:
-        answer = call(http_url, "GET", "/api/status")
-    except (NotReachable, Refused):
+        connection.request("GET", "/api/status", headers={"Authorization": admin_token()})
+        answer = json.loads(connection.getresponse().read())
+    except (OSError, http.client.HTTPException, ValueError):
         return {}
-    found = answer.get("aliases" if kind is Kind.ALIAS else "triggers", {})
-    return cast("dict[str, object]", found) if isinstance(found, dict) else {}
+    finally:
+        connection.close()
+    found = answer.get("aliases" if kind is Kind.ALIAS else "triggers") if isinstance(answer, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _on(record: Record) -> str:
