@@ -9,7 +9,6 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gateway.addresses import Address, parse_endpoint
-from meshwire.identity import Role
 from gateway.aliases.records import (
     AliasSettings,
     KeystoreSettings,
@@ -17,6 +16,7 @@ from gateway.aliases.records import (
     TriggerSettings,
     TruststoreSettings,
 )
+from meshwire.identity import Role
 
 __all__ = [
     "BridgeSettings",
