@@ -141,7 +141,9 @@ class Bodies:
                     offset = 0
                     continue
             if not block.more or response.code != codes.CONTINUE:
-                return replace(response, options=response.with_option(options.BLOCK1, None))
+                response = replace(response, options=response.with_option(options.BLOCK1, None))
+                first = _first_of_more(response)
+                return response if first is None else await self._fetch(request, address, first, response, timeout_s)
             offset += len(part)
 
     async def _fetch(

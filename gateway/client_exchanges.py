@@ -168,7 +168,7 @@ class ClientExchanges:
     def _request(self, message: Message, source: Address) -> None:
         now = self._now_s()
         key = (source.host, source.port, source.security, message.mid)
-        table = self._reads if message.code in (codes.GET, codes.FETCH) else self._changes
+        table = self._table(message.code)
         known = table.get(key, now)
         if known is not None:
             self._repeated(known)
@@ -269,7 +269,13 @@ class ClientExchanges:
                 self._notified.put((source.host, source.port, source.security, mid), exchange, self._now_s())
         message = Message(mtype, response.code, mid, request.token, response.options, response.payload)
         exchange.octets = octets = encode(message)
+        if response.code == codes.UNAUTHORIZED:
+            # Nothing was done: after a login the same datagram is a new request.
+            self._table(request.code).drop(exchange.key)
         self._send(octets, exchange.source)
+
+    def _table(self, code: int) -> ExpiringTable[_Key, _Exchange]:
+        return self._reads if code in (codes.GET, codes.FETCH) else self._changes
 
     def acknowledge(self, exchange: _Exchange, request: Message) -> None:
         """Acknowledge a request without an answer."""

@@ -7,16 +7,19 @@ import contextlib
 import itertools
 import shutil
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_nic import FakeNic, serving
 
+from gateway.addresses import Address
 from gateway.gateway import Gateway
 from gateway.settings import BridgeSettings, GatewaySettings, OutboxSettings, ProxySettings
 from meshwire.coap import ACK, CON, Message, codes, decode, encode, options
-from meshwire.identity import DeviceId, TenantId
+from meshwire.identity import DeviceId, Role, TenantId
 from meshwire.notification import Notification, uplink_request
 from meshwire.site import Site
 
@@ -182,6 +185,25 @@ async def connect(gateway: Gateway) -> AsyncIterator[Callable[[], RawClient]]:
     yield make
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+async def nic(gateway: Gateway) -> AsyncIterator[FakeNic]:
+    async with serving(FakeNic()) as nic:
+        gateway.registry.seen(MAC, Address("127.0.0.1", nic.port), time.time())
+        yield nic
+
+
+@pytest.fixture
+def token(site: Site) -> str:
+    return site.signing_keys().issue(TenantId("acme"), [Role.COMMAND_CLIENT], now=time.time())
+
+
+@pytest.fixture
+async def client(connect: Any, token: str) -> Any:
+    client = connect()
+    await client.open_session(token)
+    return client
 
 
 class Mosquitto:

@@ -2,104 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiocoap
 import pytest
+from fake_nic import HOST, MAC, FakeNic, proxy_uri, serving
 
 from gateway.addresses import Address
 from gateway.gateway import Gateway
 from meshwire.coap import ACK, CON, NON, RST, Message, codes, encode, options
-from meshwire.identity import DeviceId, Role, TenantId
+from meshwire.identity import DeviceId, TenantId
 from meshwire.site import Site
 
-MAC = DeviceId("001350050047dc9a")
 FOREIGN_MAC = DeviceId("001350050047dd92")
 UNKNOWN_MAC = DeviceId("0013500500ffffff")
-HOST = f"SSN{MAC}.SG.YEL01.SSN.SSNSGS.NET"
-
-
-class FakeNic:
-    """A device: answers from a table, remembers what came, sends notifications when told."""
-
-    def __init__(self) -> None:
-        self.requests: list[Any] = []
-        self.delay_s = 0.0
-        self.answers: dict[str, Any] = {}
-        self.observers: list[Any] = []
-        self.cancelled = 0
-        self.first = (codes.CONTENT, b"first")
-        self.port = 0
-
-    async def render_to_pipe(self, pipe: Any) -> None:
-        request = pipe.request
-        self.requests.append(request)
-        if self.delay_s:
-            await asyncio.sleep(self.delay_s)
-        if request.opt.observe == 0:
-            await self._observe(pipe)
-            return
-        answer = self.answers.get("/".join(request.opt.uri_path))
-        if answer is None:
-            answer = aiocoap.Message(code=aiocoap.CONTENT, payload=b"plain")
-        pipe.add_response(answer, is_last=True)
-
-    async def _observe(self, pipe: Any) -> None:
-        code, payload = self.first
-        pipe.add_response(aiocoap.Message(code=code, payload=payload, observe=3), is_last=False)
-        self.observers.append(pipe)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.observers.remove(pipe)
-            self.cancelled += 1
-
-    def notify(self, payload: bytes, observe: int, **options: Any) -> None:
-        for pipe in self.observers:
-            pipe.add_response(aiocoap.Message(code=aiocoap.CONTENT, payload=payload, observe=observe, **options))
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
-            while not condition():  # noqa: ASYNC110 - the condition is in another task's hands, and has no event
-                await asyncio.sleep(0.005)
-
-
-@contextlib.asynccontextmanager
-async def serving(nic: FakeNic, port: int = 0) -> AsyncIterator[FakeNic]:
-    context = await aiocoap.Context.create_server_context(nic, bind=("127.0.0.1", port), transports=["udp6"])
-    sock = context.request_interfaces[0].token_interface.message_interface.transport.get_extra_info("socket")
-    nic.port = sock.getsockname()[1]
-    try:
-        yield nic
-    finally:
-        await context.shutdown()
-
-
-@pytest.fixture
-async def nic(gateway: Gateway) -> AsyncIterator[FakeNic]:
-    async with serving(FakeNic()) as nic:
-        gateway.registry.seen(MAC, Address("127.0.0.1", nic.port), time.time())
-        yield nic
-
-
-@pytest.fixture
-def token(site: Site) -> str:
-    return site.signing_keys().issue(TenantId("acme"), [Role.COMMAND_CLIENT], now=time.time())
-
-
-@pytest.fixture
-async def client(connect: Any, token: str) -> Any:
-    client = connect()
-    await client.open_session(token)
-    return client
-
-
-def proxy_uri(path: str = "snsr/arduino/temp?sens", host: str = HOST) -> tuple[int, bytes]:
-    return (options.PROXY_URI, f"coap://{host}:4849/{path}".encode())
 
 
 # --- who may
@@ -239,89 +156,6 @@ async def test_proxy_scheme_with_uri_host(nic: FakeNic, client: Any) -> None:
     assert (got.uri_host, got.uri_port, got.proxy_scheme) == (None, None, None)
 
 
-# --- the vendor client's datagrams, octet for octet (dialect D.2 and D.3)
-
-JAVA_SESSION_BY_NAME = bytes.fromhex(
-    "48 02 c2 ca c2 b8 e4 76 7a b7 e2 f1 3d 16 61 70 69 2e 63 6f 61 70 2d 73 74 61 67 69 6e 67 2e 64 65 76 65 6c 6f 70"
-    "65 72 2e 73 73 6e 69 2e 63 6f 6d 88 73 65 73 73 69 6f 6e 73 10 30 d4 60 c3 74 c2 12 ff"
-)
-JAVA_SESSION_BY_ADDRESS = bytes.fromhex(
-    "48 02 b1 67 b1 73 3e 33 3b ea b4 0a b8 73 65 73 73 69 6f 6e 73 40 d4 60 b2 69 d1 11"
-)
-JAVA_SESSION_CAAS = bytes.fromhex(
-    "48 02 a9 a1 a9 ad 0a 7e 6f 9b d8 dc b8 73 65 73 73 69 6f 6e 73 46 75 73 65 72 3d 75 06 70 61 73 73 3d 70 0b 73 74"
-    "69 63 6b 79 3d 74 72 75 65 d4 60 a9 d0 44 0b"
-)
-JAVA_DELETE = bytes.fromhex("48 04 fa 54 fa 66 43 de 71 4c 01 6b b8 73 65 73 73 69 6f 6e 73 40 d4 60 fa 83 9e 7f")
-JAVA_GET_CON = bytes.fromhex(
-    "48 01 c5 ff c6 0a fd 57 6f bc c4 d4 d1 0a 03 cd 41 63 6f 61 70 3a 2f 2f 53 53 4e 30 30 31 33 35 30 30 35 30 30 34"
-    "37 64 63 39 61 2e 53 47 2e 59 45 4c 30 31 2e 53 53 4e 2e 53 53 4e 53 47 53 2e 4e 45 54 3a 34 38 34 39 2f 73 6e 73"
-    "72 2f 61 72 64 75 69 6e 6f 2f 65 63 68 6f 3f 73 65 6e 73 d4 4c c6 51 70 72"
-)
-JAVA_GET_NON = bytes.fromhex(
-    "58 01 f9 11 f9 1d 44 30 4d 3d e4 4f d1 0a 03 cd 2c 63 6f 61 70 3a 2f 2f 53 53 4e 30 30 31 33 35 30 30 35 30 30 34"
-    "37 64 63 39 61 2e 53 47 2e 59 45 4c 30 31 2e 53 53 4e 2e 53 53 4e 53 47 53 2e 4e 45 54 3a 34 38 34 39 2f 3f d4 4c"
-    "f9 52 1a 84"
-)
-JAVA_OBSERVE = bytes.fromhex(
-    "48 01 b2 c2 b7 c2 a6 1f 13 a7 17 9d 60 d1 04 03 cd 41 63 6f 61 70 3a 2f 2f 53 53 4e 30 30 31 33 35 30 30 35 30 30"
-    "34 37 64 63 39 61 2e 53 47 2e 59 45 4c 30 31 2e 53 53 4e 2e 53 53 4e 53 47 53 2e 4e 45 54 3a 34 38 34 39 2f 73 6e"
-    "73 72 2f 61 72 64 75 69 6e 6f 2f 65 63 68 6f 3f 73 65 6e 73 d4 4c b2 f1 c7 ca"
-)
-JAVA_PUT_CFG = bytes.fromhex(
-    "48 03 f0 95 f1 2d f8 00 63 0a 1a 81 dd 16 42 63 6f 61 70 3a 2f 2f 53 53 4e 30 30 31 33 35 30 30 35 30 30 34 37 64"
-    "63 39 61 2e 53 47 2e 59 45 4c 30 31 2e 53 53 4e 2e 53 53 4e 53 47 53 2e 4e 45 54 3a 34 38 34 39 2f 73 6e 73 72 2f"
-    "61 72 64 75 69 6e 6f 2f 74 65 6d 70 3f 63 66 67 3d 43 d4 4c f0 a6 f0 b8"
-)
-JAVA_PUT_TIME = bytes.fromhex(
-    "48 03 ce eb ce c7 ff c6 24 4f df de c1 2a dd 0a 39 63 6f 61 70 3a 2f 2f 53 53 4e 30 30 31 33 35 30 30 35 30 30 34"
-    "37 64 63 39 61 2e 53 47 2e 59 45 4c 30 31 2e 53 53 4e 2e 53 53 4e 53 47 53 2e 4e 45 54 3a 34 38 34 39 2f 73 6e 73"
-    "72 2f 73 79 73 2f 74 69 6d 65 3f d4 4c cf d0 2f 6b ff 06 08 65 53 f1 00 00 00 00 00"
-)
-
-
-async def test_vendor_session_datagrams(gateway: Gateway, connect: Any, token: str) -> None:
-    client = connect()
-    client.send(JAVA_SESSION_BY_NAME + token.encode())
-    answer = await client.receive()
-    assert (answer.mtype, answer.code, answer.mid) == (ACK, codes.CREATED, 0xC2CA)
-    assert answer.token == bytes.fromhex("c2b8e4767ab7e2f1")
-    client.send(JAVA_DELETE)
-    answer = await client.receive()
-    assert (answer.code, answer.mid, answer.token) == (codes.DELETED, 0xFA54, bytes.fromhex("fa6643de714c016b"))
-    client.send(JAVA_SESSION_BY_ADDRESS)
-    assert (await client.receive()).code == codes.UNAUTHORIZED
-    gateway.registry.add_account("u", "p", TenantId("acme"), [])
-    client.send(JAVA_SESSION_CAAS)
-    answer = await client.receive()
-    if answer.code == codes.EMPTY:
-        answer = await client.receive()
-    assert (answer.code, answer.token) == (codes.CREATED, bytes.fromhex("a9ad0a7e6f9bd8dc"))
-
-
-async def test_vendor_request_datagrams(nic: FakeNic, client: Any) -> None:
-    client.send(JAVA_GET_CON)
-    answer = await client.receive()
-    assert (answer.mtype, answer.code, answer.mid) == (ACK, codes.CONTENT, 0xC5FF)
-    assert answer.token == bytes.fromhex("c60afd576fbcc4d4")
-    client.send(JAVA_GET_NON)
-    answer = await client.receive()
-    assert (answer.mtype, answer.code, answer.token) == (NON, codes.CONTENT, bytes.fromhex("f91d44304d3de44f"))
-    client.send(JAVA_PUT_CFG)
-    assert (await client.receive()).code == codes.CONTENT
-    client.send(JAVA_PUT_TIME)
-    assert (await client.receive()).code == codes.CONTENT
-    seen = [(int(r.code), r.opt.uri_path, r.opt.uri_query, r.opt.block2, r.payload) for r in nic.requests]
-    first_block = aiocoap.optiontypes.BlockOption.BlockwiseTuple(0, False, 3)
-    assert seen == [
-        (codes.GET, ("snsr", "arduino", "echo"), ("sens",), first_block, b""),
-        (codes.GET, (), (), first_block, b""),
-        (codes.PUT, ("snsr", "arduino", "temp"), ("cfg=C",), None, b""),
-        (codes.PUT, ("snsr", "sys", "time"), (), None, bytes.fromhex("06086553f10000000000")),
-    ]
-    assert all(r.opt.get_option(options.ENDPOINT_ID) == () for r in nic.requests)
-
-
 # --- slow, silent and absent devices
 
 
@@ -407,8 +241,7 @@ async def test_notifications_pass_and_a_reset_ends_it(nic: FakeNic, client: Any,
 
 async def test_an_empty_2_03_passes_as_first_answer(nic: FakeNic, client: Any) -> None:
     nic.first = (codes.VALID, b"")
-    client.send(JAVA_OBSERVE)
-    first = await client.receive()
+    first = await observe(client)
     assert (first.code, first.payload, first.uint(options.OBSERVE)) == (codes.VALID, b"", 3)
     nic.notify(b"value", 4)
     assert (await client.receive()).payload == b"value"
