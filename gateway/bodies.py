@@ -38,6 +38,7 @@ class Devices(Protocol):
         on_answer: Callable[[Response], None],
         on_end: Callable[[DeviceFailure], None],
         timeout_s: float,
+        on_acknowledged: Callable[[], None] | None = None,
     ) -> GiveUp:
         """Send a request; raises DeviceUnreachable."""
 
@@ -62,8 +63,9 @@ class Bodies:
         on_answer: Callable[[Response], None],
         on_end: Callable[[DeviceFailure], None],
         timeout_s: float,
+        on_acknowledged: Callable[[], None] | None = None,
     ) -> GiveUp:
-        """As `Devices.start`, for a body of any length; the time is that of each message."""
+        """As `Devices.start`, for a body of any length; the time is that of each message, as is the acknowledgement."""
         if len(request.payload) > MAX_PAYLOAD_OCTETS:
             return self._spawn(self._upload(request, address, timeout_s), on_answer, on_end)
 
@@ -78,7 +80,7 @@ class Bodies:
             fetch = self._fetch(request, address, first, response, timeout_s)
             fetches[:] = [self._spawn(fetch, on_answer, on_end)]
 
-        give_up = self._devices.start(request, address, whole, on_end, timeout_s)
+        give_up = self._devices.start(request, address, whole, on_end, timeout_s, on_acknowledged)
 
         def end() -> None:
             give_up()

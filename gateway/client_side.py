@@ -15,6 +15,7 @@ from gateway.blocks import BlockTable
 from gateway.bodies import Bodies
 from gateway.cache import Cache
 from gateway.client_exchanges import ClientExchanges
+from gateway.commands import CommandService
 from gateway.credentials import Credentials
 from gateway.deadlines import Deadlines
 from gateway.device_exchanges import DeviceExchanges
@@ -46,6 +47,7 @@ class ClientSide:
         credentials: verify names and passwords.
         sessions: open ones.
         statistics: counted here.
+        commands: what may wait; sends by the same message layer.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class ClientSide:
         credentials: Credentials,
         sessions: Sessions,
         statistics: Statistics,
+        commands: CommandService,
     ) -> None:
         now_s: Callable[[], float] = asyncio.get_running_loop().time
         limits = settings.proxy
@@ -69,6 +72,7 @@ class ClientSide:
         self._bodies = bodies = Bodies(self._devices, limits.max_body_octets)
         self.cache = Cache(limits.cache_octets)
         """What devices have said and may be said again."""
+        commands.deliver_by(bodies, self.cache.changing)
         blocks = BlockTable(limits.max_body_octets, limits.max_bodies_octets)
         self.observations = Observations(bodies, registry, self.cache, self._deadlines, now_s, limits.timeout_s)
         """At devices, each shared by all who observe the same."""
@@ -80,6 +84,7 @@ class ClientSide:
             self.observations,
             self.cache,
             blocks,
+            commands.coap,
             self._deadlines,
             now_s,
             domains=settings.domains,
@@ -90,7 +95,7 @@ class ClientSide:
         discovery = Discovery(
             access, registry, bodies, now_s, domains=settings.domains, timeout_s=min(limits.timeout_s, 10.0)
         )
-        self._reception = Reception(access, proxy, discovery, statistics, blocks, now_s)
+        self._reception = Reception(access, proxy, discovery, commands.coap, statistics, blocks, now_s)
         handler: Handler = self._reception
         self._clients = ClientExchanges(
             handler,

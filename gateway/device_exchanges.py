@@ -61,6 +61,7 @@ class _Request:
         "message",
         "mid",
         "octets",
+        "on_acknowledged",
         "on_answer",
         "on_end",
         "owner",
@@ -78,6 +79,7 @@ class _Request:
         on_answer: Callable[[Response], None] | None,
         on_end: Callable[[DeviceFailure], None] | None,
         timeout_s: float,
+        on_acknowledged: Callable[[], None] | None = None,
     ) -> None:
         self.owner = owner
         self.peer = peer
@@ -85,6 +87,7 @@ class _Request:
         """With its token; the message ID is given when it leaves."""
         self.on_answer = on_answer
         self.on_end = on_end
+        self.on_acknowledged = on_acknowledged
         self.timeout_s = timeout_s
         self.mid = 0
         self.octets = b""
@@ -143,18 +146,22 @@ class DeviceExchanges:
         on_answer: Callable[[Response], None],
         on_end: Callable[[DeviceFailure], None],
         timeout_s: float,
+        on_acknowledged: Callable[[], None] | None = None,
     ) -> GiveUp:
-        """Send a request; one of the two functions is called later, never from within.
+        """Send a request; one of the first two functions is called later, never from within.
 
         Args:
-            request: code, options and payload count; Observe 0 registers an observation.
+            request: code, options and payload count; Observe 0 registers an observation; an empty message is a ping,
+                which somebody who is there answers by a Reset (RFC 7252 section 4.3): DeviceRefused.
             address: where the device is.
             on_answer: called for the answer, or for each notification; `last` says whether more may come.
             on_end: called in place of an answer when none will come.
             timeout_s: how long the device may take for its (first) answer.
+            on_acknowledged: called when the device says that it has the request, and will answer later.
 
         Returns:
-            The function that gives the exchange up; an observation is also cancelled at the device.
+            The function that gives the exchange up: nothing of it leaves any more. An observation is also cancelled
+            at the device.
 
         Raises:
             DeviceUnreachable: there is no way to that address, or too many wait for it already.
@@ -164,7 +171,7 @@ class DeviceExchanges:
             raise DeviceBusy(f"{MAX_WAITING} requests wait for it already")
         token = self._new_token()
         message = Message(CON, request.code, 0, token, request.options, request.payload)
-        pending = _Request(self, peer, message, on_answer, on_end, timeout_s)
+        pending = _Request(self, peer, message, on_answer, on_end, timeout_s, on_acknowledged)
         pending.ends_s = self._now_s() + timeout_s
         self._by_token[token] = pending
         if peer.under_way < self._max_under_way:
@@ -205,7 +212,9 @@ class DeviceExchanges:
         while (host, port, mid) in self._by_mid:
             mid = (mid + 1) & 0xFFFF
         peer.next_mid = (mid + 1) & 0xFFFF
-        octets = encode(Message(CON, message.code, mid, message.token, message.options, message.payload))
+        # An empty message has no token on the wire (section 4.1).
+        token = message.token if message.code != codes.EMPTY else b""
+        octets = encode(Message(CON, message.code, mid, token, message.options, message.payload))
         failure = self._send(octets, peer.address)
         if failure is not None:
             self._by_token.pop(message.token, None)
@@ -280,6 +289,8 @@ class DeviceExchanges:
             return
         if message.code == codes.EMPTY:
             self._settle(pending)
+            if pending.on_acknowledged is not None:
+                pending.on_acknowledged()
         elif message.token == pending.message.token and codes.is_response(message.code):
             self._answer(pending, message)
 

@@ -22,6 +22,8 @@ class GatewayError(MeshwireError):
     """Base of the gateway's errors."""
 
     default_code: ClassVar[str] = "MW-GWY-001"
+    http_status: ClassVar[int] = 409
+    """What a client of the HTTP API is answered."""
 
 
 class AddressInUseError(GatewayError):

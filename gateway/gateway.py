@@ -22,6 +22,7 @@ from gateway.aliases.command import OwnGateway
 from gateway.aliases.service import AliasService
 from gateway.aliases.store import AliasStore, declared_in
 from gateway.client_side import ClientSide
+from gateway.commands import CommandService
 from gateway.credentials import Credentials
 from gateway.delivery import answer
 from gateway.endpoint import Endpoint
@@ -88,6 +89,7 @@ class Gateway:
         self._aliases = AliasService(
             AliasStore(self._site, declared_in(settings)), settings.bridge, settings.outbox, self._commander()
         )
+        self._commands: CommandService | None = None
 
     async def run(self) -> None:
         """Serve until cancelled.
@@ -99,14 +101,17 @@ class Gateway:
         lane = self._lane = Lane(0, self.settings, self._site, self.statistics)
         try:
             sockets, others = self._bind()
-            clients = self._clients(sockets)
+            commands = self._commands = self._open_commands()
+            clients = self._clients(sockets, commands)
             await clients.open()
             try:
-                await self._serve(lane, sockets, others, clients)
+                await commands.open()
+                await self._serve(lane, sockets, others, clients, commands)
             finally:
                 self.ready.clear()
                 await self._aliases.stop()
                 await clients.close()
+                await commands.close()
                 sockets.close()
                 for sock in itertools.chain(*others):
                     sock.close()
@@ -115,7 +120,12 @@ class Gateway:
             self.registry.flush()
 
     async def _serve(
-        self, lane: Lane, sockets: DatagramSockets, others: list[list[socket.socket]], clients: ClientSide
+        self,
+        lane: Lane,
+        sockets: DatagramSockets,
+        others: list[list[socket.socket]],
+        clients: ClientSide,
+        commands: CommandService,
     ) -> None:
         presence = Presence(
             self.registry, self.settings.presence, login(self.settings.bridge, self._site, "gw-presence"), time.time
@@ -141,6 +151,7 @@ class Gateway:
                 tasks.create_task(presence.run(), name="presence")
                 for number in left_behind(self._site, len(others)):
                     tasks.create_task(drain(number, self.settings, self._site), name=f"drain outbox {number}")
+            tasks.create_task(commands.run(), name="commands")
             tasks.create_task(self._housekeeping(), name="housekeeping")
             if self.settings.http:
                 await self._start_http(tasks)
@@ -172,7 +183,16 @@ class Gateway:
         self.coap_port = sockets.port
         return sockets, others
 
-    def _clients(self, sockets: DatagramSockets) -> ClientSide:
+    def _open_commands(self) -> CommandService:
+        return CommandService(
+            self.settings,
+            self._site.path("gateway", "commands.db"),
+            self.registry,
+            self.statistics,
+            login(self.settings.bridge, self._site, "gw-commands") if self.settings.bridge.enabled else None,
+        )
+
+    def _clients(self, sockets: DatagramSockets, commands: CommandService) -> ClientSide:
         return ClientSide(
             self.settings,
             sockets,
@@ -181,6 +201,7 @@ class Gateway:
             self._credentials,
             self._sessions,
             self.statistics,
+            commands,
         )
 
     def _commander(self) -> OwnGateway:
@@ -197,7 +218,13 @@ class Gateway:
         console = self._console()
         tasks.create_task(console.run(), name="console")
         deliveries: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.deliveries")
-        own = (console.router, deliveries.router(self.registry, self.ask))
+        commands: Any = await asyncio.to_thread(importlib.import_module, "gateway.commands.api")
+        assert self._commands is not None
+        own = (
+            console.router,
+            deliveries.router(self.registry, self.ask),
+            commands.router(self._commands.desk, self.registry),
+        )
         more = (*own, *await asyncio.to_thread(self._more_routes))
         app = api.create_app(self.registry, self._keys, self._credentials, self.status, more=more)
         tasks.create_task(http_server.HttpServer(app, sock).run(), name="http api")
@@ -273,6 +300,7 @@ class Gateway:
             },
             "workers": workers,
             **self._aliases.status(),
+            "commands": {"open": 0 if self._commands is None else len(self._commands.queue)},
             "losses": dict(statistics.by_reason(Event.LOST)),
             "sessions": len(self._sessions),
             "devices": len(self.registry.devices()),

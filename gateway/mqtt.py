@@ -31,10 +31,21 @@ from gateway.cancellation import to_its_end
 if TYPE_CHECKING:
     from paho.mqtt.client import SocketLike
 
-__all__ = ["ConnectFailure", "Connection", "ConnectionLost", "Login", "MqttVersion", "Publication", "client_id"]
+__all__ = [
+    "Arrival",
+    "ConnectFailure",
+    "Connection",
+    "ConnectionLost",
+    "Login",
+    "MqttVersion",
+    "Publication",
+    "client_id",
+]
 
 _CONNECT_TIMEOUT_S: Final = 5.0
 _CLIENT_ID_CHARACTERS: Final = 23
+_REFUSED: Final = 0x80
+"""SUBACK: this reason code and those above it are refusals (MQTT 5.0 section 3.9.3)."""
 _UNSUPPORTED_VERSION: Final = frozenset({0x01, 0x84})
 """CONNACK: 3.1.1 section 3.2.2.3 return code 1, and 5.0 section 3.2.2.2 reason code 0x84."""
 
@@ -92,6 +103,21 @@ class Publication:
     content_type: str | None = None
     properties: tuple[tuple[str, str], ...] = ()
     """MQTT 5 user properties; not sent by 3.1.1."""
+    correlation: bytes | None = None
+    """MQTT 5 correlation data; not sent by 3.1.1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One message from the broker; what only MQTT 5 carries is None with 3.1.1."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    expiry_s: int | None = None
+    """What is left of the message expiry interval, in seconds."""
+    response_topic: str | None = None
+    correlation: bytes | None = None
 
 
 def client_id(prefix: str, name: str) -> str:
@@ -198,11 +224,21 @@ class Connection:
         else:
             self._waiting[info.mid] = done
 
-    async def wait_lost(self) -> ConnectionLost:
-        """Return when the connection has ended."""
+    async def subscribe(self, topic_filter: str, qos: int) -> None:
+        """Subscribe; raises ConnectionLost, also when the broker refuses."""
         try:
-            async for _ in self._client.messages:
-                pass
+            granted = await self._client.subscribe(topic_filter, qos)
+        except (aiomqtt.MqttError, ValueError) as error:
+            raise ConnectionLost(f"can't subscribe to {topic_filter}: {error}") from None
+        if any((_code(code) or 0) >= _REFUSED for code in granted):
+            raise ConnectionLost(f"the broker refuses the subscription to {topic_filter}")
+
+    async def wait_lost(self, on_message: Callable[[Arrival], None] | None = None) -> ConnectionLost:
+        """Return when the connection has ended; until then messages go to `on_message`, in their order."""
+        try:
+            async for message in self._client.messages:
+                if on_message is not None:
+                    on_message(_arrival(message))
         except aiomqtt.MqttError as error:
             cause = error.__cause__
             code = _code(cause.rc) if isinstance(cause, aiomqtt.MqttCodeError) else None
@@ -215,6 +251,8 @@ class Connection:
             properties.ContentType = publication.content_type
         if publication.properties:
             properties.UserProperty = list(publication.properties)
+        if publication.correlation is not None:
+            properties.CorrelationData = publication.correlation
         return properties
 
     def _abandon(self) -> None:
@@ -252,6 +290,18 @@ class Connection:
         done = self._waiting.pop(mid, None)
         if done is not None:
             done(_code(reason) or 0)
+
+
+def _arrival(message: aiomqtt.Message) -> Arrival:
+    properties, payload = message.properties, message.payload
+    return Arrival(
+        str(message.topic),
+        payload if isinstance(payload, bytes) else str(payload or "").encode(),
+        message.retain,
+        getattr(properties, "MessageExpiryInterval", None),
+        getattr(properties, "ResponseTopic", None),
+        getattr(properties, "CorrelationData", None),
+    )
 
 
 def _code(reason: object) -> int | None:

@@ -21,6 +21,8 @@ from gateway.addresses import Address
 from gateway.blocks import Block, BlockTable, BodyKey
 from gateway.bodies import Devices
 from gateway.cache import Cache, CacheKey, Kept
+from gateway.commands.coap_intake import CoapIntake
+from gateway.commands.orders import split_arguments
 from gateway.deadlines import Deadlines
 from gateway.device_failure import DeviceFailure, DeviceUnreachable
 from gateway.exchange import GiveUp, Reply, Response
@@ -39,6 +41,7 @@ _NOT_FOUND: Final = Response(codes.NOT_FOUND, b"gateway: no such device")
 _SESSION_ENDED: Final = Response(codes.UNAUTHORIZED, b"gateway: the session has ended")
 _BAD_BLOCK: Final = Response(codes.BAD_OPTION, b"gateway: a block option can't be read")
 _LOST_BODY: Final = Response(codes.REQUEST_ENTITY_INCOMPLETE, b"gateway: this answer is not held any more")
+_NO_OBSERVATION: Final = Response(codes.BAD_REQUEST, b"gateway: commands are no observations")
 _LOOP: Final = Response(codes.HOP_LIMIT_REACHED, PROXY_NAME)
 _READS: Final = frozenset({codes.GET, codes.FETCH})
 NOT_FOUND_GRID_S: Final = 0.02
@@ -69,6 +72,7 @@ class Proxy:
         observations: asks them for what comes later.
         cache: what they have said and may be said again.
         blocks: bodies that clients send or fetch in blocks.
+        commands: takes requests that are commands (`?mode=`, see `gateway/commands`).
         deadlines: for what is due later.
         now_s: their clock.
         domains: accepted domains of device host names; empty: any.
@@ -85,6 +89,7 @@ class Proxy:
         observations: Observations,
         cache: Cache,
         blocks: BlockTable,
+        commands: CoapIntake,
         deadlines: Deadlines,
         now_s: Callable[[], float],
         *,
@@ -99,6 +104,7 @@ class Proxy:
         self._observations = observations
         self._cache = cache
         self._blocks = blocks
+        self._commands = commands
         self._deadlines = deadlines
         self._now_s = now_s
         self._domains = tuple(domains)
@@ -119,6 +125,8 @@ class Proxy:
             wanted, reply = gathered
         if wanted.block2 is not None and wanted.block2.number and self._fetch(wanted, reply):
             return None
+        if target is not None and (arguments := split_arguments(target.query)[0]) is not None:
+            return self._command(wanted, arguments, request, reply)
         if wanted.request.code == codes.GET and request.uint(options.OBSERVE) == 0:
             return self._observe(wanted, source, reply, own_token=target is not None and bool(target.access_token))
         if wanted.request.code in _READS:
@@ -251,6 +259,16 @@ class Proxy:
             self._sized(wanted, reply, returned_response(response))
 
         return self._ask(wanted, (), answered, reply)
+
+    # --- command
+
+    def _command(self, wanted: _Wanted, arguments: Sequence[bytes], request: Message, reply: Reply) -> GiveUp | None:
+        """Leave it to the commands, which may keep it until the device returns."""
+        if request.option(options.OBSERVE) is not None:
+            reply(_NO_OBSERVATION)
+            return None
+        sized = partial(self._sized, wanted, reply)
+        return self._commands.command(arguments, wanted.request.message(), wanted.device.mac, wanted.principal, sized)
 
     # --- ask
 

@@ -17,6 +17,7 @@ import structlog
 from gateway.access import Access
 from gateway.addresses import Address
 from gateway.blocks import Block, BlockTable, BodyKey
+from gateway.commands.coap_intake import CoapIntake
 from gateway.exchange import GiveUp, Handler, Reply, Response
 from gateway.statistics import Event, Statistics
 from gateway.target import is_proxied
@@ -58,6 +59,7 @@ class Reception:
         access: opens and closes sessions.
         proxy: takes requests for devices.
         directory: takes requests for what there is.
+        commands: shows and cancels commands.
         statistics: answers are counted here.
         blocks: large answers are held here for who fetches them block by block.
         now_s: a clock in seconds.
@@ -68,6 +70,7 @@ class Reception:
         access: Access,
         proxy: Handler,
         directory: Directory,
+        commands: CoapIntake,
         statistics: Statistics,
         blocks: BlockTable,
         now_s: Callable[[], float],
@@ -75,6 +78,7 @@ class Reception:
         self._access = access
         self._proxy = proxy
         self._directory = directory
+        self._commands = commands
         self._statistics = statistics
         self._blocks = blocks
         self._now_s = now_s
@@ -139,6 +143,11 @@ class Reception:
         path = request.path()
         if path == ("sessions",):
             return self._sessions(request, source)
+        if path[:1] == ("commands",):
+            principal = self._access.principal(source, None)
+            if principal is None:
+                return Response(codes.UNAUTHORIZED, b"gateway: open a session first (POST /sessions)")
+            return self._commands.resource(request, path[1:], principal)
         if self._directory.answers(path):
             return self._directory.answer(request, source) if request.code == codes.GET else _not_allowed(request)
         return Response(codes.NOT_FOUND, b"gateway: no such resource")

@@ -21,6 +21,7 @@ from meshwire.identity import Role
 __all__ = [
     "BridgeSettings",
     "CategoryRule",
+    "CommandSettings",
     "Durability",
     "GatewaySettings",
     "OutboxSettings",
@@ -159,6 +160,21 @@ class RegistrySettings(_Section):
     """File with the password of the PostgreSQL user."""
 
 
+class CommandSettings(_Section):
+    """`[gateway.commands]`: commands that can wait."""
+
+    max_ttl_s: float = Field(default=30 * 86_400.0, gt=0)
+    """Longest life that a command may be given, in seconds."""
+    direct_ttl_s: float = Field(default=30.0, gt=0)
+    """Life of a direct command that names none, in seconds."""
+    keep_s: float = Field(default=7 * 86_400.0, ge=0)
+    """How long a command that has ended is remembered, in seconds; so long its id means this command."""
+    max_waiting: int = Field(default=100_000, ge=1)
+    """Most commands that have not ended, of all devices."""
+    max_waiting_per_device: int = Field(default=1000, ge=1)
+    """Most commands that wait for one device."""
+
+
 class GatewaySettings(_Section):
     """`[gateway]`."""
 
@@ -190,6 +206,7 @@ class GatewaySettings(_Section):
     keystore: list[KeystoreSettings] = Field(default_factory=list)
     """Client keys and certificates, under names."""
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    commands: CommandSettings = Field(default_factory=CommandSettings)
 
     @field_validator("http")
     @classmethod

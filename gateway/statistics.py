@@ -42,6 +42,8 @@ class Event(StrEnum):
     """Worker processes that have died and were started again."""
     SESSION = "sessions"
     """Opened, closed, expired, refused."""
+    COMMAND = "commands"
+    """Events of commands, by name; `refused` and `dropped` for orders that were not accepted."""
     PROXY = "proxy"
     """Answers given to clients, by response code."""
 

@@ -28,6 +28,7 @@ CATALOGUES: Final = (
     "hardware.capture.errors",
     "hardware.conform.errors",
     "gateway.errors",
+    "gateway.commands.errors",
     "gateway.tools.errors",
     "gateway.aliases.errors",
     "gateway.lab",

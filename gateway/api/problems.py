@@ -14,11 +14,13 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from gateway.errors import GatewayError
 from meshwire.errors import MeshwireError
 
 __all__ = ["PROBLEMS", "Problem", "install_problems", "problem"]
 
 MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER_S: Final = 10
 
 _log = structlog.get_logger(__name__)
 
@@ -73,7 +75,9 @@ def install_problems(app: FastAPI) -> None:
 
     async def foreseen(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, MeshwireError)
-        return problem(409, str(error), code=error.code)
+        status = error.http_status if isinstance(error, GatewayError) else 409
+        headers = {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+        return problem(status, str(error), code=error.code, headers=headers)
 
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
         _log.error("a request failed", method=request.method, path=request.url.path, exc_info=error)

@@ -1,0 +1,404 @@
+"""The commands' database: records, their events, groups; one SQLite file, one thread, one commit for many.
+
+`write` returns when what it was given survives power loss (WAL, synchronous = FULL). While one commit runs, further
+changes gather for the next. Events are also the outbox towards MQTT: they are kept until told, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from gateway.commands.errors import CommandStoreError
+from gateway.commands.records import (
+    FINAL_STATES,
+    Change,
+    Command,
+    CommandKey,
+    Event,
+    Group,
+    Mode,
+    Origin,
+    ReplyTo,
+    State,
+)
+from meshwire.coap import Message, decode, encode
+from meshwire.identity import DeviceId, TenantId
+
+__all__ = ["CommandStore", "Filter", "Untold"]
+
+SCHEMA_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS commands (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant TEXT NOT NULL, mac TEXT NOT NULL, id TEXT NOT NULL, mode TEXT NOT NULL, request BLOB NOT NULL,
+    created_s REAL NOT NULL, expires_s REAL NOT NULL, via TEXT NOT NULL, principal TEXT NOT NULL,
+    principal_tenant TEXT NOT NULL, rank REAL NOT NULL, state TEXT NOT NULL, idempotent INTEGER NOT NULL,
+    grp TEXT, reply_topic TEXT, correlation BLOB, attempts INTEGER NOT NULL, events INTEGER NOT NULL, ended_s REAL,
+    UNIQUE (tenant, mac, id));
+CREATE INDEX IF NOT EXISTS commands_unfinished ON commands (rank) WHERE ended_s IS NULL;
+CREATE INDEX IF NOT EXISTS commands_ended ON commands (ended_s) WHERE ended_s IS NOT NULL;
+CREATE INDEX IF NOT EXISTS commands_by_group ON commands (grp) WHERE grp IS NOT NULL;
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant TEXT NOT NULL, mac TEXT NOT NULL, id TEXT NOT NULL, number INTEGER NOT NULL, kind TEXT NOT NULL,
+    at_s REAL NOT NULL, hop TEXT, reason TEXT, position INTEGER, answer BLOB, told INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS events_by_command ON events (tenant, mac, id, number);
+CREATE INDEX IF NOT EXISTS events_untold ON events (seq) WHERE told = 0;
+CREATE TABLE IF NOT EXISTS groups (
+    id TEXT PRIMARY KEY, tenant TEXT NOT NULL, created_s REAL NOT NULL, via TEXT NOT NULL, principal TEXT NOT NULL,
+    principal_tenant TEXT NOT NULL, selector TEXT NOT NULL) WITHOUT ROWID;
+"""
+_COMMAND: Final = (
+    "tenant, mac, id, mode, request, created_s, expires_s, via, principal, principal_tenant, rank, state, idempotent, "
+    "grp, reply_topic, correlation, attempts, events"
+)
+_UPSERT: Final = f"""
+INSERT INTO commands ({_COMMAND}, ended_s) VALUES ({", ".join("?" * 19)})
+ON CONFLICT (tenant, mac, id) DO UPDATE SET
+    rank = excluded.rank, state = excluded.state, attempts = excluded.attempts, events = excluded.events,
+    ended_s = excluded.ended_s
+"""
+_EVENT: Final = "tenant, mac, id, number, kind, at_s, hop, reason, position, answer"
+_KEY: Final = "tenant = ? AND mac = ? AND id = ?"
+_PRUNE_AT_ONCE: Final = 2000
+
+ResultT = TypeVar("ResultT")
+_Row = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which commands are listed."""
+
+    tenant: TenantId | None = None
+    mac: DeviceId | None = None
+    group: str | None = None
+    unfinished: bool | None = None
+    limit: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """An event that MQTT does not know yet, and the command as it is now."""
+
+    seq: int
+    event: Event
+    command: Command
+
+
+class CommandStore:
+    """See the module's text. Belongs to one event loop.
+
+    Args:
+        path: the SQLite file.
+
+    Raises:
+        CommandStoreError: it is of a newer release or no database.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commands")
+        self._gathered: list[tuple[Sequence[Change], Sequence[Group], asyncio.Future[None]]] = []
+        self._writing: asyncio.Task[None] | None = None
+        try:
+            self._database = self._thread.submit(self._open).result()
+        except sqlite3.Error as error:
+            self._thread.shutdown()
+            raise CommandStoreError(
+                "the commands' database can't be opened",
+                evidence=f"{path}: {error}",
+                fix="check the file and its folder's permissions, or use the release that wrote it",
+            ) from None
+
+    def _open(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path, isolation_level=None)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA busy_timeout = 2000")
+        version = int(database.execute("PRAGMA user_version").fetchone()[0])
+        if version > SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"schema version {version}; this release reads {SCHEMA_VERSION}")
+        database.executescript(_SCHEMA)
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        return database
+
+    async def _do(self, work: Callable[[], ResultT]) -> ResultT:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.Error as error:
+            raise CommandStoreError(
+                "the commands' database failed", evidence=f"{self._path}: {error}", fix="see whether the disk is full"
+            ) from None
+
+    async def close(self) -> None:
+        """Let go of the file when what was begun is done."""
+        while self._writing is not None:
+            await asyncio.wait({self._writing})
+        self._thread.submit(self._database.close).result()
+        self._thread.shutdown()
+
+    # --- writing
+
+    def write(self, changes: Sequence[Change], groups: Sequence[Group] = ()) -> asyncio.Future[None]:
+        """Take changes in, in the order of the calls; the future is done when they are durable.
+
+        It holds a CommandStoreError when none of them is.
+        """
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not changes and not groups:
+            written.set_result(None)
+            return written
+        self._gathered.append((changes, groups, written))
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_all(), name="commands' commits")
+        return written
+
+    async def _write_all(self) -> None:
+        while self._gathered:
+            batch, self._gathered = self._gathered, []
+            try:
+                await self._do(lambda batch=batch: self._commit(batch))  # type: ignore[misc]
+            except CommandStoreError as error:
+                for _, _, written in batch:
+                    if not written.done():
+                        written.set_exception(error)
+                        # Looked at, so that asyncio does not complain where nobody waits for it.
+                        written.exception()
+            else:
+                for _, _, written in batch:
+                    if not written.done():
+                        written.set_result(None)
+        self._writing = None
+
+    def _commit(self, batch: list[tuple[Sequence[Change], Sequence[Group], asyncio.Future[None]]]) -> None:
+        database = self._database
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            for changes, groups, _ in batch:
+                database.executemany("INSERT INTO groups VALUES (?, ?, ?, ?, ?, ?, ?)", map(_group_row, groups))
+                for change in changes:
+                    database.execute(_UPSERT, _command_row(change))
+                    if change.event is not None:
+                        row = _event_row(change.command.key, change.event)
+                        database.execute(f"INSERT INTO events ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            database.execute("COMMIT")
+        except BaseException:
+            database.execute("ROLLBACK")
+            raise
+
+    async def told(self, seqs: Iterable[int]) -> None:
+        """Note that MQTT knows these events."""
+        rows = [(seq,) for seq in seqs]
+        await self._do(lambda: _in_one(self._database, "UPDATE events SET told = 1 WHERE seq = ?", rows))
+
+    async def prune(self, before_s: float) -> int:
+        """Forget some commands that ended before that time, and their events; gives how many."""
+        return await self._do(lambda: self._prune(before_s))
+
+    def _prune(self, before_s: float) -> int:
+        database = self._database
+        query = f"SELECT tenant, mac, id FROM commands WHERE ended_s < ? ORDER BY ended_s LIMIT {_PRUNE_AT_ONCE}"
+        rows = database.execute(query, (before_s,)).fetchall()
+        database.execute("BEGIN IMMEDIATE")
+        database.executemany(f"DELETE FROM events WHERE {_KEY}", rows)
+        database.executemany(f"DELETE FROM commands WHERE {_KEY}", rows)
+        database.execute(
+            "DELETE FROM groups WHERE created_s < ? AND NOT EXISTS (SELECT 1 FROM commands WHERE grp = groups.id)",
+            (before_s,),
+        )
+        database.execute("COMMIT")
+        return len(rows)
+
+    # --- reading
+
+    async def unfinished(self) -> list[Command]:
+        """What an earlier run left."""
+        query = f"SELECT {_COMMAND} FROM commands WHERE ended_s IS NULL ORDER BY rank"
+        return await self._commands(query, ())
+
+    async def find(self, key: CommandKey) -> Command | None:
+        """One command, ended or not."""
+        found = await self._commands(f"SELECT {_COMMAND} FROM commands WHERE {_KEY}", _key_row(key))
+        return found[0] if found else None
+
+    async def select(self, which: Filter) -> list[Command]:
+        """Commands, the youngest first."""
+        clauses, arguments = ["1"], []
+        for clause, value in (("tenant = ?", which.tenant), ("mac = ?", which.mac), ("grp = ?", which.group)):
+            if value is not None:
+                clauses.append(clause)
+                arguments.append(str(value))
+        if which.unfinished is not None:
+            clauses.append("ended_s IS NULL" if which.unfinished else "ended_s IS NOT NULL")
+        where = " AND ".join(clauses)
+        query = f"SELECT {_COMMAND} FROM commands WHERE {where} ORDER BY number DESC LIMIT {int(which.limit)}"
+        return await self._commands(query, tuple(arguments))
+
+    async def _commands(self, query: str, arguments: tuple[str, ...]) -> list[Command]:
+        return await self._do(lambda: [_command(row) for row in self._database.execute(query, arguments)])
+
+    async def events(self, key: CommandKey, after: int = 0) -> list[Event]:
+        """A command's events after number `after`, in order."""
+        query = f"SELECT {_EVENT} FROM events WHERE {_KEY} AND number > ? ORDER BY number"
+        arguments = (*_key_row(key), after)
+        return await self._do(lambda: [_event(row) for row in self._database.execute(query, arguments)])
+
+    async def finals(self, group: str) -> dict[CommandKey, Event]:
+        """The last events of a group's commands that have ended."""
+        events = ", ".join(f"events.{name}" for name in _EVENT.split(", "))
+        query = (
+            f"SELECT {events} FROM commands JOIN events ON events.tenant = commands.tenant "
+            "AND events.mac = commands.mac AND events.id = commands.id AND events.number = commands.events "
+            "WHERE grp = ? AND ended_s IS NOT NULL"
+        )
+        rows = await self._do(lambda: self._database.execute(query, (group,)).fetchall())
+        return {CommandKey(TenantId(row[0]), DeviceId(row[1]), row[2]): _event(row) for row in rows}
+
+    async def untold(self, limit: int) -> list[Untold]:
+        """The oldest events that MQTT does not know."""
+        events = ", ".join(f"events.{name}" for name in _EVENT.split(", "))
+        commands = ", ".join(f"commands.{name}" for name in _COMMAND.split(", "))
+        query = (
+            f"SELECT events.seq, {events}, {commands} FROM events JOIN commands USING (tenant, mac, id) "
+            f"WHERE told = 0 ORDER BY seq LIMIT {int(limit)}"
+        )
+        count = len(_EVENT.split(", ")) + 1
+        return await self._do(
+            lambda: [
+                Untold(row[0], _event(row[1:count]), _command(row[count:])) for row in self._database.execute(query)
+            ]
+        )
+
+    async def group(self, id: str) -> Group | None:
+        """One group."""
+        rows = await self._do(lambda: self._database.execute("SELECT * FROM groups WHERE id = ?", (id,)).fetchall())
+        return _group(rows[0]) if rows else None
+
+    async def progress(self, id: str) -> dict[State, int]:
+        """How many of a group's commands are in which state."""
+        query = "SELECT state, COUNT(*) FROM commands WHERE grp = ? GROUP BY state"
+        rows = await self._do(lambda: self._database.execute(query, (id,)).fetchall())
+        return {State(state): count for state, count in rows}
+
+    async def last_rank(self) -> float:
+        """The highest rank ever given."""
+        rows = await self._do(lambda: self._database.execute("SELECT MAX(rank) FROM commands").fetchall())
+        return float(rows[0][0] or 0.0)
+
+
+def _in_one(database: sqlite3.Connection, statement: str, rows: Sequence[_Row]) -> None:
+    database.execute("BEGIN IMMEDIATE")
+    database.executemany(statement, rows)
+    database.execute("COMMIT")
+
+
+def _key_row(key: CommandKey) -> tuple[str, str, str]:
+    return key.tenant.value, key.mac.value, key.id
+
+
+def _command_row(change: Change) -> _Row:
+    command = change.command
+    ended_s = change.event.at_s if command.state in FINAL_STATES and change.event is not None else None
+    origin, reply_to = command.origin, command.reply_to
+    return (
+        *_key_row(command.key),
+        command.mode.value,
+        encode(command.request),
+        command.created_s,
+        command.expires_s,
+        origin.via,
+        origin.principal,
+        origin.tenant.value,
+        command.rank,
+        command.state.value,
+        command.idempotent,
+        command.group,
+        reply_to.topic,
+        reply_to.correlation,
+        command.attempts,
+        command.events,
+        ended_s,
+    )
+
+
+def _command(row: Sequence[object]) -> Command:
+    (tenant, mac, id, mode, request, created_s, expires_s, via, principal, principal_tenant, rank, state) = row[:12]
+    (idempotent, group, topic, correlation, attempts, events) = row[12:]
+    assert isinstance(request, bytes)
+    return Command(
+        CommandKey(TenantId(str(tenant)), DeviceId(str(mac)), str(id)),
+        Mode(str(mode)),
+        decode(request),
+        _float(created_s),
+        _float(expires_s),
+        Origin(str(via), str(principal), TenantId(str(principal_tenant))),
+        _float(rank),
+        State(str(state)),
+        bool(idempotent),
+        _text(group),
+        ReplyTo(_text(topic), correlation if isinstance(correlation, bytes) else None),
+        _int(attempts),
+        _int(events),
+    )
+
+
+def _event_row(key: CommandKey, event: Event) -> _Row:
+    answer = None if event.answer is None else encode(event.answer)
+    return (
+        *_key_row(key),
+        event.number,
+        event.kind.value,
+        event.at_s,
+        event.hop,
+        event.reason,
+        event.position,
+        answer,
+    )
+
+
+def _event(row: Sequence[object]) -> Event:
+    number, kind, at_s, hop, reason, position, answer = row[3:]
+    message: Message | None = decode(answer) if isinstance(answer, bytes) else None
+    place = None if position is None else _int(position)
+    return Event(State(str(kind)), _float(at_s), _int(number), _text(hop), _text(reason), place, message)
+
+
+def _group_row(group: Group) -> _Row:
+    origin = group.origin
+    return (
+        group.id,
+        group.tenant.value,
+        group.created_s,
+        origin.via,
+        origin.principal,
+        origin.tenant.value,
+        group.selector,
+    )
+
+
+def _group(row: Sequence[object]) -> Group:
+    id, tenant, created_s, via, principal, principal_tenant, selector = row
+    origin = Origin(str(via), str(principal), TenantId(str(principal_tenant)))
+    return Group(str(id), TenantId(str(tenant)), _float(created_s), origin, str(selector))
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _float(value: object) -> float:
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def _int(value: object) -> int:
+    assert isinstance(value, int)
+    return value
