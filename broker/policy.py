@@ -36,17 +36,17 @@ class RoleRule:
 
 BUILT_IN_ROLES: Final[Mapping[str, RoleRule]] = MappingProxyType(
     {
-        Role.BUBBLE_UP_READ_CONSUMER: RoleRule(subscribe=("{tenantId}/read/#",)),
+        Role.BUBBLE_UP_READ_CONSUMER: RoleRule(subscribe=("{tenantId}/read/#", "{tenantId}/decoded/#")),
         Role.BUBBLE_UP_ALERT_CONSUMER: RoleRule(subscribe=("{tenantId}/alert/#",)),
         Role.PRESENCE_CONSUMER: RoleRule(subscribe=("{tenantId}/presence/#", "{tenantId}/event/#")),
         Role.COMMAND_CLIENT: RoleRule(subscribe=("{tenantId}/cmd/+/res/+",), publish=("{tenantId}/cmd/+/req/+",)),
         Role.ADDRESS_SENDER: RoleRule(subscribe=("{tenantId}/reply/#",), publish=("{tenantId}/address/#",)),
         Role.ADDRESS_RECEIVER: RoleRule(subscribe=("{tenantId}/address/#",), publish=("{tenantId}/reply/#",)),
-        Role.BUBBLE_UP_READ_CONSUMER_ALL: RoleRule(subscribe=("+/read/#",), password_only=True),
+        Role.BUBBLE_UP_READ_CONSUMER_ALL: RoleRule(subscribe=("+/read/#", "+/decoded/#"), password_only=True),
         Role.BUBBLE_UP_ALERT_CONSUMER_ALL: RoleRule(subscribe=("+/alert/#",), password_only=True),
         Role.GATEWAY: RoleRule(
             subscribe=("+/cmd/+/req/+",),
-            publish=("+/read/#", "+/alert/#", "+/presence/#", "+/event/#", "+/cmd/+/res/+"),
+            publish=("+/read/#", "+/alert/#", "+/decoded/#", "+/presence/#", "+/event/#", "+/cmd/+/res/+"),
             password_only=True,
         ),
         Role.ADMIN: RoleRule(

@@ -101,7 +101,7 @@ class Bridge:
         self._login = login
         self._statistics = statistics
         self._deliveries = deliveries or DeliveryRecord(0, outbox, LossBook(None), statistics)
-        self._maker: Packets = maker or PacketMaker(settings)
+        self._maker: Packets = maker or PacketMaker(settings, statistics)
         self._connector: Connector = connect or self._plain
         self._session = PublishSession(REFUSED_FOR_GOOD)
         self._connection: PublisherConnection | None = None

@@ -1,7 +1,8 @@
-"""What is published for a stored notification: categories, topics and properties. Pure.
+"""What is published for a stored notification: categories, topics, QoS and properties. Pure but for the counters.
 
 The message body is the board's payload, octet for octet. MQTT 5 subscribers also get the content type and the user
-properties `device`, `path`, `observe`, `time` (Unix seconds, UTC) and `key` (idempotency).
+properties `device`, `path`, `observe`, `time` (Unix seconds, UTC) and `key` (idempotency). Where a rule asks for it, a
+reading is published once more, decoded, on a branch of its own; a payload that can't be decoded has no such copy.
 """
 
 from __future__ import annotations
@@ -9,19 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.decoders import Undecodable, decode, decoders_for
 from gateway.envelope import StoredNotification, unpack
 from gateway.mqtt import Publication
+from gateway.rules import Rulebook
 from gateway.segments import Record
+from gateway.senml import senml_json
 from gateway.settings import BridgeSettings, CategoryRule
+from gateway.statistics import Event, Statistics
 from gateway.uplink import Origin, Uplink
 from meshwire.coap import options
 from meshwire.identity import TenantId
 from meshwire.mqtt import Properties, ProtocolVersion, publish_parts
 from meshwire.mqtt.fields import encode_string, encode_variable_integer
 from meshwire.notification import Category, device_type
-from meshwire.topics import alert_topic, read_topic
+from meshwire.topics import Branch, alert_topic, decoded_topic, read_topic
 
-__all__ = ["PacketMaker", "categories_for", "content_type", "publications"]
+__all__ = ["PacketMaker", "Publisher", "categories_for", "content_type"]
 
 _TOPIC: Final = {Category.READ: read_topic, Category.ALERT: alert_topic}
 _CONTENT_TYPES: Final = {
@@ -46,27 +51,73 @@ def content_type(content_format: int | None) -> str | None:
     return None if content_format is None else _CONTENT_TYPES.get(content_format)
 
 
-def publications(stored: StoredNotification, settings: BridgeSettings) -> list[Publication]:
-    """One message for each branch that the notification goes to."""
-    notification = stored.notification
-    kind = device_type(notification)
-    properties = (
-        ("device", notification.device.value),
-        ("path", notification.path),
-        ("observe", str(notification.observe)),
-        ("time", f"{notification.time_s:.3f}"),
-        ("key", notification.key),
-    )
-    return [
-        Publication(
-            _TOPIC[category](stored.tenant, notification.device, kind),
-            notification.payload,
-            settings.default_message_qos.level,
-            content_type=content_type(notification.content_format),
-            properties=properties,
+class Publisher:
+    """Makes publications by the settings.
+
+    Args:
+        settings: categories, rules and decoders.
+        statistics: decoded copies are counted here.
+    """
+
+    def __init__(self, settings: BridgeSettings, statistics: Statistics) -> None:
+        self.settings = settings
+        self.rules = Rulebook(settings)
+        self._decoders = decoders_for(settings.decoders)
+        self._statistics = statistics
+
+    def publications(self, stored: StoredNotification) -> list[Publication]:
+        """One message for each branch that the notification goes to."""
+        notification = stored.notification
+        kind = device_type(notification)
+        categories = categories_for(kind, self.settings)
+        messages = [
+            self._publication(
+                stored,
+                kind,
+                category.value,
+                _TOPIC[category](stored.tenant, notification.device, kind),
+                notification.payload,
+                content_type(notification.content_format),
+            )
+            for category in categories
+        ]
+        if Category.READ in categories and self.decodes(stored.tenant.value, kind):
+            messages += self.decoded(stored, kind)
+        return messages
+
+    def decodes(self, tenant: str, kind: str) -> bool:
+        """Whether readings of a type are published decoded, too."""
+        return self.rules.decodes(tenant, kind)
+
+    def decoded(self, stored: StoredNotification, kind: str) -> list[Publication]:
+        """The decoded copy; none where the payload can't be read."""
+        decoder = self._decoders.get(kind)
+        if decoder is None:
+            self._statistics.count(Event.DECODED, "no-decoder")
+            return []
+        notification = stored.notification
+        try:
+            payload = senml_json(notification, decode(decoder, notification.payload))
+        except Undecodable:
+            self._statistics.count(Event.DECODED, "malformed")
+            return []
+        self._statistics.count(Event.DECODED, "made")
+        topic = decoded_topic(stored.tenant, notification.device, kind)
+        return [self._publication(stored, kind, Branch.DECODED.value, topic, payload, "application/senml+json")]
+
+    def _publication(
+        self, stored: StoredNotification, kind: str, branch: str, topic: str, payload: bytes, described: str | None
+    ) -> Publication:
+        notification, tenant = stored.notification, stored.tenant.value
+        properties = (
+            ("device", notification.device.value),
+            ("path", notification.path),
+            ("observe", str(notification.observe)),
+            ("time", f"{notification.time_s:.3f}"),
+            ("key", notification.key),
         )
-        for category in categories_for(kind, settings)
-    ]
+        level, retain = self.rules.qos(tenant, branch, kind), self.rules.retains(tenant, branch, kind)
+        return Publication(topic, payload, level, retain, described, properties)
 
 
 class PacketMaker:
@@ -76,9 +127,9 @@ class PacketMaker:
     of one resource is then encoded once. The packets are the same octets either way.
     """
 
-    def __init__(self, settings: BridgeSettings) -> None:
+    def __init__(self, settings: BridgeSettings, statistics: Statistics | None = None) -> None:
         self._settings = settings
-        self._level = settings.default_message_qos.level
+        self._publisher = Publisher(settings, statistics or Statistics())
 
     def packets(self, record: Record, version: ProtocolVersion) -> list[tuple[bytes, bytes]]:
         """The packets of one record.
@@ -91,10 +142,12 @@ class PacketMaker:
         if isinstance(companion, Origin):
             kind = _usual_type(companion.uplink.payload)
             if kind is not None:
-                return self._usual(companion.uplink, companion.tenant, kind, version)
-        return [_parts(publication, version) for publication in publications(unpack(record.payload), self._settings)]
+                return self._usual(record, companion.uplink, companion.tenant, kind, version)
+        return [_parts(publication, version) for publication in self._publisher.publications(unpack(record.payload))]
 
-    def _usual(self, uplink: Uplink, tenant: str, kind: bytes, version: ProtocolVersion) -> list[tuple[bytes, bytes]]:
+    def _usual(
+        self, record: Record, uplink: Uplink, tenant: str, kind: bytes, version: ProtocolVersion
+    ) -> list[tuple[bytes, bytes]]:
         form = uplink.route.memo.get((tenant, kind))
         if not isinstance(form, _Form):
             form = self._form(uplink, tenant, kind)
@@ -110,23 +163,30 @@ class PacketMaker:
             tail = b"%b%b%b" % (encode_variable_integer(len(listed)), listed, payload)
         else:
             tail = payload
-        length = len(tail) + (2 if self._level else 0)
-        first = 0x30 | self._level << 1
-        return [
-            (b"%c%b%b" % (first, encode_variable_integer(length + len(topic)), topic), tail) for topic in form.topics
+        length = len(tail)
+        packets = [
+            (b"%c%b%b" % (first, encode_variable_integer(length + more), topic), tail)
+            for first, more, topic in form.heads
         ]
+        if form.is_decoded:
+            decoded = self._publisher.decoded(unpack(record.payload), kind.decode())
+            packets += [_parts(publication, version) for publication in decoded]
+        return packets
 
     def _form(self, uplink: Uplink, tenant: str, kind: bytes) -> _Form:
         route, name = uplink.route, kind.decode()
-        topics = [
-            encode_string(_TOPIC[category](TenantId(tenant), route.device, name))
-            for category in categories_for(name, self._settings)
-        ]
+        rules, categories = self._publisher.rules, categories_for(name, self._settings)
+        heads = []
+        for category in categories:
+            topic = encode_string(_TOPIC[category](TenantId(tenant), route.device, name))
+            level, retain = rules.qos(tenant, category.value, name), rules.retains(tenant, category.value, name)
+            heads.append((0x30 | level << 1 | retain, len(topic) + (2 if level else 0), topic))
+        is_decoded = Category.READ in categories and self._publisher.decodes(tenant, name)
         described = content_type(route.content_format)
         properties = b"" if described is None else b"\3" + encode_string(described)
         for text, value in (("device", route.device.value), ("path", route.path)):
             properties += b"&" + encode_string(text) + encode_string(value)
-        return _Form(topics, properties + b"&" + encode_string("observe"))
+        return _Form(heads, is_decoded, properties + b"&" + encode_string("observe"))
 
 
 _MAX_FORMS: Final = 64
@@ -136,7 +196,9 @@ _MAX_FORMS: Final = 64
 class _Form:
     """What the packets of one resource, tenant and device type have in common."""
 
-    topics: list[bytes]
+    heads: list[tuple[int, int, bytes]]
+    """For each branch: first octet, length of topic and packet identifier, topic."""
+    is_decoded: bool
     properties: bytes
 
 

@@ -16,6 +16,7 @@ from gateway.aliases.records import (
     TriggerSettings,
     TruststoreSettings,
 )
+from gateway.decoders import DecoderSettings
 from meshwire.identity import Role
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "CommandSettings",
     "Durability",
     "GatewaySettings",
+    "MessageRule",
     "OutboxSettings",
     "PresenceSettings",
     "ProxySettings",
@@ -68,6 +70,42 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
+class RuleCategory(StrEnum):
+    """Branch of the topic tree that a rule is about."""
+
+    READ = "read"
+    ALERT = "alert"
+    DECODED = "decoded"
+
+
+class MessageRule(_Section):
+    """`[[gateway.bridge.rules]]`: QoS, retained last value and decoded copy for some notifications.
+
+    A rule fits what has all that it names; for each setting the first rule that fits and has it decides.
+    """
+
+    type: str | None = None
+    """Device type, the last level of the topic; none: any."""
+    category: RuleCategory | None = None
+    """read, alert or decoded; none: any."""
+    tenant: str | None = None
+    """Tenant; none: any."""
+    qos: Qos | None = None
+    """AT_MOST_ONCE, AT_LEAST_ONCE or EXACTLY_ONCE."""
+    retain: bool | None = None
+    """Whether the broker keeps the last message of the topic for later subscribers."""
+    decoded: bool | None = None
+    """Whether a copy as SenML JSON is published on {tenant}/decoded/{mac}/{type}; of readings, not of alarms."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.qos is None and self.retain is None and self.decoded is None:
+            raise ValueError("a rule needs qos, retain or decoded")
+        if self.decoded is not None and self.category is not None:
+            raise ValueError("decoded goes by type and tenant; write it into a rule without category")
+        return self
+
+
 class BridgeSettings(_Section):
     """`[gateway.bridge]`: from the outbox to MQTT."""
 
@@ -87,6 +125,10 @@ class BridgeSettings(_Section):
     """Branch for device types that `categories` does not name: read, alert or both."""
     categories: dict[str, CategoryRule] = Field(default_factory=dict)
     """Branch by device type, such as { lnic = "alert", ncmth1 = "both" }."""
+    rules: list[MessageRule] = Field(default_factory=list)
+    """QoS, retained last value and decoded copy by type, category or tenant."""
+    decoders: list[DecoderSettings] = Field(default_factory=list)
+    """How payloads are read for decoded copies; temp, ncmth1 and lnic are built in."""
     workers: int = Field(default=1, ge=1, le=25)
     """Processes that take in and publish notifications, each with an outbox; 1: the gateway's own process."""
     client_number: int = Field(default=1, ge=0)

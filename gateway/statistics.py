@@ -34,6 +34,8 @@ class Event(StrEnum):
     not taken again."""
     PUBLISHED = "published"
     """Messages that the broker has taken, by category."""
+    DECODED = "decoded"
+    """Decoded copies: `made`, or why there is none: `malformed`, `no-decoder`; the payload is published anyway."""
     LOST = "lost"
     """Notifications that were acknowledged to a NIC and never published, by reason."""
     BRIDGE = "bridge"

@@ -29,6 +29,7 @@ __all__ = [
     "decode_reading",
     "device_type",
     "parse_uplink",
+    "reported_value",
     "uplink_request",
 ]
 
@@ -146,6 +147,18 @@ def _record(payload: bytes) -> Mapping[object, object] | None:
     except Exception:  # cbor2 raises far more than its own errors on hostile input (OverflowError, MemoryError …)
         return None
     return record if isinstance(record, dict) and stream.tell() == len(payload) else None
+
+
+def reported_value(payload: bytes) -> str | bytes | None:
+    """What a board reports: text or octets at key 1 of a CBOR record, else the whole payload as text, else None."""
+    record = _record(payload)
+    if record is not None:
+        value = record.get(VALUE_KEY)
+        return value if isinstance(value, str | bytes) else None
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def device_type(notification: Notification) -> str:

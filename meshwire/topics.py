@@ -22,6 +22,7 @@ __all__ = [
     "alert_topic",
     "command_request_topic",
     "command_response_topic",
+    "decoded_topic",
     "event_topic",
     "parse_topic",
     "presence_topic",
@@ -123,6 +124,7 @@ class Branch(StrEnum):
     PRESENCE = "presence"
     EVENT = "event"
     COMMAND = "cmd"
+    DECODED = "decoded"
 
 
 _LEVEL: Final = re.compile(r"[^A-Za-z0-9_.:=-]")
@@ -141,6 +143,11 @@ def read_topic(tenant: TenantId, mac: DeviceId, device_type: str) -> str:
 def alert_topic(tenant: TenantId, mac: DeviceId, device_type: str) -> str:
     """Topic of alarms."""
     return f"{tenant}/{Branch.ALERT}/{mac}/{topic_level(device_type)}"
+
+
+def decoded_topic(tenant: TenantId, mac: DeviceId, device_type: str) -> str:
+    """Topic of decoded copies of periodic readings."""
+    return f"{tenant}/{Branch.DECODED}/{mac}/{topic_level(device_type)}"
 
 
 def presence_topic(tenant: TenantId, mac: DeviceId) -> str:
@@ -173,7 +180,14 @@ class ParsedTopic:
     rest: tuple[str, ...]
 
 
-_REST_LEVELS: Final = {Branch.READ: 1, Branch.ALERT: 1, Branch.PRESENCE: 0, Branch.EVENT: 0, Branch.COMMAND: 2}
+_REST_LEVELS: Final = {
+    Branch.READ: 1,
+    Branch.ALERT: 1,
+    Branch.PRESENCE: 0,
+    Branch.EVENT: 0,
+    Branch.COMMAND: 2,
+    Branch.DECODED: 1,
+}
 
 
 def parse_topic(topic: str) -> ParsedTopic | None:

@@ -48,7 +48,7 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Tell where the device's latest notifications are, or how they ended; exit code 1 when nothing is known."""
-    answer = call(http_url, "GET", f"/api/deliveries?{urllib.parse.urlencode(_query(what, limit))}")
+    answer = call(http_url, "GET", f"/api/deliveries?{urllib.parse.urlencode(_query(what, limit))}", running=True)
     deliveries, refusals = _list(answer, "deliveries"), _list(answer, "refusals")
     for delivery in deliveries:
         typer.echo(json.dumps({"event": "delivery", **delivery}) if as_json else _told(delivery))
@@ -82,7 +82,7 @@ def show(http_url: HttpOption = DEFAULT_HTTP, as_json: JsonOption = False) -> No
 @outbox_app.command("losses")
 def losses(limit: LimitOption = 100, http_url: HttpOption = DEFAULT_HTTP, as_json: JsonOption = False) -> None:
     """List what was acknowledged to a NIC and did not reach the broker, with the reason."""
-    for loss in _list(call(http_url, "GET", f"/api/losses?limit={limit}"), "losses"):
+    for loss in _list(call(http_url, "GET", f"/api/losses?limit={limit}", running=True), "losses"):
         if as_json:
             typer.echo(json.dumps(loss))
             continue
@@ -179,7 +179,7 @@ def _refused(refusal: Fields) -> str:
 
 
 def _status(http_url: str) -> dict[str, object]:
-    return cast("dict[str, object]", call(http_url, "GET", "/api/status"))
+    return cast("dict[str, object]", call(http_url, "GET", "/api/status", running=True))
 
 
 def _connected(status: Fields) -> bool:

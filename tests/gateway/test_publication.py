@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.envelope import EnvelopeError, StoredNotification, pack, unpack
-from gateway.publication import content_type, publications
+from gateway.mqtt import Publication
+from gateway.publication import Publisher, content_type
 from gateway.settings import BridgeSettings, CategoryRule, Qos
+from gateway.statistics import Statistics
 from meshwire.identity import DeviceId, TenantId
 from meshwire.notification import Notification
 
@@ -20,6 +22,10 @@ def stored(
     payload: bytes = TEMP, path: str = "snsr/arduino/temp", content_format: int | None = 60
 ) -> StoredNotification:
     return StoredNotification(TenantId("acme"), Notification(MAC, path, 4, 2, content_format, payload, 1_700_000_008.0))
+
+
+def publications(stored: StoredNotification, settings: BridgeSettings) -> list[Publication]:
+    return Publisher(settings, Statistics()).publications(stored)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ class TestEmqx:
                 "client_attrs": {"tenant": "acme"},
                 "acl": [
                     {"permission": "allow", "action": "subscribe", "topic": READS},
+                    {"permission": "allow", "action": "subscribe", "topic": "acme/decoded/#"},
                     {"permission": "deny", "action": "all", "topic": "#"},
                 ],
                 "expire_at": 2000,
