@@ -23,10 +23,10 @@ from meshwire.coap import options
 from meshwire.identity import TenantId
 from meshwire.mqtt import Properties, ProtocolVersion, publish_parts
 from meshwire.mqtt.fields import encode_string, encode_variable_integer
-from meshwire.notification import Category, device_type
+from meshwire.notification import Category, Notification, device_type
 from meshwire.topics import Branch, alert_topic, decoded_topic, read_topic
 
-__all__ = ["PacketMaker", "Publisher", "categories_for", "content_type"]
+__all__ = ["PacketMaker", "Publisher", "categories_for", "content_type", "user_properties"]
 
 _TOPIC: Final = {Category.READ: read_topic, Category.ALERT: alert_topic}
 _CONTENT_TYPES: Final = {
@@ -49,6 +49,17 @@ def categories_for(kind: str, settings: BridgeSettings) -> tuple[Category, ...]:
 def content_type(content_format: int | None) -> str | None:
     """The media type of a CoAP content format (RFC 7252 section 12.3); None when it is unknown."""
     return None if content_format is None else _CONTENT_TYPES.get(content_format)
+
+
+def user_properties(notification: Notification) -> tuple[tuple[str, str], ...]:
+    """What MQTT 5 subscribers get beside the payload."""
+    return (
+        ("device", notification.device.value),
+        ("path", notification.path),
+        ("observe", str(notification.observe)),
+        ("time", f"{notification.time_s:.3f}"),
+        ("key", notification.key),
+    )
 
 
 class Publisher:
@@ -108,14 +119,7 @@ class Publisher:
     def _publication(
         self, stored: StoredNotification, kind: str, branch: str, topic: str, payload: bytes, described: str | None
     ) -> Publication:
-        notification, tenant = stored.notification, stored.tenant.value
-        properties = (
-            ("device", notification.device.value),
-            ("path", notification.path),
-            ("observe", str(notification.observe)),
-            ("time", f"{notification.time_s:.3f}"),
-            ("key", notification.key),
-        )
+        tenant, properties = stored.tenant.value, user_properties(stored.notification)
         level, retain = self.rules.qos(tenant, branch, kind), self.rules.retains(tenant, branch, kind)
         return Publication(topic, payload, level, retain, described, properties)
 

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from gateway.aliases.records import PublishRule
 from gateway.aliases.templates import fill
 from gateway.envelope import StoredNotification, unpack
-from gateway.publication import categories_for, publications
+from gateway.publication import categories_for, content_type, user_properties
 from gateway.segments import Record
 from gateway.settings import BridgeSettings
 from meshwire.mqtt import Properties, ProtocolVersion, publish_parts
@@ -47,11 +47,12 @@ class AliasPackets:
     def packets(self, record: Record, version: ProtocolVersion) -> list[tuple[bytes, bytes]]:
         """See `gateway.bridge.Packets`; raises EnvelopeError or MqttError."""
         stored = unpack(record.payload)
-        usual = publications(stored, self._settings)[0]
-        properties = Properties(content_type=usual.content_type, user_properties=usual.properties)
+        notification = stored.notification
+        described = content_type(notification.content_format)
+        properties = Properties(content_type=described, user_properties=user_properties(notification))
         return [
             publish_parts(
-                self._topic(rule, category, stored), usual.payload, rule.qos, rule.retained, properties, version
+                self._topic(rule, category, stored), notification.payload, rule.qos, rule.retained, properties, version
             )
             for category, rule in self._chosen(stored)
         ]
