@@ -17,6 +17,7 @@ from broker.adapters.capabilities import CAPABILITIES, Engine, Feature
 from broker.adapters.capabilities import check as check_configuration
 from broker.adapters.generation import GENERATORS, Facts, generate, passwords_json, with_new_passwords
 from broker.adapters.rabbitmq.nodes import PrivateCluster
+from broker.addresses.book import AddressBook
 from broker.credentials import UsersFile
 from broker.settings import BrokerSettings
 from meshwire.cli import main
@@ -62,6 +63,9 @@ def write_files(
     engine: Annotated[str, typer.Argument(help=", ".join(GENERATORS))],
     directory: Annotated[Path, typer.Option(help="Where the files go; it is made.")] = Path(),
     authority: Annotated[str, typer.Option(help="HOST:PORT of the authority, for the broker.")] = "127.0.0.1:8099",
+    amqp: Annotated[
+        bool, typer.Option("--amqp", help="RabbitMQ: AMQP 1.0 as well, with the site's addresses.")
+    ] = False,
     config: Config = None,
 ) -> None:
     """Write a broker's files. They hold secrets and get mode 0600."""
@@ -73,7 +77,17 @@ def write_files(
     users = with_new_passwords(listed, site.secret("gateway-mqtt"))
     host, _, port = authority.rpartition(":")
     control = ("meshwire-control", site.secret("mosquitto-control"))
-    files = generate(engine, Facts(site.secret("broker-authority"), host, int(port), users, control))
+    book = AddressBook(settings.addresses_file or site.path("broker", "addresses.json"))
+    facts = Facts(
+        site.secret("broker-authority"),
+        host,
+        int(port),
+        users,
+        control,
+        amqp=amqp,
+        addresses=tuple(book) if amqp else (),
+    )
+    files = generate(engine, facts)
     if engine in ("mosquitto", "hivemq"):
         files["passwords.json"] = passwords_json(users)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ gateway's is the site's secret, so that the gateway needs no change.
 import json
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from broker.adapters.emqx import EmqxConf, emqx_conf
@@ -18,10 +18,12 @@ from broker.adapters.mosquitto.configuration import MosquittoConf, mosquitto_con
 from broker.adapters.mosquitto.dynsec import MosquittoUser, dynsec_document
 from broker.adapters.rabbitmq.configuration import RabbitNode, definitions, enabled_plugins, rabbitmq_conf
 from broker.adapters.vernemq import VerneConf, vernemq_conf
+from broker.addresses.address import Address
 from meshwire.identity import Principal, TenantId
 
 __all__ = ["GENERATORS", "Facts", "example_facts", "generate"]
 
+AMQP_PORT: Final = 5672
 EXAMPLE_SECRET: Final = "the-secret-of-the-authority"
 
 
@@ -35,6 +37,8 @@ class Facts:
         users: password users with passwords in the clear.
         control_user: name and password of the user who changes Mosquitto's users.
         cluster: Erlang names of RabbitMQ's nodes; empty for one node.
+        amqp: RabbitMQ speaks AMQP 1.0 as well.
+        addresses: whose queues RabbitMQ makes.
         salt: makes salts; None: random.
     """
 
@@ -44,6 +48,8 @@ class Facts:
     users: tuple[MosquittoUser, ...] = ()
     control_user: tuple[str, str] = ("meshwire-control", "")
     cluster: tuple[str, ...] = ()
+    amqp: bool = False
+    addresses: tuple[Address, ...] = ()
     salt: Callable[[], bytes] = lambda: secrets.token_bytes(16)
 
     @property
@@ -94,10 +100,12 @@ def _mosquitto(facts: Facts) -> dict[str, str]:
 
 def _rabbitmq(facts: Facts) -> dict[str, str]:
     node = RabbitNode(f"{facts.authority_url}/{facts.secret}", address="0.0.0.0", cluster=facts.cluster)
+    if facts.amqp:
+        node = replace(node, amqp_port=AMQP_PORT)
     return {
         "rabbitmq.conf": rabbitmq_conf(node),
-        "enabled_plugins": enabled_plugins(),
-        "definitions.json": definitions(),
+        "enabled_plugins": enabled_plugins(amqp=facts.amqp),
+        "definitions.json": definitions(addresses=facts.addresses, replicated=bool(facts.cluster)),
     }
 
 

@@ -119,8 +119,15 @@ class Admissions:
     def __len__(self) -> int:
         return len(self._admitted)
 
-    async def admit(self, engine: str, client_id: str, username: str, password: str) -> Admitted | Denied:
-        """Judges a CONNECT: credentials first, then whose client id it is."""
+    async def admit(
+        self, engine: str, client_id: str, username: str, password: str, *, by_password: bool = False
+    ) -> Admitted | Denied:
+        """Judges a CONNECT: credentials first, then whose client id it is.
+
+        Args:
+            by_password: a token is no login here: beside it the user name, which is all that later questions hold,
+                proves nothing.
+        """
         if not client_id:
             return Denied(Denial.NO_CLIENT_ID)
         if username == ENDER:
@@ -130,6 +137,8 @@ class Admissions:
         login = await self._login(username, password)
         if isinstance(login, RefusedLogin):
             return Denied(Denial.CREDENTIALS, login.cause.value)
+        if by_password and login.kind is not LoginKind.PASSWORD:
+            return Denied(Denial.CREDENTIALS, "a token is no login over AMQP")
         record = record if login.kind is LoginKind.PASSWORD else ""
         admitted = Admitted(engine, client_id, username, login, permissions_of(login, self._roles.rules), record)
         denied = await self._claim(admitted)

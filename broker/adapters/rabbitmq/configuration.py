@@ -1,17 +1,22 @@
 """RabbitMQ's files from a few facts: `rabbitmq.conf`, `enabled_plugins`, `definitions.json`. Pure.
 
-Every question goes to the authority; there is no other user (a definitions file keeps RabbitMQ from making `guest`)
-and no AMQP listener. Sessions are quorum queues in a cluster, because a classic queue lives on one node.
+Every question goes to the authority; there is no other user (a definitions file keeps RabbitMQ from making `guest`),
+and no AMQP listener unless one is asked for. Sessions are quorum queues in a cluster, because a classic queue lives on
+one node.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
+
+from broker.adapters.rabbitmq.addresses import EXCHANGE, address_definitions
+from broker.addresses.address import Address
 
 __all__ = ["PLUGINS", "RabbitNode", "definitions", "enabled_plugins", "rabbitmq_conf"]
 
 PLUGINS: Final = ("rabbitmq_mqtt", "rabbitmq_web_mqtt", "rabbitmq_auth_backend_http")
-EXCHANGE: Final = "amq.topic"
+AMQP_PLUGIN: Final = "rabbitmq_amqp1_0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,7 @@ class RabbitNode:
         authority_url: of the authority, with its secret, without `/hooks`.
         address: to listen on.
         mqtt_port, web_mqtt_port: TCP ports.
+        amqp_port: TCP port of AMQP 1.0; None: no AMQP.
         cluster: Erlang names of all nodes, this one among them; empty for a single node.
         session_expiry_s: how long a session outlives its connection.
         definitions_file: path as the node sees it.
@@ -31,6 +37,7 @@ class RabbitNode:
     address: str = "127.0.0.1"
     mqtt_port: int = 1883
     web_mqtt_port: int = 15675
+    amqp_port: int | None = None
     cluster: tuple[str, ...] = ()
     session_expiry_s: int = 604_800
     definitions_file: str = "/etc/rabbitmq/definitions.json"
@@ -39,10 +46,13 @@ class RabbitNode:
 def rabbitmq_conf(node: RabbitNode) -> str:
     """The main configuration file."""
     hooks = f"{node.authority_url}/hooks/rabbitmq"
+    if node.amqp_port is None:
+        amqp = ["# No AMQP: the only ways in are MQTT and MQTT over WebSocket.", "listeners.tcp = none", ""]
+    else:
+        amqp = ["# AMQP 1.0, with a login.", f"listeners.tcp.default = {node.address}:{node.amqp_port}"]
+        amqp += ["auth_mechanisms.1 = PLAIN", "amqp1_0.default_user = none", "amqp1_0.default_vhost = /", ""]
     lines = [
-        "# No AMQP: the only ways in are MQTT and MQTT over WebSocket.",
-        "listeners.tcp = none",
-        "",
+        *amqp,
         "# Every login and every topic is the authority's decision.",
         "auth_backends.1 = http",
         "auth_http.http_method = post",
@@ -68,14 +78,16 @@ def rabbitmq_conf(node: RabbitNode) -> str:
     return "\n".join(lines) + "\n"
 
 
-def enabled_plugins() -> str:
+def enabled_plugins(*, amqp: bool = False) -> str:
     """The plug-in list, an Erlang term."""
-    return f"[{','.join(PLUGINS)}].\n"
+    return f"[{','.join((*PLUGINS, AMQP_PLUGIN) if amqp else PLUGINS)}].\n"
 
 
-def definitions(max_queued_messages: int = 50_000) -> str:
-    """What exists from the first boot: the virtual host, and the bound of a client's queue. RabbitMQ drops the oldest
-    message of a full queue; refusing the newest would cut its publisher off.
+def definitions(
+    max_queued_messages: int = 50_000, addresses: Iterable[Address] = (), *, replicated: bool = False
+) -> str:
+    """What exists from the first boot: the virtual host, the bound of a client's queue, and the queues of addresses.
+    RabbitMQ drops the oldest message of a client's full queue; refusing the newest would cut its publisher off.
     """
     bound = {
         "vhost": "/",
@@ -85,5 +97,6 @@ def definitions(max_queued_messages: int = 50_000) -> str:
         "priority": 1,
         "definition": {"max-length": max_queued_messages, "overflow": "drop-head"},
     }
-    value = {"vhosts": [{"name": "/"}], "users": [], "permissions": [], "policies": [bound]}
+    value: dict[str, object] = {"vhosts": [{"name": "/"}], "users": [], "permissions": [], "policies": [bound]}
+    value |= address_definitions(addresses, replicated=replicated)
     return json.dumps(value, indent=2) + "\n"

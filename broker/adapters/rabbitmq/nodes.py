@@ -19,6 +19,7 @@ from typing import Final
 
 from broker.adapters.errors import EngineError
 from broker.adapters.rabbitmq.configuration import RabbitNode, definitions, enabled_plugins, rabbitmq_conf
+from broker.addresses.address import Address
 
 __all__ = ["LaunchedNode", "PrivateCluster", "free_ports", "server_program"]
 
@@ -55,6 +56,7 @@ class LaunchedNode:
     mqtt_port: int
     web_mqtt_port: int
     dist_port: int
+    amqp_port: int | None = None
     process: subprocess.Popen[bytes] | None = None
 
     def environment(self, epmd_port: int, home: Path) -> dict[str, str]:
@@ -90,24 +92,29 @@ class PrivateCluster:
         authority_url: with its secret, without `/hooks`.
         size: number of nodes.
         max_queued_messages: bound of a client's queue.
+        amqp: nodes speak AMQP 1.0 as well.
+        addresses: queues and the like that exist from the first boot.
     """
 
     folder: Path
     authority_url: str
     size: int = 1
     max_queued_messages: int = 50_000
+    amqp: bool = False
+    addresses: tuple[Address, ...] = ()
     nodes: list[LaunchedNode] = field(default_factory=list)
     _epmd: subprocess.Popen[bytes] | None = None
     _epmd_port: int = 0
 
     def __post_init__(self) -> None:
-        ports = free_ports(1 + 3 * self.size)
+        ports = free_ports(1 + 4 * self.size)
         self._epmd_port = ports.pop()
         mark = secrets.token_hex(3)
         for number in range(1, self.size + 1):
             name = f"meshwire{mark}n{number}@localhost"
-            mqtt, web, dist = (ports.pop() for _ in range(3))
-            self.nodes.append(LaunchedNode(name, self.folder / f"node{number}", mqtt, web, dist))
+            mqtt, web, dist, amqp = (ports.pop() for _ in range(4))
+            folder = self.folder / f"node{number}"
+            self.nodes.append(LaunchedNode(name, folder, mqtt, web, dist, amqp if self.amqp else None))
 
     def start(self) -> None:
         """Starts the port mapper and all nodes at once, and waits until MQTT clients may connect.
@@ -144,12 +151,16 @@ class PrivateCluster:
                 authority_url=self.authority_url,
                 mqtt_port=node.mqtt_port,
                 web_mqtt_port=node.web_mqtt_port,
+                amqp_port=node.amqp_port,
                 cluster=names,
                 definitions_file=str(node.folder / "definitions.json"),
             )
             (node.folder / "rabbitmq.conf").write_text(rabbitmq_conf(conf))
-            (node.folder / "enabled_plugins").write_text(enabled_plugins())
-            (node.folder / "definitions.json").write_text(definitions(self.max_queued_messages))
+            (node.folder / "enabled_plugins").write_text(enabled_plugins(amqp=self.amqp))
+            (node.folder / "definitions.json").write_text(self._definitions())
+
+    def _definitions(self) -> str:
+        return definitions(self.max_queued_messages, self.addresses, replicated=self.size > 1)
 
     def _start_epmd(self) -> None:
         command = ["epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"]

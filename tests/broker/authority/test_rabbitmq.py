@@ -81,11 +81,49 @@ async def test_the_fields_may_come_by_get(hooks: RabbitHooks) -> None:
         ("topic", PUBLISH.replace(b"=write", b"=configure")),
         ("topic", b""),
         ("user", USER.replace(b"password=a", b"password=b")),
-        ("user", USER.replace(b"&client_id=cap-1", b"")),
+        ("user", b"username=&password=a&vhost=%2F"),
+        ("user", b"username=alice&password=b&vhost=%2F"),
+        ("user", b"username=alice&password=token:acme:BUBBLE_UP_READ_CONSUMER:2000&vhost=%2F"),
         ("other", USER),
     ],
 )
 async def test_all_else_is_denied(hooks: RabbitHooks, question: str, body: bytes) -> None:
+    assert await ask(hooks, question, body) == b"deny"
+
+
+AMQP_QUEUE = b"username=alice&vhost=%2F&resource=queue&name=acme.read.%23&permission=read&tags="
+AMQP_PUBLISH = PUBLISH.replace(b"&variable_map.client_id=cap-1", b"")
+
+
+async def test_a_user_over_amqp_has_the_same_rights(hooks: RabbitHooks) -> None:
+    """Requests as the AMQP 1.0 plug-in makes them: there is no client id."""
+    assert await ask(hooks, "resource", AMQP_QUEUE) == b"deny", "alice is logged in over MQTT alone"
+    assert await ask(hooks, "user", b"username=alice&vhost=%2F") == b"deny"
+    assert await ask(hooks, "user", b"username=alice&password=a&vhost=%2F") == b"allow"
+    assert await ask(hooks, "user", b"username=alice&vhost=%2F") == b"allow", "the session of the same connection"
+    assert await ask(hooks, "user", b"username=alice&password=&vhost=%2F") == b"deny"
+    assert await ask(hooks, "vhost", b"username=alice&vhost=%2F&ip=127.0.0.1&tags=") == b"allow"
+    assert await ask(hooks, "resource", AMQP_QUEUE) == b"allow"
+    assert await ask(hooks, "topic", AMQP_PUBLISH) == b"allow"
+    own = AMQP_QUEUE.replace(b"acme.read.%23", b"amq.gen-c3VHeuMkMvdjj5s6qeGweg")
+    for permission in (b"configure", b"write", b"read"):
+        assert await ask(hooks, "resource", own.replace(b"=read", b"=" + permission)) == b"allow"
+
+
+@pytest.mark.parametrize(
+    ("question", "body"),
+    [
+        ("resource", AMQP_QUEUE.replace(b"acme.", b"globex.")),
+        ("resource", AMQP_QUEUE.replace(b"acme.read.%23", b"%23")),
+        ("resource", AMQP_QUEUE.replace(b"acme.read.%23", b"mqtt-subscription-cap-1qos1")),
+        ("resource", AMQP_QUEUE.replace(b"=read", b"=configure")),
+        ("resource", AMQP_QUEUE.replace(b"=read", b"=write")),
+        ("topic", AMQP_PUBLISH.replace(b"acme.", b"globex.")),
+        ("vhost", b"username=bob&vhost=%2F&ip=127.0.0.1&tags="),
+    ],
+)
+async def test_what_is_denied_over_amqp(hooks: RabbitHooks, question: str, body: bytes) -> None:
+    assert await ask(hooks, "user", b"username=alice&password=a&vhost=%2F") == b"allow"
     assert await ask(hooks, question, body) == b"deny"
 
 

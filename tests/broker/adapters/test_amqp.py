@@ -1,0 +1,195 @@
+"""AMQP 1.0 beside MQTT on the same addresses: Debian's RabbitMQ behind our authority, and Apache's Proton as client."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.adapters.connection import BrokerAddress
+from broker.adapters.rabbitmq.addresses import address_definitions, termini
+from broker.adapters.rabbitmq.nodes import PrivateCluster, free_ports, server_program
+from broker.addresses.address import Address
+from broker.addresses.traffic import Login, Place, receive, send
+from broker.attack.embedded import CHEAP
+from broker.attack.external import running_authority
+from broker.authority.service import Authority
+from broker.authority.settings import AuthoritySettings
+from broker.credentials import UsersFile
+from broker.settings import BrokerSettings
+from meshwire.identity import TenantId
+from meshwire.mqtt import ProtocolVersion
+from meshwire.site import Site
+
+PASSWORD = "only-for-this-run"
+READING = "acme/read/001350050047dd92/temp"
+PATIENCE_S = 20.0
+
+
+def address(name: str, kind: str, **fields: object) -> Address:
+    return Address.model_validate({"tenant": "acme", "name": name, "type": kind, **fields})
+
+
+ADDRESSES = (
+    address("orders", "queue", max_ttl_s=60, dead_letter="dead"),
+    address("dead", "queue"),
+    address("news", "topic"),
+    address("calc", "anycast"),
+    address("all", "multicast"),
+    address("telemetry", "queue", filter="read/#"),
+)
+
+
+def test_the_definitions_of_addresses() -> None:
+    assert address_definitions(()) == {}
+    made = json.loads(json.dumps(address_definitions(ADDRESSES)))
+    queues = {item["name"]: item["arguments"] for item in made["queues"]}
+    assert list(queues) == ["acme.address.orders", "acme.address.dead", "acme.address.calc", "acme.read.#"]
+    assert queues["acme.address.orders"] == {
+        "x-max-length": 50_000,
+        "x-max-length-bytes": 67_108_864,
+        "x-overflow": "reject-publish",
+        "x-message-ttl": 60_000,
+        "x-dead-letter-exchange": "amq.topic",
+        "x-dead-letter-routing-key": "acme.address.dead",
+    }
+    assert queues["acme.address.calc"] == {"x-message-ttl": 0}
+    assert {(item["routing_key"], item["destination"]) for item in made["bindings"]} == {(n, n) for n in queues}
+    replicated = address_definitions(ADDRESSES[:1], replicated=True)["queues"]
+    assert replicated[0]["arguments"]["x-queue-type"] == "quorum"  # type: ignore[index]
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[PrivateCluster]:
+    site = Site(folder / "site")
+    users = UsersFile(site.path("broker", "users.json"), CHEAP)
+    both = ("ADDRESS_SENDER", "ADDRESS_RECEIVER", "BUBBLE_UP_READ_CONSUMER")
+    users.add("acme", PASSWORD, tenant=TenantId("acme"), roles=both)
+    users.add("globex", PASSWORD, tenant=TenantId("globex"), roles=both)
+    users.add("gateway", PASSWORD, roles=("GATEWAY",))
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}/{site.secret('broker-authority')}"
+    cluster = PrivateCluster(folder / "rabbitmq", url, amqp=True, addresses=ADDRESSES)
+    async with running_authority(Authority(AuthoritySettings(port=port), BrokerSettings(), site=site)):
+        try:
+            await asyncio.to_thread(cluster.start)
+            yield cluster
+        finally:
+            await asyncio.to_thread(cluster.stop)
+
+
+def mqtt(cluster: PrivateCluster, user: str = "acme") -> Place:
+    broker = BrokerAddress("127.0.0.1", cluster.nodes[0].mqtt_port)
+    return Place(broker, Login(user, PASSWORD), ProtocolVersion.V3_1_1)
+
+
+async def publish(place: Place, topic: str, *payloads: bytes) -> None:
+    assert len([n async for n in send(place, topic, payloads, timeout_s=PATIENCE_S)]) == len(payloads)
+
+
+async def collect(place: Place, topic: str, count: int, on_ready: Callable[[], None]) -> list[bytes]:
+    got = receive(place, topic, count, timeout_s=PATIENCE_S, on_ready=on_ready)
+    return [bytes(item.payload) async for item in got]
+
+
+class Amqp:
+    """One connection of Proton; its calls block, so they run in a thread."""
+
+    def __init__(self, port: int, user: str = "acme", timeout_s: float = PATIENCE_S) -> None:
+        from proton.utils import BlockingConnection
+
+        self.senders: dict[str, Any] = {}
+        self.connection: Any = BlockingConnection(
+            f"amqp://{user}:{PASSWORD}@127.0.0.1:{port}", timeout=timeout_s, allowed_mechs="PLAIN"
+        )
+
+    def send(self, where: Address, *payloads: bytes) -> list[str]:
+        from proton import Message
+
+        target = termini(where).target
+        sender = self.senders.get(target) or self.connection.create_sender(target)
+        self.senders[target] = sender
+        states = [sender.send(Message(body=payload, inferred=True)).remote_state for payload in payloads]
+        return [str(state) for state in states]
+
+    def receiver(self, where: Address, credit: int = 1) -> Any:
+        return self.connection.create_receiver(termini(where).source, credit=credit)
+
+    @staticmethod
+    def take(receiver: Any, count: int) -> list[bytes]:
+        got = []
+        for _ in range(count):
+            message = receiver.receive(timeout=PATIENCE_S)
+            got.append(bytes(message.body))  # a view of the message's own memory
+            receiver.accept()
+        return got
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.timeout(240)
+@pytest.mark.skipif(server_program() is None, reason="rabbitmq-server is not installed")
+async def test_mqtt_and_amqp_meet_at_the_same_addresses(tmp_path: Path) -> None:
+    """One boot, many looks: a node takes ten seconds to come up."""
+    pytest.importorskip("proton", reason="python-qpid-proton is not installed (pip install meshwire[amqp])")
+    orders, _dead, news, calc, multicast, telemetry = ADDRESSES
+    async with running(tmp_path) as cluster:
+        port = cluster.nodes[0].amqp_port
+        assert port is not None
+        first, second = await asyncio.to_thread(Amqp, port), await asyncio.to_thread(Amqp, port)
+
+        # A reading over MQTT, octet for octet, to AMQP 1.0; stored until somebody comes.
+        await publish(mqtt(cluster, "gateway"), READING, b"\xa1\x00\xff", b"21")
+        reader = await asyncio.to_thread(first.receiver, telemetry)
+        assert await asyncio.to_thread(first.take, reader, 2) == [b"\xa1\x00\xff", b"21"]
+
+        # And the other way round.
+        ready = asyncio.Event()
+        got = asyncio.create_task(collect(mqtt(cluster), news.topic_filter, 2, ready.set))
+        await ready.wait()
+        accepted = await asyncio.to_thread(first.send, news, b"\x00raw", b"news")
+        assert (await got, len(accepted)) == ([b"\x00raw", b"news"], 2)
+
+        # Competing receivers share a queue, whoever sends.
+        one, two = await asyncio.to_thread(first.receiver, orders), await asyncio.to_thread(second.receiver, orders)
+        await publish(mqtt(cluster), orders.topic_filter, *(b"%d" % n for n in range(6)))
+        halves = await asyncio.gather(asyncio.to_thread(first.take, one, 3), asyncio.to_thread(second.take, two, 3))
+        assert sorted(halves[0] + halves[1]) == [b"%d" % n for n in range(6)]
+
+        # Anycast: nothing is kept while no receiver is there; then one of them has it.
+        await publish(mqtt(cluster), calc.topic_filter, b"early")
+        service = await asyncio.to_thread(second.receiver, calc)
+        await publish(mqtt(cluster), calc.topic_filter, b"now")
+        assert await asyncio.to_thread(second.take, service, 1) == [b"now"]
+
+        # Multicast: all that listen, on either protocol.
+        listeners = [await asyncio.to_thread(client.receiver, multicast) for client in (first, second)]
+        ready.clear()
+        got = asyncio.create_task(collect(mqtt(cluster), multicast.topic_filter, 1, ready.set))
+        await ready.wait()
+        await asyncio.to_thread(first.send, multicast, b"hear")
+        assert [await asyncio.to_thread(first.take, item, 1) for item in listeners] == [[b"hear"], [b"hear"]]
+        assert await got == [b"hear"]
+
+        # The tenants stay apart: the authority judges AMQP 1.0 as it judges MQTT. RabbitMQ ends the session.
+        from proton import ProtonException
+
+        ready.clear()
+        got = asyncio.create_task(collect(mqtt(cluster), news.topic_filter, 1, ready.set))
+        await ready.wait()
+        tries: tuple[Callable[[Amqp], Any], ...] = (
+            lambda own: own.receiver(orders),
+            lambda own: own.receiver(news),
+            lambda own: own.send(news, b"foreign"),
+        )
+        for attach in tries:
+            foreign = await asyncio.to_thread(Amqp, port, "globex", 3.0)
+            with pytest.raises(ProtonException):
+                await asyncio.to_thread(attach, foreign)
+        with pytest.raises(ProtonException):
+            await asyncio.to_thread(Amqp, port, "nobody")
+        await asyncio.to_thread(first.send, news, b"own")
+        assert await got == [b"own"]
