@@ -158,7 +158,7 @@ async def _bind(host: str, port: int) -> socket.socket:
 
 def _context(settings: ListenerSettings) -> ssl.SSLContext:
     """TLS 1.2 and newer; client certificates are asked for where they are a way to log in, and required where they are
-    the only one.
+    the only one, or are to be validated in any case.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -167,9 +167,9 @@ def _context(settings: ListenerSettings) -> ssl.SSLContext:
     assert settings.certificate_file is not None
     try:
         context.load_cert_chain(settings.certificate_file, settings.key_file)
-        if LoginKind.CERTIFICATE in settings.authentication:
+        if LoginKind.CERTIFICATE in settings.authentication or settings.enable_client_cert_validation:
             context.load_verify_locations(settings.client_ca_file)
-            only = set(settings.authentication) == {LoginKind.CERTIFICATE}
+            only = settings.enable_client_cert_validation or set(settings.authentication) == {LoginKind.CERTIFICATE}
             context.verify_mode = ssl.CERT_REQUIRED if only else ssl.CERT_OPTIONAL
     except (OSError, ssl.SSLError) as error:
         names = [str(path) for path in (settings.certificate_file, settings.key_file, settings.client_ca_file) if path]

@@ -61,6 +61,8 @@ class ListenerSettings(BaseModel):
     """PEM; absent: it is in `certificate_file`."""
     client_ca_file: Path | None = None
     """PEM: who may sign client certificates."""
+    enable_client_cert_validation: bool = False
+    """Every client has to show a certificate signed by `client_ca_file`, whatever way it logs in (mutual TLS)."""
     certificate: CertificateRule = CertificateRule()
     """Who a client certificate stands for."""
 
@@ -84,6 +86,8 @@ class ListenerSettings(BaseModel):
             raise ValueError(f"a listener of kind {self.kind} needs certificate_file")
         if not self.is_tls and (self.certificate_file or self.key_file or self.client_ca_file):
             raise ValueError(f"a listener of kind {self.kind} has no use for TLS files; say mqtts or wss")
+        if self.enable_client_cert_validation and self.client_ca_file is None:
+            raise ValueError("enable_client_cert_validation needs a listener of kind mqtts or wss with client_ca_file")
         if LoginKind.CERTIFICATE in self.authentication and self.client_ca_file is None:
             raise ValueError("login by certificate needs a listener of kind mqtts or wss with client_ca_file")
         return self

@@ -141,6 +141,8 @@ class AliasStore:
         fields = plain(current) | dict(values)
         if "password" in values and "password_file" not in values:
             fields.pop("password_file", None)
+        if fields.get("password") == "":
+            del fields["password"]
         return self.replace(build(kind, fields))
 
     def set_enabled(self, kind: Kind, name: str, *, enabled: bool) -> Record:

@@ -56,6 +56,9 @@ __all__ = ["STEPS", "Step", "walk"]
 STEPS: Final = ("fields", "dns", "tcp", "tls", "websocket", "connect", "connack")
 DEFAULT_PATIENCE_S: Final = 30.0
 _TEST_SUFFIX: Final = "-test"
+_HANDSHAKE: Final = 22
+_CERTIFICATE_REQUEST: Final = 13
+"""TLS content type and handshake type (RFC 8446 sections 5.1 and 4)."""
 _UNSUPPORTED_VERSION: Final = frozenset({0x01, 0x84})
 
 
@@ -115,6 +118,8 @@ class _Trial:
     addresses: list[tuple[socket.AddressFamily, tuple[str, int]]] = field(default_factory=list)
     sock: socket.socket | None = None
     received: bytes = b""
+    is_asked: bool = False
+    """The server has asked for a client certificate."""
 
     def steps(self) -> Iterator[tuple[str, Callable[[], str]]]:
         """The steps of this alias, in order."""
@@ -194,6 +199,7 @@ class _Trial:
 
     def _secure(self) -> str:
         assert self.sock is not None and self.tls is not None
+        self.watch_certificate_request(self.tls)
         try:
             secured = self.tls.wrap_socket(self.sock, server_hostname=self._address.name)
         except TimeoutError:
@@ -207,6 +213,18 @@ class _Trial:
         if self.alias.keystore:
             evidence += f"; our key {self.alias.key_alias}"
         return evidence
+
+    def watch_certificate_request(self, context: ssl.SSLContext) -> None:
+        """Some servers hang up on a client without certificate and don't say so: remember that they asked for one.
+
+        The callback is the standard library's for debugging; without it the cause is told less exactly.
+        """
+
+        def on_message(sock: object, direction: str, version: int, content: int, kind: int, data: bytes) -> None:
+            self.is_asked = self.is_asked or (direction, content, kind) == ("read", _HANDSHAKE, _CERTIFICATE_REQUEST)
+
+        if hasattr(context, "_msg_callback"):
+            context._msg_callback = on_message
 
     def _upgrade(self) -> str:
         assert self.sock is not None
@@ -351,6 +369,8 @@ class _Trial:
         """After CONNECT: TLS 1.3 refuses a client only now; otherwise it may be the version."""
         if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
             return self._tls_stop(error)
+        if self.is_asked and not self.alias.keystore and not isinstance(error, TimeoutError):
+            return self._client_certificate_stop(f"{self._address}: it asked for one, then: {words_of(error)}")
         if isinstance(error, TimeoutError):
             cause, fix = "the server says nothing after CONNECT", "check the port; TLS ports need ssl://"
         else:
