@@ -8,6 +8,7 @@ public key can never be taken for a secret.
 
 import asyncio
 import json
+import re
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -19,7 +20,9 @@ import jwt
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from meshwire.identity import IdentityError, LoginKind, Principal, TenantId
+from broker.claims import roles_of, tenant_of
+from broker.discovery import SAFE_URL, jwks_url
+from meshwire.identity import LoginKind, Principal
 from meshwire.tokens import CLOCK_SKEW_S, TokenError, VerifyingKeys
 
 __all__ = ["Issuer", "IssuerSettings", "issuer_of"]
@@ -39,8 +42,10 @@ class IssuerSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     issuer: str = Field(min_length=1)
-    """Must equal the token's `iss` claim."""
-    jwks_url: str | None = Field(default=None, pattern=r"^(https://|http://(127\.0\.0\.1|\[::1\]|localhost)[:/])")
+    """Must equal the token's `iss` claim. With none of the three sources of keys below it is asked for its key set:
+    OpenID Connect Discovery, `ISSUER/.well-known/openid-configuration`.
+    """
+    jwks_url: str | None = Field(default=None, pattern=SAFE_URL)
     """Key set of the provider; https, or http on this machine."""
     jwks_file: Path | None = None
     hs256_secret_file: Path | None = None
@@ -48,16 +53,29 @@ class IssuerSettings(BaseModel):
     audience: str | None = None
     """Must be among the token's `aud`; None: not looked at."""
     tenant_claim: str = "sub"
-    """Path with dots, such as `organization.id`."""
-    roles_claim: str = "mqttScope"
-    """Path with dots, such as `realm_access.roles`; a list, or names separated by blanks."""
+    """Path with dots, such as `organization.id`; a text, or a list of one."""
+    tenant_map: dict[str, str] = Field(default_factory=dict)
+    """From what the claim says to the tenant id; a word that is not in it is refused. Empty: it says the tenant id."""
+    roles_claim: str | tuple[str, ...] = "mqttScope"
+    """Path with dots, such as `realm_access.roles`, or several; a list, or names separated by blanks."""
+    roles_map: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """From what the claim says to roles; a word that is not in it grants nothing. Empty: it says the roles."""
     refresh_s: float = Field(default=600.0, ge=MIN_INTERVAL_S)
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
-        if sum(source is not None for source in (self.jwks_url, self.jwks_file, self.hs256_secret_file)) != 1:
-            raise ValueError("exactly one of jwks_url, jwks_file and hs256_secret_file must be set")
+        given = sum(source is not None for source in (self.jwks_url, self.jwks_file, self.hs256_secret_file))
+        if given > 1:
+            raise ValueError("only one of jwks_url, jwks_file and hs256_secret_file may be set")
+        if not given and re.match(SAFE_URL, self.issuer) is None:
+            raise ValueError(
+                "without a source of keys the issuer is asked: it must be an https URL, or http on this machine"
+            )
         return self
+
+    @property
+    def roles_claims(self) -> tuple[str, ...]:
+        return (self.roles_claim,) if isinstance(self.roles_claim, str) else self.roles_claim
 
 
 class Issuer:
@@ -122,8 +140,9 @@ class Issuer:
             self._secret = secret
         elif settings.jwks_file is not None:
             self._keys = VerifyingKeys.load(settings.jwks_file).keys
-        elif settings.jwks_url is not None:
-            self._keys = VerifyingKeys.from_jwks(json.loads(self._fetch(settings.jwks_url))).keys
+        else:
+            url = settings.jwks_url or jwks_url(settings.issuer, self._fetch)
+            self._keys = VerifyingKeys.from_jwks(json.loads(self._fetch(url))).keys
 
     def verify(self, token: str, *, now: float) -> Principal:
         """The Principal a token stands for.
@@ -147,11 +166,8 @@ class Issuer:
             audience if isinstance(audience, list) else [audience]
         ):
             raise TokenError("token is not for this audience")
-        try:
-            tenant = TenantId(str(_at(claims, settings.tenant_claim) or ""))
-        except IdentityError as error:
-            raise TokenError(f"{settings.tenant_claim} claim: {error}") from None
-        roles = _names(_at(claims, settings.roles_claim))
+        tenant = tenant_of(claims, settings.tenant_claim, settings.tenant_map)
+        roles = roles_of(claims, settings.roles_claims, settings.roles_map)
         name = str(claims.get("jti", ""))
         return Principal(name, tenant, roles, LoginKind.TOKEN, expires_at, key_id=key_id, issuer=self.settings.issuer)
 
@@ -205,19 +221,6 @@ def _fetch(url: str) -> bytes:
     if not isinstance(data, bytes) or len(data) > MAX_KEY_SET_OCTETS:
         raise ValueError("key set is too long")
     return data
-
-
-def _at(claims: Mapping[str, object], path: str) -> object:
-    value: object = claims
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
-def _names(claim: object) -> frozenset[str]:
-    if isinstance(claim, str):
-        return frozenset(claim.split())
-    return frozenset(name for name in claim if isinstance(name, str)) if isinstance(claim, list) else frozenset()
 
 
 def _number(claims: Mapping[str, object], name: str) -> float | None:

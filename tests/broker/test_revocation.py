@@ -449,7 +449,7 @@ async def test_hs256_only_with_a_secret_and_never_with_a_public_key(pool: Thread
     "changes",
     [
         {"jwks_url": "http://id.example/keys"},
-        {"jwks_url": None},
+        {"jwks_url": None, "issuer": "no address to ask for keys"},
         {"jwks_file": "x"},
         {"jwks_url": "file:///etc/passwd"},
     ],
