@@ -7,6 +7,7 @@ which folder and which MQTT client id a lane has, and that a lane nobody feeds a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import secrets
 import shutil
@@ -19,13 +20,15 @@ import structlog
 
 from gateway.bridge import Bridge
 from gateway.delivery import DeliveryRecord
+from gateway.envelope import EnvelopeError, unpack
 from gateway.losses import LossBook
 from gateway.mqtt import Login, client_id
 from gateway.outbox import Outbox
 from gateway.rate import RateMeter
 from gateway.registry import Device
+from gateway.segments import Record, read_records
 from gateway.settings import BridgeSettings, Durability, GatewaySettings
-from gateway.sink import Directory, Sink
+from gateway.sink import KEY_LIFETIME_S, MAX_KEYS, Directory, Sink
 from gateway.statistics import Event, Statistics
 from gateway.storage import FileStorage, MemoryStorage, Storage
 from meshwire.site import Site
@@ -77,7 +80,7 @@ class Lane:
             directory: who owns which device.
             on_registration: told of each device that has registered.
         """
-        return Sink(
+        sink = Sink(
             directory,
             self.outbox,
             self.statistics,
@@ -86,6 +89,22 @@ class Lane:
             on_refusal=self.deliveries.refused,
             retry_after_s=self._settings.outbox.retry_after_s,
         )
+        sink.recall(self._stored_of_late(), time.monotonic())
+        return sink
+
+    def _stored_of_late(self) -> list[tuple[bytes, float]]:
+        """Keys of the newest notifications in the log with their age in seconds, the oldest first."""
+        found: list[tuple[bytes, float]] = []
+        now_ms = time.time() * 1000
+        for octets in self.outbox.history():
+            records = [item for item in read_records(octets) if isinstance(item, Record)]
+            for record in reversed(records):
+                age_s = max(0.0, (now_ms - record.time_ms) / 1000)
+                if age_s >= KEY_LIFETIME_S or len(found) >= MAX_KEYS:
+                    return found[::-1]
+                with contextlib.suppress(EnvelopeError):
+                    found.append((unpack(record.payload).notification.key.encode(), age_s))
+        return found[::-1]
 
     @property
     def sync(self) -> bool:

@@ -269,7 +269,7 @@ class GatewaySettings(_Section):
         publishing = [alias.name for alias in self.alias if alias.publish]
         if self.bridge.workers > 1 and publishing:
             raise ValueError(
-                f"alias {publishing[0]} publishes what the main process takes in, and with bridge.workers above 1 that is "
+                f"alias {publishing[0]} publishes what the main process takes in, which with bridge.workers above 1 is "
                 "next to nothing; set bridge.workers = 1, or take its publish rules away"
             )
         return self

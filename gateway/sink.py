@@ -10,7 +10,7 @@ unknown devices get 4.03; a full store 5.03 with Max-Age, so that the NIC keeps 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -25,7 +25,7 @@ from meshwire.coap import ACK, CON, NON, Message, codes, decode, encode, options
 from meshwire.identity import DeviceId, IdentityError
 from meshwire.notification import BUBBLE_UP, NotificationError, parse_uplink
 
-__all__ = ["REGISTER", "Datagram", "Directory", "Sink", "is_for_sink"]
+__all__ = ["KEY_LIFETIME_S", "MAX_KEYS", "REGISTER", "Datagram", "Directory", "Sink", "is_for_sink"]
 
 REGISTER: Final = "register"
 """First path segment of an address registration: `POST /register/{mac}`."""
@@ -166,6 +166,17 @@ class Sink:
         self._routes = RouteTable()
         self._appended: list[_Waiting] = []
         self._committing: list[_Waiting] = []
+
+    def recall(self, stored: Iterable[tuple[bytes, float]], now: float) -> None:
+        """Know what an earlier process has stored: a NIC that got no answer, for we were killed, sends it again.
+
+        Args:
+            stored: keys, and how many seconds ago each was stored; the oldest first.
+            now: a monotonic time in seconds.
+        """
+        for key, age_s in stored:
+            if age_s < KEY_LIFETIME_S:
+                self._keys.put(key, True, now - age_s)
 
     def receive(self, message: Message, source: Address, now: float, now_s: float) -> Datagram | None:
         """Take one request in.

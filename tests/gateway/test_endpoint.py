@@ -160,6 +160,30 @@ async def test_what_was_acknowledged_is_there_after_a_restart(
         assert sighting is not None and sighting.address.host == "127.0.0.1"
 
 
+@pytest.mark.parametrize("history_octets", [0, 1 << 20])
+async def test_a_repetition_after_a_restart_is_recognised(
+    site: Site, settings_for: Any, running: Any, bubble_up: Any, raw_client: Any, history_octets: int
+) -> None:
+    """The NIC got no answer because we died after the commit: it is stored already, waiting or published long ago."""
+    settings = settings_for(outbox={"segment_octets": 1024, "history_octets": history_octets})
+    numbers = range(30)
+    async with running(Gateway(settings, site)) as gateway:
+        client = raw_client(gateway.coap_port)
+        for number in numbers:
+            client.send(encode(bubble_up(observe=number, mid=number)))
+            assert (await client.receive()).code == codes.CHANGED
+        assert gateway._lane is not None
+        outbox = gateway._lane.outbox
+        outbox.acknowledge(*[record.sequence for record in outbox.read(20)])
+    async with running(Gateway(settings, site)) as gateway:
+        client = raw_client(gateway.coap_port)
+        for number in numbers:
+            client.send(encode(bubble_up(observe=number, mid=1000 + number)))
+            assert (await client.receive()).code == codes.CHANGED
+        known = gateway.statistics.total(Event.DUPLICATE, "key")
+        assert known == 30 if history_octets else 10 <= known < 30
+
+
 async def test_a_taken_port_is_told(site: Site, settings_for: Any) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
