@@ -11,10 +11,10 @@ from process_site import ProcessSite
 class PersistentSubscriber:
     """Every payload that ever arrived, as hexadecimal lines in a file; reconnects by itself, as mosquitto_sub does."""
 
-    def __init__(self, site: ProcessSite, tenant: str) -> None:
+    def __init__(self, site: ProcessSite, tenant: str, qos: int = 1) -> None:
         self.out: Path = site.folder / "received"
         where = ["-h", "127.0.0.1", "-p", str(site.mqtt), "-u", "notused", "-P", site.token(tenant)]
-        session = ["-i", "back-office", "-c", "-q", "1", "-V", "mqttv311"]
+        session = ["-i", "back-office", "-c", "-q", str(qos), "-V", "mqttv311"]
         self.command = ["mosquitto_sub", *where, *session, "-t", f"{tenant}/read/#", "-F", "%x"]
         with self.out.open("ab") as file:
             self.process = subprocess.Popen(self.command, stdout=file, stderr=subprocess.DEVNULL)

@@ -36,6 +36,8 @@ class ProcessSite:
         self.folder = folder
         self.mqtt, self.http = free_port(), free_port()
         self.coap = free_port(socket.SOCK_DGRAM)
+        self.bridge_settings: dict[str, str] = {}
+        """More of `[gateway.bridge]`, by environment."""
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.commands: dict[str, list[str]] = {}
         config = folder / "meshwire.toml"
@@ -57,7 +59,7 @@ class ProcessSite:
         self.commands.setdefault(name, list(command))
         log = (self.folder / f"{name}.log").open("ab")
         self.processes[name] = subprocess.Popen(
-            self.commands[name], env=self.environment, cwd=self.folder, stdout=log, stderr=log
+            self.commands[name], env=self.environment | self.bridge_settings, cwd=self.folder, stdout=log, stderr=log
         )
         log.close()
 
