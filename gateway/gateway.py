@@ -223,11 +223,13 @@ class Gateway:
         tasks.create_task(console.run(), name="console")
         deliveries: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.deliveries")
         commands: Any = await asyncio.to_thread(importlib.import_module, "gateway.commands.api")
+        aliases: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.aliases")
         assert self._commands is not None
         own = (
             console.router,
             deliveries.router(self.registry, self.ask),
             commands.router(self._commands.desk, self.registry),
+            aliases.router(self._aliases),
         )
         more = (*own, *await asyncio.to_thread(self._more_routes))
         app = api.create_app(self.registry, self._keys, self._credentials, self.status, more=more)

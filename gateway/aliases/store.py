@@ -121,12 +121,12 @@ class AliasStore:
 
     # --- changes
 
-    def add(self, record: Record, copying: Path | None = None) -> Record:
+    def add(self, record: Record, copying: Path | bytes | None = None) -> Record:
         """Save something new; raises InvalidAlias.
 
         Args:
             record: not enabled unless it says so.
-            copying: the file of a keystore or truststore, to be copied into the state folder.
+            copying: the file of a keystore or truststore, or its octets, to be copied into the state folder.
         """
         return self._put(record, must_be_new=True, copying=copying)
 
@@ -183,6 +183,12 @@ class AliasStore:
         _write(path, octets)
         return str(path)
 
+    def draft(self, octets: bytes) -> Path:
+        """A file of mode 0600 for octets that are checked before they are kept."""
+        path = self.site.path("gateway", "stores", f"draft.{secrets.token_hex(8)}")
+        _write(path, octets)
+        return path
+
     def take_over(self, records: Iterable[Record]) -> dict[str, list[FieldProblem]]:
         """Save imported records; one that does not fit yet is saved disabled. Gives what is missing, by name."""
         missing: dict[str, list[FieldProblem]] = {}
@@ -201,7 +207,7 @@ class AliasStore:
 
     # --- private
 
-    def _put(self, record: Record, *, must_be_new: bool, copying: Path | None = None) -> Record:
+    def _put(self, record: Record, *, must_be_new: bool, copying: Path | bytes | None = None) -> Record:
         kind = kind_of(record)
         with self._turn() as tables:
             is_known = record.name in self._catalogue.of(kind)
@@ -212,7 +218,8 @@ class AliasStore:
             self._demand(kind, record)
             record = self._seal(kind, record)
             if copying is not None:
-                file = self.keep_file(kind, record.name, copying.read_bytes())
+                octets = copying if isinstance(copying, bytes) else copying.read_bytes()
+                file = self.keep_file(kind, record.name, octets)
                 record = record.model_copy(update={"file": file})
             tables[kind][record.name] = record
         return record
