@@ -138,8 +138,9 @@ class ClientExchanges:
         self._now_s = now_s
         self._deadlines = deadlines
         self._empty_ack_s = empty_ack_s
-        self._changes: ExpiringTable[_Key, _Exchange] = ExpiringTable(EXCHANGE_LIFETIME_S, MAX_REQUESTS)
-        self._reads: ExpiringTable[_Key, _Exchange] = ExpiringTable(EXCHANGE_LIFETIME_S, MAX_READS)
+        self._changes: ExpiringTable[_Key, _Exchange | bytes] = ExpiringTable(EXCHANGE_LIFETIME_S, MAX_REQUESTS)
+        self._reads: ExpiringTable[_Key, _Exchange | bytes] = ExpiringTable(EXCHANGE_LIFETIME_S, MAX_READS)
+        """Of an exchange that is over only the answer's octets: the garbage collector does not walk over these."""
         self._transmissions: dict[_Key, _Transmission] = {}
         self._notified: ExpiringTable[_Key, _Exchange] = ExpiringTable(EXCHANGE_LIFETIME_S, MAX_NOTIFICATIONS)
         self._observing: dict[_TokenKey, _Exchange] = {}
@@ -171,7 +172,7 @@ class ClientExchanges:
         table = self._table(message.code)
         known = table.get(key, now)
         if known is not None:
-            self._repeated(known)
+            self._repeated(known, source)
             return
         exchange = _Exchange(self, message, source, key)
         table.put(key, exchange, now)
@@ -187,10 +188,11 @@ class ClientExchanges:
         if exchange.octets is None and message.mtype == CON:
             self._deadlines.at(now + self._empty_ack_s, exchange.acknowledge)
 
-    def _repeated(self, exchange: _Exchange) -> None:
+    def _repeated(self, known: _Exchange | bytes, source: Address) -> None:
         self._statistics.count(Event.DUPLICATE, "client")
-        if exchange.octets is not None:
-            self._send(exchange.octets, exchange.source)
+        octets = known.octets if isinstance(known, _Exchange) else known
+        if octets is not None:
+            self._send(octets, source)
 
     def _supersede(self, message: Message, source: Address) -> None:
         """A token in use again ends the observation that it stood for (RFC 7641 section 3.6)."""
@@ -272,9 +274,11 @@ class ClientExchanges:
         if response.code == codes.UNAUTHORIZED:
             # Nothing was done: after a login the same datagram is a new request.
             self._table(request.code).drop(exchange.key)
+        elif response.last:
+            self._table(request.code).replace(exchange.key, octets)
         self._send(octets, exchange.source)
 
-    def _table(self, code: int) -> ExpiringTable[_Key, _Exchange]:
+    def _table(self, code: int) -> ExpiringTable[_Key, _Exchange | bytes]:
         return self._reads if code in (codes.GET, codes.FETCH) else self._changes
 
     def acknowledge(self, exchange: _Exchange, request: Message) -> None:

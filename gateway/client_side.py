@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from gateway.access import Access
 from gateway.addresses import Address
@@ -15,6 +16,7 @@ from gateway.blocks import BlockTable
 from gateway.bodies import Bodies
 from gateway.cache import Cache
 from gateway.client_exchanges import ClientExchanges
+from gateway.coap_context.tls_server import TlsListener, server_context
 from gateway.commands import CommandService
 from gateway.credentials import Credentials
 from gateway.deadlines import Deadlines
@@ -27,11 +29,15 @@ from gateway.proxy import Proxy
 from gateway.reception import Reception
 from gateway.registry import Registry
 from gateway.sessions import Sessions
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, OscoreSettings
 from gateway.sockets import DatagramSockets
 from gateway.statistics import Statistics
 from meshwire.coap import Message
+from meshwire.identity import LoginKind, Principal, TenantId
 from meshwire.tokens import VerifyingKeys
+
+if TYPE_CHECKING:
+    from gateway.coap_context.oscore_door import OscoreContext
 
 __all__ = ["ClientSide"]
 
@@ -63,7 +69,9 @@ class ClientSide:
     ) -> None:
         now_s: Callable[[], float] = asyncio.get_running_loop().time
         limits = settings.proxy
-        access = Access(keys, credentials, sessions, registry, statistics, time.time)
+        contexts = [_context(one) for one in settings.oscore]
+        protected = {context.security: principal for context, principal in contexts}
+        access = Access(keys, credentials, sessions, registry, statistics, time.time, protected)
         self._deadlines = Deadlines()
         self._device_sockets = DeviceSockets(loopback_only=not settings.allow_plain_beyond_loopback)
         self._devices = DeviceExchanges(
@@ -97,6 +105,15 @@ class ClientSide:
         )
         self._reception = Reception(access, proxy, discovery, commands.coap, statistics, blocks, now_s)
         handler: Handler = self._reception
+        if contexts:
+            # Imported where it is needed: the cryptography costs start-up time.
+            from gateway.coap_context.oscore_door import OscoreDoor
+
+            handler = OscoreDoor(handler, [context for context, _ in contexts], statistics)
+        self._tls: TlsListener | None = None
+        if (certificate := settings.tls.certificate_file) is not None:
+            context = server_context(certificate, settings.tls.key_file or certificate)
+            self._tls = TlsListener(handler, context, settings.tls.listen, settings.tls.port, access.close)
         self._clients = ClientExchanges(
             handler,
             sockets.send,
@@ -110,11 +127,20 @@ class ClientSide:
         """Must be awaited before the first datagram."""
         self._deadlines.open()
         self._device_sockets.start(self._devices.receive, self._devices.unreachable)
+        if self._tls is not None:
+            await self._tls.open()
+
+    @property
+    def tls_port(self) -> int:
+        """TCP port of CoAP over TLS; 0: it is not served."""
+        return 0 if self._tls is None else self._tls.port
 
     async def close(self) -> None:
         """End every exchange; observations are cancelled at the devices."""
         self.observations.close()
         self._clients.close()
+        if self._tls is not None:
+            await self._tls.close()
         await self._reception.close()
         await self._bodies.close()
         self._devices.close()
@@ -124,6 +150,13 @@ class ClientSide:
     def receive(self, octets: bytes, message: Message, source: Address) -> None:
         """Take one datagram of a client; `message` is what the codec read in it."""
         self._clients.receive(octets, message, source)
+
+
+def _context(settings: OscoreSettings) -> tuple[OscoreContext, Principal]:
+    from gateway.coap_context.oscore_door import load
+
+    principal = Principal(settings.name, TenantId(settings.tenant), frozenset(settings.roles), LoginKind.TOKEN)
+    return load(settings.name, settings.folder), principal
 
 
 class _OwnAddresses:

@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 from meshwire.errors import ExitCode, MeshwireError
 
-__all__ = ["CATALOGUE", "AddressInUseError", "GatewayError", "RegistryError"]
+__all__ = ["CATALOGUE", "AddressInUseError", "CertificateError", "CredentialError", "GatewayError", "RegistryError"]
 
 
 CATALOGUE: Final = {
@@ -14,6 +14,8 @@ CATALOGUE: Final = {
     "MW-GWY-002": "A UDP or TCP port of the gateway is taken, or the address is not one of this machine.",
     "MW-GWY-003": "The registry refused: a tenant, device, client or account is unknown, taken, or belongs to another.",
     "MW-GWY-004": "Another gateway has this outbox open: two of them would publish everything twice.",
+    "MW-GWY-005": "The certificate or key for CoAP over TLS can't be read, or the two do not fit together.",
+    "MW-GWY-006": "An OSCORE context can't be read, or another program has it open.",
 }
 """Stable error codes of this package and what they mean; shown by `meshwire help CODE`."""
 
@@ -38,3 +40,17 @@ class RegistryError(GatewayError):
 
     default_code: ClassVar[str] = "MW-GWY-003"
     exit_code: ClassVar[ExitCode] = ExitCode.REFUSED
+
+
+class CertificateError(GatewayError):
+    """The certificate of a TLS listener can't be used."""
+
+    default_code: ClassVar[str] = "MW-GWY-005"
+    exit_code: ClassVar[ExitCode] = ExitCode.CONFIGURATION
+
+
+class CredentialError(GatewayError):
+    """An OSCORE context can't be used."""
+
+    default_code: ClassVar[str] = "MW-GWY-006"
+    exit_code: ClassVar[ExitCode] = ExitCode.CONFIGURATION

@@ -70,6 +70,8 @@ class Gateway:
         """Set when CoAP and HTTP are served."""
         self.coap_port = 0
         """UDP port, once `ready` is set."""
+        self.tls_port = 0
+        """TCP port of CoAP over TLS, once `ready` is set; 0: it is not served."""
         self.http_port = 0
         """TCP port of the HTTP API, once `ready` is set; 0 when it is switched off."""
         self.statistics = Statistics()
@@ -104,6 +106,7 @@ class Gateway:
             commands = self._commands = self._open_commands()
             clients = self._clients(sockets, commands)
             await clients.open()
+            self.tls_port = clients.tls_port
             try:
                 await commands.open()
                 await self._serve(lane, sockets, others, clients, commands)

@@ -20,7 +20,7 @@ from gateway.blocks import Block, BlockTable, BodyKey
 from gateway.commands.coap_intake import CoapIntake
 from gateway.exchange import GiveUp, Handler, Reply, Response
 from gateway.statistics import Event, Statistics
-from gateway.target import is_proxied
+from gateway.target import is_by_path, is_proxied
 from meshwire.coap import Message, codes, options
 
 __all__ = ["Directory", "Reception"]
@@ -86,7 +86,7 @@ class Reception:
 
     def __call__(self, request: Message, source: Address, reply: Reply) -> GiveUp | None:
         """Answer one request."""
-        if not is_proxied(request):
+        if not is_proxied(request) and not is_by_path(request):
             return self._own(request, source, reply)
         count = self._statistics.count
 

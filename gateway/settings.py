@@ -26,12 +26,14 @@ __all__ = [
     "Durability",
     "GatewaySettings",
     "MessageRule",
+    "OscoreSettings",
     "OutboxSettings",
     "PresenceSettings",
     "ProxySettings",
     "Qos",
     "RegistrySettings",
     "SessionSettings",
+    "TlsSettings",
 ]
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -184,6 +186,32 @@ class ProxySettings(_Section):
     """Requests to one device that it has not acknowledged yet; further ones wait."""
 
 
+class TlsSettings(_Section):
+    """`[gateway.tls]`: CoAP over TLS (coaps+tcp) for clients; served when there is a certificate."""
+
+    certificate_file: Path | None = None
+    """PEM file with the certificate chain."""
+    key_file: Path | None = None
+    """PEM file with its key; default: in the certificate's file."""
+    listen: list[str] = Field(default_factory=lambda: ["127.0.0.1", "::1"])
+    """IP addresses to listen on."""
+    port: Port = 5684
+    """TCP port, the same on every address; 0 lets the system choose."""
+
+
+class OscoreSettings(_Section):
+    """`[[gateway.oscore]]`: one client that speaks OSCORE, and whom it stands for."""
+
+    name: str = Field(min_length=1)
+    """How the client is called in logs."""
+    folder: Path
+    """Security context in aiocoap's format: secret.json, settings.json; sequence.json is written there."""
+    tenant: str
+    """Tenant of the client."""
+    roles: list[str] = Field(default_factory=lambda: [Role.COMMAND_CLIENT.value])
+    """What it may do."""
+
+
 class PresenceSettings(_Section):
     """`[gateway.presence]`: online and offline by registration."""
 
@@ -237,6 +265,8 @@ class GatewaySettings(_Section):
     sessions: SessionSettings = Field(default_factory=SessionSettings)
     proxy: ProxySettings = Field(default_factory=ProxySettings)
     presence: PresenceSettings = Field(default_factory=PresenceSettings)
+    tls: TlsSettings = Field(default_factory=TlsSettings)
+    oscore: list[OscoreSettings] = Field(default_factory=list)
     alias: list[AliasSettings] = Field(default_factory=list)
     """MQTT connection aliases, beside those made by command; see docs/reference/aliases.md."""
     trigger: list[TriggerSettings] = Field(default_factory=list)

@@ -15,8 +15,10 @@ from typing import Final
 from meshwire.coap import Message, codes, options
 from meshwire.identity import DeviceId, IdentityError
 
-__all__ = ["ACCESS_TOKEN", "Target", "TargetError", "is_proxied", "target_of"]
+__all__ = ["ACCESS_TOKEN", "Target", "TargetError", "is_by_path", "is_proxied", "target_of"]
 
+DEVICES: Final = b"devices"
+"""First path segment of requests that name a device in their path."""
 ACCESS_TOKEN: Final = "access_token="
 """Of a query argument that is the request's own token."""
 _ACCESS_TOKEN: Final = ACCESS_TOKEN.encode()
@@ -53,15 +55,20 @@ class Target:
 
 
 def is_proxied(request: Message) -> bool:
-    """Whether a request is for somebody else."""
+    """Whether a request is for somebody else by the proxy's own options."""
     return request.option(options.PROXY_URI) is not None or request.option(options.PROXY_SCHEME) is not None
+
+
+def is_by_path(request: Message) -> bool:
+    """Whether a request names a device in its path, `/devices/{mac}/…`: for clients that can't name a proxy."""
+    return request.option(options.URI_PATH) == DEVICES and len(request.option_values(options.URI_PATH)) > 1
 
 
 def target_of(request: Message, domains: Sequence[str]) -> Target:
     """Take a proxied request's target apart.
 
     Args:
-        request: for which `is_proxied` holds.
+        request: for which `is_proxied` or `is_by_path` holds.
         domains: accepted domains of host names; empty: any.
 
     Raises:
@@ -75,6 +82,10 @@ def target_of(request: Message, domains: Sequence[str]) -> Target:
         if _ACCESS_TOKEN in uris[0]:
             return _target(*_split(uris[0]), domains)
         return _remembered(uris[0], tuple(domains))
+    if not is_proxied(request):
+        _, mac, *path_of_device = request.option_values(options.URI_PATH)
+        queries = request.option_values(options.URI_QUERY)
+        return _target("coap", mac.decode(errors="replace"), tuple(path_of_device), queries, domains)
     scheme = (request.option(options.PROXY_SCHEME) or b"").decode(errors="replace")
     host = (request.option(options.URI_HOST) or b"").decode(errors="replace")
     path, query = request.option_values(options.URI_PATH), request.option_values(options.URI_QUERY)

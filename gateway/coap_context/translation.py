@@ -9,7 +9,7 @@ import aiocoap
 from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.optiontypes import OpaqueOption
 
-from meshwire.coap import Message
+from meshwire.coap import CON, Message
 
 __all__ = ["new_message", "to_ours", "to_theirs"]
 
@@ -20,7 +20,9 @@ new_message: Callable[..., Any] = aiocoap.Message
 def to_ours(message: Any) -> Message:
     """An aiocoap message in our terms; integers come out in their shortest form."""
     pairs = tuple((int(option.number), option.encode()) for option in message.opt.option_list())
-    return Message(int(message.mtype), int(message.code), message.mid or 0, message.token, pairs, message.payload)
+    # Over TCP there are no types: what comes arrives, as if it were confirmable.
+    mtype = CON if message.mtype is None else int(message.mtype)
+    return Message(mtype, int(message.code), message.mid or 0, message.token, pairs, message.payload)
 
 
 def to_theirs(code: int, pairs: tuple[tuple[int, bytes], ...], payload: bytes) -> Any:

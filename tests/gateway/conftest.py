@@ -9,6 +9,7 @@ import shutil
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,16 +176,21 @@ async def gateway(site: Site) -> AsyncIterator[Gateway]:
 
 
 @pytest.fixture
-async def connect(gateway: Gateway) -> AsyncIterator[Callable[[], RawClient]]:
+async def connect_to() -> AsyncIterator[Callable[[Gateway], RawClient]]:
     clients: list[RawClient] = []
 
-    def make(host: str = "127.0.0.1", port: int | None = None) -> RawClient:
+    def make(gateway: Gateway, host: str = "127.0.0.1", port: int | None = None) -> RawClient:
         clients.append(RawClient(port or gateway.coap_port, host))
         return clients[-1]
 
     yield make
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def connect(gateway: Gateway, connect_to: Callable[..., RawClient]) -> Callable[..., RawClient]:
+    return partial(connect_to, gateway)
 
 
 @pytest.fixture
