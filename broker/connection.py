@@ -15,6 +15,7 @@ from typing import Final, cast
 import structlog
 
 from broker import handshake
+from broker.accounts import Accounts, Protection
 from broker.admission import Admission
 from broker.credentials import RefusedLogin
 from broker.dialogue import Dialogue
@@ -34,6 +35,7 @@ from meshwire.mqtt import (
     Packet,
     PacketError,
     PacketStream,
+    Properties,
     ProtocolVersion,
     ReasonCode,
     Side,
@@ -69,6 +71,7 @@ class Surroundings:
     settings: BrokerSettings
     engine: Engine
     doorman: Doorman
+    accounts: Accounts
     permissions_of: Callable[[Principal], Permissions]
     """By the role table of now."""
     admission: "Admission[Connection]"
@@ -196,7 +199,7 @@ class Connection(asyncio.Protocol):
 
     # --- ending -----------------------------------------------------------------------------------------------------
 
-    def end(self, ending: Ending, reason: ReasonCode, *, abort: bool = False) -> None:
+    def end(self, ending: Ending, reason: ReasonCode, *, abort: bool = False, words: str = "") -> None:
         """Ends the connection from our side; an MQTT 5 client is told the reason, but never before CONNACK
         ([MQTT-3.14.0-1]).
         """
@@ -205,7 +208,7 @@ class Connection(asyncio.Protocol):
         self._statistics.endings[ending] += 1
         self._ending = ending
         if self._state is State.ACTIVE and self.output.version is _V5 and not abort:
-            self._send(Disconnect(reason))
+            self._send(Disconnect(reason, Properties(reason_string=words)) if words else Disconnect(reason))
         self._close(abort=abort)
 
     def end_slow_reader(self) -> None:
@@ -338,6 +341,11 @@ class Connection(asyncio.Protocol):
         if isinstance(login, RefusedLogin):
             self._refuse(handshake.judge_login(login), detail=login.detail)
             return
+        words = self._around.accounts.refusal(login, self._protection())
+        if words is not None:
+            not_served = RefusedConnect(ReasonCode.NOT_AUTHORIZED, "account-not-served", words)
+            self._refuse(not_served, detail=words, tenant=login.tenant.value)
+            return
         permissions = self._around.permissions_of(login)
         self._statistics.roles_without_effect += len(permissions.refused_roles)
         plan = self._around.engine.tenants.of(login.tenant.value).plan
@@ -346,6 +354,24 @@ class Connection(asyncio.Protocol):
             self._refuse(refused, tenant=login.tenant.value)
         else:
             self._accept(packet, login, permissions)
+
+    def _protection(self) -> Protection:
+        """How this connection is protected."""
+        if not self._listener.is_tls:
+            return Protection.PLAIN
+        shown = self._transport.get_extra_info("peercert") if self._transport is not None else None
+        return Protection.MUTUAL if shown else Protection.TLS
+
+    def judge_account(self) -> None:
+        """The accounts document has changed: ends the connection when its account is served no longer. The session
+        stays, for the account may come back; the will is not published.
+        """
+        principal = self._session.principal if self._session is not None else None
+        words = None if principal is None else self._around.accounts.refusal(principal, self._protection())
+        if words is not None:
+            _log.warning("account is not served any more", address=self._address, reason=words)
+            self._with_will = False
+            self.end(Ending.ACCOUNT_NOT_SERVED, ReasonCode.NOT_AUTHORIZED, words=words)
 
     def _refuse(self, refused: RefusedConnect, *, detail: str = "", tenant: str | None = None) -> None:
         self._statistics.logins_refused[refused.cause] += 1

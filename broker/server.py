@@ -11,8 +11,10 @@ from pathlib import Path
 import structlog
 from argon2 import PasswordHasher
 
+from broker.accounts import Accounts
 from broker.addresses.book import AddressBook
 from broker.admission import Admission
+from broker.announcement import Announcement
 from broker.connection import Connection, Surroundings
 from broker.credentials import Authenticator, UsersFile, open_users
 from broker.doorman import Doorman
@@ -79,6 +81,9 @@ class Broker:
         self._roles: RoleTable | None = None
         self._users: UsersFile | None = None
         self._addresses: AddressBook | None = None
+        self._accounts = Accounts(
+            settings.instance.accounts_file or self._site.path("messaging", "accounts.json"), settings.instance.name
+        )
 
     async def run(self) -> None:
         """Listens and serves until cancelled.
@@ -134,6 +139,7 @@ class Broker:
 
     async def _serve(self, authenticator: Authenticator, flusher: Flusher, writer: Writer | None) -> None:
         listeners: list[Listener] = []
+        announcement: Announcement | None = None
         assert self._users is not None and self._roles is not None
         revocation = Revocation(self.engine, self._users, self._roles, authenticator, self._permissions_of)
         revocation.apply(asyncio.get_running_loop().time())  # what changed while the broker was away
@@ -147,13 +153,17 @@ class Broker:
                     listeners.append(_listener(around, settings))
                     await listeners[-1].open()
                 self._on_listening(listeners)
-                await self._tick_for_ever(listeners, revocation)
+                named = list(zip(self.settings.listener, self.ports, strict=True))
+                announcement = Announcement(self.settings.instance, self._site, named, self._wall_clock())
+                await self._tick_for_ever(listeners, revocation, announcement)
         except BaseExceptionGroup as errors:  # one fault is told as itself
             if len(errors.exceptions) == 1:
                 raise errors.exceptions[0] from None
             raise
         finally:
             self.ready.clear()
+            if announcement is not None:
+                announcement.withdraw()
             for listener in listeners:
                 listener.close()
             await self._shut_connections(flusher)
@@ -177,6 +187,7 @@ class Broker:
             settings=self.settings,
             engine=self.engine,
             doorman=Doorman(authenticator, Throttle(), loop),
+            accounts=self._accounts,
             permissions_of=self._permissions_of,
             admission=Admission(limits.unauthenticated_per_address, limits.unauthenticated_total),
             flusher=flusher,
@@ -192,7 +203,9 @@ class Broker:
         self.ready.set()
         _log.info("broker listens", ports=self.ports)
 
-    async def _tick_for_ever(self, listeners: list[Listener], revocation: Revocation) -> None:
+    async def _tick_for_ever(
+        self, listeners: list[Listener], revocation: Revocation, announcement: Announcement
+    ) -> None:
         loop = asyncio.get_running_loop()
         next_sys = loop.time()
         while True:
@@ -202,6 +215,10 @@ class Broker:
             revocation.check(now)
             if self._addresses is not None and self._addresses.reload():
                 self.engine.addresses.apply(self._addresses, now)
+            if self._accounts.reload():
+                for connection in list(self._connections):
+                    connection.judge_account()
+            announcement.tell(now, self._wall_clock(), self._connected_tenants)
             for listener in listeners:
                 await listener.reload()
             if self.settings.sys_interval_s and now >= next_sys:
@@ -209,6 +226,9 @@ class Broker:
                 for topic, text in sys_topics(self.engine, self.statistics, now - self._started_at):
                     self.engine.publish_own(topic, text, now)
             await asyncio.sleep(TICK_S)
+
+    def _connected_tenants(self) -> list[str]:
+        return [key.tenant for key, session in self.engine.sessions.items() if session.outlet is not None]
 
     def _end_stuck_readers(self, now: float) -> None:
         bound = self.settings.limits.slow_reader_timeout_s

@@ -11,7 +11,15 @@ from broker.issuers import IssuerSettings
 from broker.tenants import Plan
 from meshwire.identity import LoginKind
 
-__all__ = ["BrokerSettings", "Durability", "FullQueue", "Limits", "ListenerKind", "ListenerSettings"]
+__all__ = [
+    "BrokerSettings",
+    "Durability",
+    "FullQueue",
+    "InstanceSettings",
+    "Limits",
+    "ListenerKind",
+    "ListenerSettings",
+]
 
 
 class FullQueue(StrEnum):
@@ -145,6 +153,19 @@ class Limits(BaseModel):
     max_sessions: int = Field(default=100_000, ge=1)
 
 
+class InstanceSettings(BaseModel):
+    """`[broker.instance]`: the messaging service instance that this broker is, or is a node of."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,63})?$")
+    """With a name the broker announces itself, and serves only accounts that are assigned to it; empty: everybody."""
+    node: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]{0,64}$")
+    """Tells the nodes of one instance apart; empty: host name and first port."""
+    accounts_file: Path | None = None
+    """Where it is said which accounts are served; absent: `messaging/accounts.json` in the state folder."""
+
+
 class BrokerSettings(BaseModel):
     """Everything `meshwire broker` can be told. Paths that are absent stand for the site's own files."""
 
@@ -177,6 +198,8 @@ class BrokerSettings(BaseModel):
     """Hooks to load, `[broker.hook.NAME]`: NAME is an entry point of group `meshwire.broker.hooks`, the keys are the
     arguments of its factory.
     """
+    instance: InstanceSettings = InstanceSettings()
+    """Name within the messaging service."""
     sys_interval_s: float = Field(default=10.0, ge=0)
     """Time between updates of the `$SYS` topics; 0: none."""
     limits: Limits = Limits()

@@ -40,6 +40,7 @@ class Ending(StrEnum):
     LOGIN_REFUSED = "login-refused"
     LOGIN_EXPIRED = "login-expired"
     REVOKED = "revoked"
+    ACCOUNT_NOT_SERVED = "account-not-served"
     SLOW_READER = "slow-reader"
     EVICTED = "evicted-unauthenticated"
     SHUTDOWN = "shutdown"

@@ -28,6 +28,7 @@ from gateway.delivery import answer
 from gateway.endpoint import Endpoint
 from gateway.errors import RegistryError
 from gateway.lane import Lane, drain, left_behind, login
+from gateway.messaging.service import MessagingService
 from gateway.presence import Presence, presence_of
 from gateway.rate import total_rate
 from gateway.registry import Registry
@@ -77,6 +78,7 @@ class Gateway:
         self.statistics = Statistics()
         self._site = site or Site.default()
         self.registry = Registry(open_database(settings.registry, self._site))
+        self.messaging = MessagingService(self.registry, self._site)
         self._keys = self._site.signing_keys()
         self._credentials = Credentials(self.registry)
         self._sessions = Sessions(
@@ -227,12 +229,14 @@ class Gateway:
         deliveries: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.deliveries")
         commands: Any = await asyncio.to_thread(importlib.import_module, "gateway.commands.api")
         aliases: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.aliases")
+        messaging: Any = await asyncio.to_thread(importlib.import_module, "gateway.messaging.api")
         assert self._commands is not None
         own = (
             console.router,
             deliveries.router(self.registry, self.ask),
             commands.router(self._commands.desk, self.registry),
             aliases.router(self._aliases),
+            messaging.router(self.messaging),
         )
         more = (*own, *await asyncio.to_thread(self._more_routes))
         app = api.create_app(self.registry, self._keys, self._credentials, self.status, more=more)
@@ -268,7 +272,8 @@ class Gateway:
             if changes is not None:
                 self.registry.show_changes(changes)
             await asyncio.to_thread(self.registry.save, unsaved)
-        except RegistryError as error:
+            await asyncio.to_thread(self.messaging.keep)
+        except (RegistryError, OSError) as error:
             self.registry.keep_unsaved(unsaved)
             if not self._registry_failed:
                 _log.warning("registry is not up to date", reason=str(error))

@@ -73,7 +73,13 @@ COMMANDS: Final[dict[str, Command]] = {
         verbs={"attack": "broker.attack.__main__:app"},
     ),
     "audit": Command("gateway.tools.audit:audit_app", "who changed what"),
-    "instance": Command("broker.adapters.__main__:app", "other MQTT brokers: what they can do, their configuration"),
+    "account": Command("gateway.tools.messaging:account_app", "accounts of the messaging service: tree, assignment"),
+    "instance": Command(
+        "broker.adapters.__main__:app",
+        "messaging instances (list, add, describe, set, remove); other MQTT brokers (show, check, generate, trial)",
+        verbs=dict.fromkeys(("list", "add", "describe", "set", "remove"), "gateway.tools.messaging:instance_app"),
+    ),
+    "endpoint": Command("gateway.tools.messaging:endpoint_app", "addresses of the messaging service; publish, check"),
     "broker-authority": Command(
         "broker.authority.__main__:app", "the broker's policy, served to other MQTT brokers over HTTP", logging.INFO
     ),

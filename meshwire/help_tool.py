@@ -29,6 +29,7 @@ CATALOGUES: Final = (
     "hardware.conform.errors",
     "gateway.errors",
     "gateway.commands.errors",
+    "gateway.messaging.errors",
     "gateway.tools.errors",
     "gateway.aliases.errors",
     "gateway.lab",

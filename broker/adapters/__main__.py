@@ -26,7 +26,12 @@ from meshwire.site import Site
 
 __all__ = ["app"]
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Messaging engines: ours, and those of others.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Messaging engines: ours, and those of others.",
+    epilog="Instances: `meshwire instance list|add|describe|set|remove`.",
+)
 
 Config = Annotated[Path | None, typer.Option("--config", envvar="MESHWIRE_CONFIG", help="Configuration (TOML).")]
 

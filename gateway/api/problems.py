@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from gateway.errors import GatewayError
+from gateway.messaging.errors import InUseError
 from meshwire.errors import MeshwireError
 
 __all__ = ["PROBLEMS", "Problem", "install_problems", "problem"]
@@ -77,7 +78,8 @@ def install_problems(app: FastAPI) -> None:
         assert isinstance(error, MeshwireError)
         status = error.http_status if isinstance(error, GatewayError) else 409
         headers = {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-        return problem(status, str(error), code=error.code, headers=headers)
+        errors = [{"pointer": "uses", "detail": use} for use in error.uses] if isinstance(error, InUseError) else None
+        return problem(status, str(error), code=error.code, errors=errors, headers=headers)
 
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
         _log.error("a request failed", method=request.method, path=request.url.path, exc_info=error)

@@ -25,10 +25,13 @@ from sqlalchemy import (
 
 __all__ = [
     "SCHEMA_VERSION",
+    "account_nodes",
     "accounts",
     "addresses",
     "audit",
     "devices",
+    "endpoints",
+    "instances",
     "metadata",
     "observations",
     "removed_devices",
@@ -37,7 +40,7 @@ __all__ = [
     "tenants",
 ]
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 metadata = MetaData()
 _Serial = BigInteger().with_variant(Integer, "sqlite")
@@ -137,4 +140,40 @@ templates = Table(
     Column("tenant", String(64), primary_key=True),
     Column("id", String(64), primary_key=True),
     Column("body", JSON, nullable=False),
+)
+
+# --- messaging service (since version 3)
+
+account_nodes = Table(
+    "account_nodes",
+    metadata,
+    Column("tenant", String(64), ForeignKey("tenants.id"), primary_key=True),
+    Column("parent", String(64), ForeignKey("tenants.id"), nullable=False),
+    Column("instance", String(64)),
+    Column("options", Text),
+)
+"""What an account is beside a tenant; a tenant without a row is a child of the root account, and not assigned."""
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("engine", String(64), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("has_tls", Boolean, nullable=False),
+    Column("has_mutual", Boolean, nullable=False),
+    Column("options", Text, nullable=False),
+    Column("announced", Boolean, nullable=False),
+)
+"""`announced`: what can be offered is known from the instance itself; else an administrator has said it."""
+
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("account", String(64), ForeignKey("tenants.id"), nullable=False, index=True),
+    Column("scheme", String(8), nullable=False),
+    Column("domain", Text, nullable=False),
+    Column("port", Integer, nullable=False),
+    Column("secure", Boolean, nullable=False),
 )

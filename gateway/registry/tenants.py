@@ -66,13 +66,20 @@ class TenantTable:
             RegistryError: it has devices, clients or accounts.
         """
         with self.database.changing(by) as change:
-            for table, what in ((schema.devices, "devices"), (schema.accounts, "clients or accounts")):
-                if change.connection.execute(select(table.c.tenant).where(table.c.tenant == tenant.value)).first():
+            for column, what in (
+                (schema.devices.c.tenant, "devices"),
+                (schema.accounts.c.tenant, "clients or accounts"),
+                (schema.endpoints.c.account, "endpoints"),
+                (schema.account_nodes.c.parent, "accounts below it"),
+            ):
+                if change.connection.execute(select(column).where(column == tenant.value)).first():
                     raise RegistryError(
                         "the tenant can't be removed",
                         evidence=f"{tenant} has {what}",
                         fix="remove them, or move its devices, first",
                     )
+            nodes = schema.account_nodes
+            change.connection.execute(delete(nodes).where(nodes.c.tenant == tenant.value))
             statement = delete(schema.tenants).where(schema.tenants.c.id == tenant.value)
             if change.connection.execute(statement).rowcount == 0:
                 return False

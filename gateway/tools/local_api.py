@@ -12,6 +12,8 @@ from fastapi import FastAPI
 
 from gateway.api import create_app
 from gateway.credentials import Credentials
+from gateway.messaging.api import router as messaging_router
+from gateway.messaging.service import MessagingService
 from gateway.registry import Registry
 from gateway.registry.opening import open_database
 from gateway.settings import GatewaySettings
@@ -37,7 +39,8 @@ def _application() -> FastAPI:
     settings = read_settings(GatewaySettings, "gateway", load_config(None))
     registry = Registry(open_database(settings.registry, site))
     nothing_runs = {"bridge": {"enabled": False, "connected": False}}
-    return create_app(registry, site.signing_keys(), Credentials(registry), lambda: dict(nothing_runs))
+    keys, messaging = site.signing_keys(), messaging_router(MessagingService(registry, site))
+    return create_app(registry, keys, Credentials(registry), lambda: dict(nothing_runs), more=(messaging,))
 
 
 async def _ask(

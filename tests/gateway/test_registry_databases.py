@@ -14,13 +14,17 @@ from sqlalchemy import text
 
 from gateway.addresses import Address
 from gateway.errors import RegistryError
+from gateway.messaging.rules import Instance, Option, Scheme, Standing
+from gateway.messaging.service import MessagingService
 from gateway.registry import Database, Device, Registry, Sighting
 from gateway.registry.audit import AuditLog
 from gateway.registry.importing import import_devices
 from gateway.registry.observations import PAGE_OCTETS, Observation, Observations
+from gateway.registry.schema import SCHEMA_VERSION
 from gateway.registry.templates import Templates
 from gateway.registry.transfer import read_csv, write_csv
 from meshwire.identity import DeviceId, TenantId
+from meshwire.site import Site
 
 ACME, OTHER = TenantId("acme"), TenantId("other")
 FIRST, SECOND = DeviceId("0000000000000001"), DeviceId("0000000000000002")
@@ -284,6 +288,23 @@ def test_templates(registry: Registry) -> None:
         store.put(ACME, "a/b", {})
 
 
+def test_the_messaging_service_is_stored_beside_it(registry: Registry, another: Open, tmp_path: Path) -> None:
+    service = MessagingService(registry, Site(tmp_path))
+    service.add_instance(Instance("main", "mosquitto", has_tls=True, options=frozenset(Option) - {Option.MUTUAL}))
+    service.add_account(ACME)
+    service.add_account(OTHER, parent="acme")
+    service.assign("acme", "main")
+    service.set_options("acme", frozenset({Option.TLS}))
+    endpoint = service.add_endpoint("acme", Scheme.MQTTS, "b.example.net", 8883, secure=True)
+    picture = MessagingService(Registry(another()), Site(tmp_path)).picture()
+    assert picture.tree.standing("other", picture.instances) == Standing("main", frozenset({Option.TLS}))
+    assert picture.endpoints_of("other") == [endpoint]
+    service.remove_endpoint(endpoint.id)
+    with pytest.raises(RegistryError, match="accounts below it"):
+        registry.remove_tenant(ACME)
+    assert registry.remove_tenant(OTHER) and registry.remove_tenant(ACME)
+
+
 # --- schemas
 
 _SCHEMA_1 = """
@@ -328,7 +349,8 @@ def test_the_first_release_s_file_is_taken_over(tmp_path: Path) -> None:
             with database.reading() as connection:
                 names.append(sorted(row[1] for row in connection.execute(text(f"PRAGMA table_info({table})"))))
         assert names[0] == names[1], table
-    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (2,), "an old release refuses it"
+    marked = sqlite3.connect(path).execute("PRAGMA user_version").fetchone()
+    assert marked == (SCHEMA_VERSION,), "an old release refuses it"
 
 
 def test_a_newer_release_s_database_is_refused(another: Open) -> None:

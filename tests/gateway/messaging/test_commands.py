@@ -1,0 +1,104 @@
+"""`meshwire account`, `instance`, `endpoint` on the registry itself."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from gateway.tools import local_api
+from gateway.tools.devices import device_app
+from gateway.tools.errors import Refused, WrongInput
+from gateway.tools.messaging import account_app, endpoint_app, instance_app
+from meshwire import cli
+from meshwire.site import Site
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    monkeypatch.setenv("MESHWIRE_STATE", str(tmp_path))
+    monkeypatch.setenv("MESHWIRE_HTTP", "local")
+    monkeypatch.delenv("MESHWIRE_CONFIG", raising=False)
+    local_api._application.cache_clear()
+
+    def run(app: typer.Typer, *arguments: str, input: str | None = None) -> str:
+        done = CliRunner().invoke(app, list(arguments), input=input)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    yield run
+    local_api._application.cache_clear()
+
+
+def announce(folder: Path, name: str) -> None:
+    said = {"instance": name, "node": "one", "engine": "embedded", "started": 0, "at": time.time()}
+    listener = {"kind": "mqtt", "host": "127.0.0.1", "port": 1883}
+    path = Site(folder).path("messaging", "instances", f"{name}@one.json")
+    path.write_text(json.dumps({**said, "options": ["plain"], "listeners": [listener]}))
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_way_to_a_new_account(run: Run, tmp_path: Path, asked: bool) -> None:
+    with pytest.raises(Refused, match="no messaging service instance"):
+        run(account_app, "new", "acme", "--batch")
+    assert run(account_app, "list").split() == ["ssni", "not", "assigned"]
+    if asked:
+        run(account_app, "add", "acme")  # an account that is there already is taken further
+    announce(tmp_path, "main")
+    if asked:
+        line = run(account_app, "new", "acme", input="main\nplain\nmqtt://broker.example.net:1883\n")
+    else:
+        line = run(account_app, "new", "acme", "--endpoint", "mqtt://broker.example.net:1883", "--batch")
+    made = json.loads(line.splitlines()[-1])
+    assert (made["account"], made["instance"], made["options"]) == ("acme", "main", ["plain"])
+    assert made["endpoint"] == "mqtt://broker.example.net:1883" and made["clientSecret"]
+    shown = json.loads(run(account_app, "show", "acme"))
+    assert shown["instance"] == "main" and shown["endpoints"][0]["url"] == made["endpoint"]
+
+
+def test_accounts_instances_and_endpoints(run: Run, tmp_path: Path) -> None:
+    announce(tmp_path, "main")
+    assert "running" in run(instance_app, "list")
+    run(instance_app, "add", "rabbit", "--engine", "rabbitmq", "--tls", "--option", "plain", "--option", "tls")
+    run(instance_app, "set", "rabbit", "--title", "Rabbit")
+    assert json.loads(run(instance_app, "describe", "rabbit"))["title"] == "Rabbit"
+    run(account_app, "add", "acme")
+    run(account_app, "add", "acme-east", "--parent", "acme")
+    run(account_app, "assign", "acme", "rabbit")
+    run(account_app, "connections", "acme", "--option", "tls")
+    lines = run(account_app, "list").splitlines()
+    assert [line.split()[:2] for line in lines] == [["ssni", "not"], ["acme", "rabbit"], ["acme-east", "rabbit"]]
+    assert "(inherited)  tls" in lines[2]
+    run(account_app, "connections", "acme", "--inherit")
+    with pytest.raises(WrongInput):
+        run(account_app, "connections", "acme")
+    with pytest.raises(Refused, match="inherits"):
+        run(account_app, "unassign", "acme-east")
+    run(account_app, "unassign", "acme")
+    run(instance_app, "remove", "rabbit")
+
+    endpoint = json.loads(run(endpoint_app, "add", "acme", "mqtt://b.example.net:1883"))["id"]
+    assert "b.example.net" in run(endpoint_app, "list", "--account", "acme-east")
+    records = run(endpoint_app, "publish", endpoint, "--address", "10.0.0.1")
+    assert records.startswith("b.example.net. 300 IN A 10.0.0.1")
+    run(device_app, "add", "0000000000000001", "-T", "acme")
+    with pytest.raises(Refused, match="in use"):
+        run(endpoint_app, "remove", endpoint)
+    run(endpoint_app, "set", endpoint, "mqtts://b.example.net:8883", "--yes")
+    run(endpoint_app, "remove", endpoint, "--yes")
+    with pytest.raises(WrongInput, match="not an endpoint"):
+        run(endpoint_app, "add", "acme", "b.example.net:1883")
+
+
+def test_verbs_of_the_broker_stay_where_they_are() -> None:
+    for verb in ("show", "check", "generate", "trial", "list", "add"):
+        assert cli.main(["instance", verb, "--help"]) == 0
