@@ -16,7 +16,15 @@ from rich.table import Table
 from broker.adapters.capabilities import CAPABILITIES, Engine, Feature
 from broker.adapters.capabilities import check as check_configuration
 from broker.adapters.generation import GENERATORS, Facts, generate, passwords_json, with_new_passwords
-from broker.adapters.rabbitmq.nodes import PrivateCluster
+from broker.adapters.rabbitmq.nodes import SMALLEST_CLUSTER, PrivateCluster
+from broker.adapters.rabbitmq.scaling import (
+    LARGEST_CLUSTER,
+    Capacity,
+    Load,
+    ask_for_size,
+    serve_sizes,
+    wanted_nodes,
+)
 from broker.addresses.book import AddressBook
 from broker.credentials import UsersFile
 from broker.settings import BrokerSettings
@@ -122,9 +130,35 @@ def trial(
                 line = {"node": node.name, "mqtt": node.mqtt_port, "ws": node.web_mqtt_port}
                 typer.echo(json.dumps(line))
             sys.stdout.flush()
-            stopped.wait()
+            serve_sizes(cluster, stopped.wait)
         finally:
             cluster.stop()
+
+
+@app.command()
+def scale(
+    nodes: Annotated[int, typer.Argument(min=SMALLEST_CLUSTER, max=LARGEST_CLUSTER, help="How many there shall be.")],
+    directory: Annotated[Path, typer.Option(help="The folder that `instance trial` was given.")],
+    timeout: Annotated[float, typer.Option(min=1.0, help="Longest wait in seconds.")] = 300.0,
+) -> None:
+    """Give a running RabbitMQ cluster on this machine more or fewer nodes; nothing acknowledged is lost meanwhile."""
+    for node in ask_for_size(directory, nodes, timeout):
+        line = {"node": node["name"], "mqtt": node["mqtt_port"], "ws": node["web_mqtt_port"]}
+        typer.echo(json.dumps(line))
+
+
+@app.command()
+def advise(
+    nodes: Annotated[int, typer.Argument(min=1, help="How many there are.")],
+    messages_per_s: Annotated[float, typer.Option(min=0.0, help="Published and delivered, of the whole cluster.")],
+    connections: Annotated[int, typer.Option(min=0, help="Of the whole cluster.")],
+    memory: Annotated[float, typer.Option(min=0.0, help="Of the fullest node, as a part of its high watermark.")] = 0.0,
+    node_messages_per_s: Annotated[float, typer.Option(min=1.0, help="What one node carries.")] = 5_000.0,
+    node_connections: Annotated[int, typer.Option(min=1, help="What one node carries.")] = 10_000,
+) -> None:
+    """How many nodes a cluster with this load should have: prints the number, for a person or an autoscaler."""
+    capacity = Capacity(node_messages_per_s, node_connections)
+    typer.echo(str(wanted_nodes(Load(messages_per_s, connections, memory), nodes, capacity)))
 
 
 if __name__ == "__main__":

@@ -27,5 +27,9 @@ CATALOGUE: Final[dict[str, str]] = {
     "MW-ENG-003": "The broker's program is not installed on this machine.",
     "MW-ENG-004": "The broker was started and did not come up; the message holds its last lines.",
     "MW-ENG-005": "Mosquitto's dynamic security refused a command, or did not answer in time.",
+    "MW-ENG-007": "`meshwire instance scale` found nobody who runs a cluster from this folder, or it did not answer in "
+    "time. `meshwire instance trial --directory DIR` runs one.",
+    "MW-ENG-008": "The cluster would be left with too few nodes to have a majority when one fails.",
+    "MW-ENG-009": "One of RabbitMQ's own tools failed while a node was added or taken out; the message has its words.",
 }
 """What `meshwire help CODE` says."""

@@ -25,6 +25,9 @@ __all__ = ["LaunchedNode", "PrivateCluster", "free_ports", "server_program"]
 
 BOOT_TIMEOUT_S: Final = 90.0
 STOP_TIMEOUT_S: Final = 20.0
+TOOL_TIMEOUT_S: Final = 120.0
+SMALLEST_CLUSTER: Final = 3
+"""Two nodes have no majority when one of them is away (`cluster_partition_handling = pause_minority`)."""
 _PROGRAMS: Final = (Path("/usr/lib/rabbitmq/bin/rabbitmq-server"),)
 """Debian's own script; the one on the PATH changes the user and reads /etc."""
 
@@ -105,16 +108,22 @@ class PrivateCluster:
     nodes: list[LaunchedNode] = field(default_factory=list)
     _epmd: subprocess.Popen[bytes] | None = None
     _epmd_port: int = 0
+    _mark: str = ""
+    _last_number: int = 0
 
     def __post_init__(self) -> None:
-        ports = free_ports(1 + 4 * self.size)
-        self._epmd_port = ports.pop()
-        mark = secrets.token_hex(3)
-        for number in range(1, self.size + 1):
-            name = f"meshwire{mark}n{number}@localhost"
-            mqtt, web, dist, amqp = (ports.pop() for _ in range(4))
-            folder = self.folder / f"node{number}"
-            self.nodes.append(LaunchedNode(name, folder, mqtt, web, dist, amqp if self.amqp else None))
+        (self._epmd_port,) = free_ports(1)
+        self._mark = secrets.token_hex(3)
+        for _ in range(self.size):
+            self.nodes.append(self._new_node())
+
+    def _new_node(self) -> LaunchedNode:
+        """A node with a name that no node of this cluster has had."""
+        self._last_number += 1
+        name = f"meshwire{self._mark}n{self._last_number}@localhost"
+        mqtt, web, dist, amqp = free_ports(4)
+        folder = self.folder / f"node{self._last_number}"
+        return LaunchedNode(name, folder, mqtt, web, dist, amqp if self.amqp else None)
 
     def start(self) -> None:
         """Starts the port mapper and all nodes at once, and waits until MQTT clients may connect.
@@ -144,20 +153,23 @@ class PrivateCluster:
         if not cookie.exists():
             cookie.write_text(secrets.token_hex(16))
             cookie.chmod(0o400)
-        names = tuple(node.name for node in self.nodes) if self.size > 1 else ()
         for node in self.nodes:
-            node.folder.mkdir(parents=True, exist_ok=True)
-            conf = RabbitNode(
-                authority_url=self.authority_url,
-                mqtt_port=node.mqtt_port,
-                web_mqtt_port=node.web_mqtt_port,
-                amqp_port=node.amqp_port,
-                cluster=names,
-                definitions_file=str(node.folder / "definitions.json"),
-            )
-            (node.folder / "rabbitmq.conf").write_text(rabbitmq_conf(conf))
-            (node.folder / "enabled_plugins").write_text(enabled_plugins(amqp=self.amqp))
-            (node.folder / "definitions.json").write_text(self._definitions())
+            self._write_node(node)
+
+    def _write_node(self, node: LaunchedNode) -> None:
+        names = tuple(known.name for known in self.nodes) if self.size > 1 else ()
+        node.folder.mkdir(parents=True, exist_ok=True)
+        conf = RabbitNode(
+            authority_url=self.authority_url,
+            mqtt_port=node.mqtt_port,
+            web_mqtt_port=node.web_mqtt_port,
+            amqp_port=node.amqp_port,
+            cluster=names,
+            definitions_file=str(node.folder / "definitions.json"),
+        )
+        (node.folder / "rabbitmq.conf").write_text(rabbitmq_conf(conf))
+        (node.folder / "enabled_plugins").write_text(enabled_plugins(amqp=self.amqp))
+        (node.folder / "definitions.json").write_text(self._definitions())
 
     def _definitions(self) -> str:
         return definitions(self.max_queued_messages, self.addresses, replicated=self.size > 1)
@@ -192,6 +204,59 @@ class PrivateCluster:
             time.sleep(0.1)
         lines = (node.folder / "output").read_text(errors="replace").splitlines()[-12:]
         raise EngineError("RabbitMQ did not come up", evidence=" | ".join(lines), code="MW-ENG-004")
+
+    # --- growing and shrinking ---------------------------------------------------------------------------------------
+
+    def add_node(self) -> LaunchedNode:
+        """Starts one more node, which joins, and gives every replicated queue a copy there.
+
+        Raises:
+            EngineError: the node does not come up, or does not take copies.
+        """
+        node = self._new_node()
+        self.nodes.append(node)
+        self._write_node(node)
+        self.launch(node)
+        self.await_ready(node)
+        self._tool("rabbitmq-queues", self.nodes[0], "grow", node.name, "all")
+        return node
+
+    def remove_node(self, node: LaunchedNode) -> None:
+        """Takes a node out: clients are sent away, its copies are given up, then it is stopped and forgotten. What was
+        acknowledged has copies on a majority of the others before.
+
+        Raises:
+            EngineError: too few nodes would be left, or a step fails; then the node is still there.
+        """
+        others = [known for known in self.nodes if known is not node]
+        if len(others) < SMALLEST_CLUSTER:
+            raise EngineError(
+                "the cluster would be too small",
+                evidence=f"{len(others)} nodes would be left",
+                fix=f"keep {SMALLEST_CLUSTER}: fewer have no majority when one fails, and stop",
+                code="MW-ENG-008",
+            )
+        self._tool("rabbitmq-upgrade", node, "drain")
+        self._tool("rabbitmq-queues", others[0], "shrink", node.name)
+        self._tool("rabbitmqctl", others[0], "decommission_mqtt_node", node.name)
+        if (beam := _pid(node)) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(beam, signal.SIGTERM)
+        self._reap([node])
+        self.nodes.remove(node)
+        self._tool("rabbitmqctl", others[0], "forget_cluster_node", node.name)
+
+    def _tool(self, program: str, node: LaunchedNode, *arguments: str) -> str:
+        """Runs one of RabbitMQ's own tools against a node."""
+        command = [str(_PROGRAMS[0].with_name(program)), "--node", node.name, *arguments]
+        done = subprocess.run(
+            command, env=self.environment(node), capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=False
+        )
+        if done.returncode:
+            words = " | ".join((done.stderr or done.stdout).strip().splitlines()[-4:])
+            evidence = f"exit code {done.returncode}: {words}"
+            raise EngineError(f"`{program} {arguments[0]}` failed", evidence=evidence, code="MW-ENG-009")
+        return done.stdout
 
     def kill(self, node: LaunchedNode) -> None:
         """Ends a node without a word, as a power cut would."""
