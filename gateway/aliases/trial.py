@@ -303,8 +303,9 @@ class _Trial:
         framed = masked(2, octets) if self._address.is_websocket else octets
         try:
             self.sock.sendall(framed)
-        except OSError as error:
-            raise self._silence(error) from None
+        except OSError:
+            # Reading says why: TLS 1.3 refuses a client only after its handshake, by an alert.
+            pass
 
     def _hear_connack(self) -> str:
         answer = self._first_packet()
@@ -327,23 +328,24 @@ class _Trial:
         assert self.sock is not None
         # Without a time-out of its own the walk still ends: a broker that says nothing to CONNECT never will.
         self.sock.settimeout(self._patience_s or DEFAULT_PATIENCE_S)
-        stream = PacketStream(Side.CLIENT, self.version)
+        stream, seen = PacketStream(Side.CLIENT, self.version), b""
         while True:
             try:
                 octets = self.sock.recv(4096)
+                if not octets:
+                    raise ConnectionResetError(errno.ECONNRESET, "the server has hung up")
             except OSError as error:
-                raise self._silence(error) from None
-            if not octets:
-                raise self._silence(ConnectionResetError(errno.ECONNRESET, "the server has hung up"))
+                raise self._nonsense(seen, words_of(error)) if seen else self._silence(error) from None
+            seen += octets
             try:
                 stream.feed(self._unframed(octets))
                 packet = next(stream.packets(), None)
             except MqttError as error:
-                raise self._nonsense(octets, str(error)) from None
+                raise self._nonsense(seen, str(error)) from None
             if isinstance(packet, ConnAck):
                 return packet
             if packet is not None:
-                raise self._nonsense(octets, f"{type(packet).__name__} in place of CONNACK")
+                raise self._nonsense(seen, f"{type(packet).__name__} in place of CONNACK")
 
     def _unframed(self, octets: bytes) -> bytes:
         """CONNACK comes in one short frame (RFC 6455 section 5.2)."""
@@ -369,14 +371,16 @@ class _Trial:
         """After CONNECT: TLS 1.3 refuses a client only now; otherwise it may be the version."""
         if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
             return self._tls_stop(error)
-        if self.is_asked and not self.alias.keystore and not isinstance(error, TimeoutError):
-            return self._client_certificate_stop(f"{self._address}: it asked for one, then: {words_of(error)}")
+        evidence = f"{self._address}: {words_of(error)}"
         if isinstance(error, TimeoutError):
-            cause, fix = "the server says nothing after CONNECT", "check the port; TLS ports need ssl://"
-        else:
-            cause = "the server hung up after CONNECT"
-            fix = "see the broker's log; TLS ports need ssl://; some brokers hang up on a client id or certificate"
-        return _WrongVersion(Stop("MW-ALI-141", cause, f"{self._address}: {words_of(error)}", fix))
+            fix = "check the port; TLS ports need ssl://"
+            return _WrongVersion(Stop("MW-ALI-141", "the server says nothing after CONNECT", evidence, fix))
+        if self.is_asked and not self.alias.keystore:
+            return self._client_certificate_stop(f"{evidence}; it had asked for one")
+        if self.is_asked:
+            return _WrongVersion(self._refused_certificate_stop(evidence))
+        fix = "see the broker's log; TLS ports need ssl://; some brokers hang up on a client id"
+        return _WrongVersion(Stop("MW-ALI-141", "the server hung up after CONNECT", evidence, fix))
 
     def _refusal(self, answer: ConnAck) -> Exception:
         code = answer.reason_code
@@ -404,12 +408,7 @@ class _Trial:
         if "CERTIFICATE_REQUIRED" in upper or "CERTIFICATE REQUIRED" in upper:
             return self._client_certificate_stop(evidence)
         if any(word in upper for word in CLIENT_REFUSED) and self.alias.keystore:
-            return Stop(
-                "MW-ALI-127",
-                "the server does not accept the client certificate",
-                f"{evidence}; {self._own_certificate()}",
-                "use a key whose certificate is signed by an authority that the broker trusts, and is not expired",
-            )
+            return self._refused_certificate_stop(evidence)
         if "HANDSHAKE_FAILURE" in upper or "HANDSHAKE FAILURE" in upper:
             if not self.alias.keystore:
                 return self._client_certificate_stop(evidence)
@@ -421,6 +420,14 @@ class _Trial:
                 "check the port: plain MQTT is tcp:// (1883), TLS ssl:// (8883)",
             )
         return Stop("MW-ALI-128", "the TLS handshake failed", evidence, "see the broker's log")
+
+    def _refused_certificate_stop(self, evidence: str) -> Stop:
+        return Stop(
+            "MW-ALI-127",
+            "the server does not accept the client certificate",
+            f"{evidence}; {self._own_certificate()}",
+            "use a key whose certificate is signed by an authority that the broker trusts, and is not expired",
+        )
 
     def _client_certificate_stop(self, evidence: str) -> Stop:
         return Stop(

@@ -196,6 +196,8 @@ async def witness() -> AsyncIterator[Any]:
 
     async def watch(port: int, *filters: str, options: tuple[str, ...] = ()) -> Witness:
         """Returns when the subscription stands: a retained marker is seen, the last filter's."""
+        # A server with several ports opens them one after the other.
+        await listening(port)
         marker = f"marker/{len(processes)}"
         topics = [part for text in (*filters, marker) for part in ("-t", text)]
         process = await asyncio.create_subprocess_exec(
@@ -212,6 +214,14 @@ async def witness() -> AsyncIterator[Any]:
     for process in processes:
         process.kill()
         await process.wait()
+
+
+async def listening(port: int) -> None:
+    def answers() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    await eventually(answers)
 
 
 async def publish(port: int, topic: str, payload: str, *options: str) -> None:
