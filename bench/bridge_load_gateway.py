@@ -17,6 +17,7 @@ from bench.bridge_load import TENANT, device_id
 from gateway.gateway import Gateway
 from gateway.settings import GatewaySettings
 from meshwire.identity import TenantId
+from meshwire.long_running import settle
 from meshwire.site import Site
 
 
@@ -28,6 +29,7 @@ async def _serve(settings: GatewaySettings, site: Site) -> None:
     ready = asyncio.create_task(gateway.ready.wait())
     await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
     if not task.done():
+        settle()
         sys.stdout.write(f"{gateway.coap_port}\n")
         sys.stdout.flush()
     await task

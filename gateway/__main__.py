@@ -15,6 +15,7 @@ from gateway.gateway import Gateway
 from gateway.settings import GatewaySettings
 from meshwire.cli import main
 from meshwire.config import load_config, read_settings
+from meshwire.long_running import settle
 
 __all__ = ["app"]
 
@@ -64,6 +65,7 @@ async def _serve(settings: GatewaySettings, as_json: bool) -> None:
 
 async def _announce(gateway: Gateway, as_json: bool) -> None:
     await gateway.ready.wait()
+    settle()
     if as_json:
         typer.echo(json.dumps({"event": "ready", "coap": gateway.coap_port, "http": gateway.http_port}))
     else:

@@ -117,11 +117,26 @@ class DeviceSockets:
                 if turn == 0:
                     # Awake for nothing: a send has met the error already, and only the queue still tells of it.
                     self._read_errors(sock, unreachable)
+                    self._watch_again(sock, receive, unreachable)
                 return
             except OSError:
                 self._read_errors(sock, unreachable)
+                self._watch_again(sock, receive, unreachable)
                 continue
             receive(octets, self._addresses.get(source) or self._learn(source))
+
+    def _watch_again(
+        self,
+        sock: socket.socket,
+        receive: Callable[[bytes, Address], None],
+        unreachable: Callable[[Address, str], None],
+    ) -> None:
+        """libuv stops watching a socket that has an error, even one that is read away (uvloop)."""
+        if sock not in (self._four, self._six):
+            return  # Closed meanwhile.
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(sock)
+        loop.add_reader(sock, self._drain, sock, receive, unreachable)
 
     def _read_errors(self, sock: socket.socket, unreachable: Callable[[Address, str], None]) -> None:
         """Which datagrams the network gave back, and why."""

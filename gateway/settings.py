@@ -182,7 +182,7 @@ class ProxySettings(_Section):
     """Longest body of a block-wise transfer."""
     max_bodies_octets: int = Field(default=16 << 20, ge=1024)
     """All bodies of block-wise transfers with clients together."""
-    max_under_way: int = Field(default=8, ge=1)
+    max_under_way: int = Field(default=16, ge=1)
     """Requests to one device that it has not acknowledged yet; further ones wait."""
 
 
