@@ -57,6 +57,7 @@ COMMANDS: Final[dict[str, Command]] = {
         "hardware.conform.cli:conform_app", "judge a board's firmware: link, CoAP, observe, payload, timing"
     ),
     "coap": Command("gateway.tools.coap:app", "GET, PUT, POST, DELETE or observe a device through a gateway"),
+    "command": Command("gateway.tools.command:app", "commands to devices, direct or stored until the device returns"),
     "mqtt": Command("gateway.tools.mqtt:app", "subscribe and publish (options as in mosquitto_sub and mosquitto_pub)"),
     "token": Command("gateway.tools.admin:token_app", "issue and show tokens"),
     "device": Command("gateway.tools.devices:device_app", "devices: provision, list, change, move, import, export"),

@@ -142,9 +142,9 @@ class Delivery:
         self._wake.clear()
 
     def _has_returned(self, mac: DeviceId) -> None:
+        self._pauses.pop(mac, None)
+        self._queue.returned(mac)
         if self._queue.waiting(mac):
-            self._pauses.pop(mac, None)
-            self._queue.returned(mac)
             self._wake.set()
 
     # --- one device

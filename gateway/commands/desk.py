@@ -214,7 +214,7 @@ class CommandDesk:
             raise CommandRefused("payload is too long", evidence=f"{len(request.payload)} octets", fix="at most 1024")
 
     def _origin(self, principal: Principal, via: str) -> Origin:
-        return Origin(via, principal.name, principal.tenant)
+        return Origin(via, _name(principal), principal.tenant)
 
     async def _existing(self, key: CommandKey, order: Order) -> Command | None:
         """A command of the same id: the same order come twice is no error, another one is."""
@@ -277,7 +277,7 @@ class CommandDesk:
     async def cancel(self, mac: DeviceId | None, id: str, principal: Principal) -> Command:
         """Take a waiting command back; raises NoSuchDevice, NoSuchCommand, NotWaiting or NotAllowed."""
         command = await self._changeable(mac, id, principal)
-        changes = self._queue.cancel(command.key, self._now_s(), f"cancelled by {principal.name}")
+        changes = self._queue.cancel(command.key, self._now_s(), f"cancelled by {_name(principal)}")
         await self.record(changes)
         return changes[0].command
 
@@ -351,7 +351,7 @@ class CommandDesk:
         changes: list[Change] = []
         for command in await self.members(group):
             try:
-                changes += self._queue.cancel(command.key, self._now_s(), f"cancelled by {principal.name}")
+                changes += self._queue.cancel(command.key, self._now_s(), f"cancelled by {_name(principal)}")
             except (NoSuchCommand, NotWaiting):
                 continue
         await self.record(changes)
@@ -414,6 +414,11 @@ def tenant_of(principal: Principal, named: TenantId | None) -> TenantId:
     if not sees_all(principal):
         raise NotAllowed("only an administrator names a tenant", evidence=str(named))
     return named
+
+
+def _name(principal: Principal) -> str:
+    """What names a party best: the OAuth client or the person that asked for the token, a user, else the token's id."""
+    return principal.client or principal.name
 
 
 def _log_event(command: Command, event: Event) -> None:

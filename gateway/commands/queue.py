@@ -257,11 +257,11 @@ class CommandQueue:
         return changes
 
     def away_devices(self) -> list[tuple[DeviceId, float]]:
-        """Devices that commands wait for, and since when they have been away."""
+        """Devices that were not there when something was to be sent, and since when."""
         return [
             (mac, line.away_since_s)
             for mac, line in self._lines.items()
-            if line.away_since_s is not None and line.waiting and line.under_way is None
+            if line.away_since_s is not None and line.under_way is None
         ]
 
     def returned(self, mac: DeviceId) -> None:
@@ -270,6 +270,8 @@ class CommandQueue:
         if line is not None:
             line.ready_at_s = 0.0
             line.away_since_s = None
+            if not line.waiting and line.under_way is None:
+                del self._lines[mac]
 
     # --- the command under way
 

@@ -46,6 +46,11 @@ class UdpNic(asyncio.DatagramProtocol):
     def close(self) -> None:
         self._transport.close()
 
+    def register(self, mac: str, gateway_port: int) -> None:
+        """Tell the gateway where we are; its answer is not looked at."""
+        path = ((options.URI_PATH, b"register"), (options.URI_PATH, mac.encode()), (options.URI_QUERY, b"lt=60"))
+        self._send(Message(NON, codes.POST, next(self._mids), b"r", path), (self.host, gateway_port))
+
     def datagram_received(self, data: bytes, addr: Any) -> None:
         message, now_s = decode(data), time.time()
         if message.mtype in (ACK, RST):

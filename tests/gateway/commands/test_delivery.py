@@ -102,6 +102,27 @@ async def test_a_device_that_only_seems_to_be_there_is_asked_before_something_is
     assert (await last(bench, one)).kind is State.ANSWERED
 
 
+@pytest.mark.parametrize("moves", [True, False])
+async def test_a_device_whose_commands_have_all_expired_is_there_again_when_it_is_heard(
+    bench: Any, moves: bool
+) -> None:
+    bench.appear()
+    bench.vanish()
+    await submit(bench, ttl_s=5)
+    await bench.round()
+    bench.clock.forward(6)
+    await bench.round()
+    bench.appear()
+    if moves:
+        bench.registry.remove_device(MAC)
+        bench.registry.add_device(MAC, ACME)
+        bench.appear()
+    await bench.round()
+    direct = await submit(bench, mode=Mode.DIRECT, ttl_s=None)
+    await bench.round()
+    assert (await last(bench, direct)).kind is State.ANSWERED
+
+
 async def test_pauses_grow_when_nobody_says_when(bench: Any) -> None:
     bench.appear()
     bench.vanish()
