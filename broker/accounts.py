@@ -12,10 +12,12 @@ from pathlib import Path
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from broker.settings import InstanceSettings
 from broker.watched_file import WatchedFile
 from meshwire.identity import INTERNAL_TENANT, LoginKind, Principal
+from meshwire.site import Site
 
-__all__ = ["Accounts", "Protection"]
+__all__ = ["Accounts", "Protection", "accounts_of"]
 
 _log = structlog.get_logger()
 
@@ -39,6 +41,11 @@ class _Account(BaseModel):
 class _Document(BaseModel):
     schema_version: int
     accounts: dict[str, _Account]
+
+
+def accounts_of(settings: InstanceSettings, site: Site) -> "Accounts":
+    """The accounts of the instance that these settings name."""
+    return Accounts(settings.accounts_file or site.path("messaging", "accounts.json"), settings.name)
 
 
 class Accounts:
@@ -69,8 +76,12 @@ class Accounts:
         _log.info("accounts document read", accounts=len(document.accounts))
         return True
 
-    def refusal(self, principal: Principal, protection: Protection) -> str | None:
-        """Why a party is not served on such a connection, in words for it; None: it is."""
+    def refusal(self, principal: Principal, protection: Protection | None) -> str | None:
+        """Why a party is not served on such a connection, in words for it; None: it is.
+
+        Args:
+            protection: of the connection; None: it is not known, and not judged.
+        """
         if not self._instance or (principal.tenant == INTERNAL_TENANT and principal.kind is LoginKind.PASSWORD):
             return None
         if self._accounts is None:
@@ -80,7 +91,7 @@ class Accounts:
             return f"account {principal.tenant} is not assigned to a messaging service instance"
         if account.instance != self._instance:
             return f"account {principal.tenant} is assigned to instance {account.instance}, this is {self._instance}"
-        if protection.value not in account.options:
+        if protection is not None and protection.value not in account.options:
             allowed = ", ".join(kind.value for kind in Protection if kind.value in account.options) or "none"
             return f"account {principal.tenant} may not connect with protection {protection}; allowed: {allowed}"
         return None

@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 from argon2 import PasswordHasher
 
-from broker.accounts import Accounts
+from broker.accounts import accounts_of
 from broker.addresses.book import AddressBook
 from broker.admission import Admission
 from broker.announcement import Announcement
@@ -81,9 +81,7 @@ class Broker:
         self._roles: RoleTable | None = None
         self._users: UsersFile | None = None
         self._addresses: AddressBook | None = None
-        self._accounts = Accounts(
-            settings.instance.accounts_file or self._site.path("messaging", "accounts.json"), settings.instance.name
-        )
+        self._accounts = accounts_of(settings.instance, self._site)
 
     async def run(self) -> None:
         """Listens and serves until cancelled.

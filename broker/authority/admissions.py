@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from broker.accounts import Accounts
 from broker.adapters.takeover import ENDER
 from broker.authority.client_ids import ClientIds, Former
 from broker.authority.settings import ClientIdRule
@@ -41,6 +42,7 @@ class Denial(StrEnum):
     CLIENT_ID_FORM = "client-id-form"
     CREDENTIALS = "credentials"
     NOT_ENDED = "former-session-not-ended"
+    ACCOUNT = "account-not-served"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Admissions:
         logins: checks credentials.
         users, roles: the files of users and roles, to notice changes.
         client_ids: owners of client ids.
+        accounts: which accounts the engine's instance serves; None: all. How connections are protected is not known.
         rule: how owners are told.
         enforcers: by engine, for those that can end connections.
         ender_secret: password of our own connections that end others; empty: there are none.
@@ -103,7 +106,9 @@ class Admissions:
         enforcers: Mapping[str, Enforcer] | None = None,
         ender_secret: str = "",
         wall_clock: Callable[[], float] = time.time,
+        accounts: Accounts | None = None,
     ) -> None:
+        self._accounts = accounts
         self._logins = logins
         self._users = users
         self._client_ids = client_ids
@@ -139,6 +144,8 @@ class Admissions:
             return Denied(Denial.CREDENTIALS, login.cause.value)
         if by_password and login.kind is not LoginKind.PASSWORD:
             return Denied(Denial.CREDENTIALS, "a token is no login over AMQP")
+        if (words := self._not_served(login)) is not None:
+            return Denied(Denial.ACCOUNT, words)
         record = record if login.kind is LoginKind.PASSWORD else ""
         admitted = Admitted(engine, client_id, username, login, permissions_of(login, self._roles.rules), record)
         denied = await self._claim(admitted)
@@ -146,6 +153,9 @@ class Admissions:
             return denied
         self._remember(admitted)
         return admitted
+
+    def _not_served(self, principal: Principal) -> str | None:
+        return None if self._accounts is None else self._accounts.refusal(principal, None)
 
     def _admit_ender(self, engine: str, client_id: str, password: str) -> Admitted | Denied:
         """Our own connection, by whose client id another one ends; it may do nothing, and owns nothing."""
@@ -220,6 +230,10 @@ class Admissions:
         self._users.reload()
         if self._roles.reload():
             self._judge_anew()
+        if self._accounts is not None and self._accounts.reload():
+            for admitted in list(self._admitted.values()):
+                if self._not_served(admitted.principal) is not None:
+                    self._dismiss(admitted, forget=False)
         for admitted in [admitted for admitted in self._admitted.values() if self._has_ended(admitted)]:
             self._dismiss(admitted, forget=admitted.principal.kind is LoginKind.PASSWORD)
         for engine, client_id in list(self._owed):

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from broker.accounts import Accounts
 from broker.adapters.mosquitto.tokens import TokenExchange
 from broker.authority.admissions import Logins
 from broker.authority.fields import json_response, object_of, text
@@ -19,11 +20,13 @@ class Exchange:
     Args:
         logins: verifies the token.
         tokens: makes the user.
+        accounts: which accounts are served; None: all. A user that was made holds until its token ends.
     """
 
-    def __init__(self, logins: Logins, tokens: TokenExchange) -> None:
+    def __init__(self, logins: Logins, tokens: TokenExchange, accounts: Accounts | None = None) -> None:
         self._logins = logins
         self._tokens = tokens
+        self._accounts = accounts
 
     async def answer(self, request: Request) -> Response:
         """403 for whatever does not hold."""
@@ -34,6 +37,10 @@ class Exchange:
             login = await self._logins.verify("", token)
         if request.method != "POST" or not isinstance(login, Principal) or login.kind is not LoginKind.TOKEN:
             return DENY
+        if self._accounts is not None:
+            self._accounts.reload()
+            if self._accounts.refusal(login, None) is not None:
+                return DENY
         user = await self._tokens.exchange(login, text(fields, "clientId"))
         return json_response(
             {

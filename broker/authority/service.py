@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from broker.accounts import accounts_of
 from broker.adapters.connection import BrokerAddress
 from broker.adapters.mosquitto.control import DynamicSecurity
 from broker.adapters.mosquitto.tokens import TokenExchange
@@ -111,7 +112,7 @@ class Authority:
                     # Each of the watchers notices changes for itself, so each reads the files for itself.
                     own_users, own_roles = UsersFile(users.path), RoleTable(roles.path)
                     tokens = TokenExchange(lambda: self._open_control(own_roles), self._wall_clock)
-                    exchange = Exchange(logins, tokens)
+                    exchange = Exchange(logins, tokens, accounts_of(self._broker.instance, self._site))
                     group.create_task(tokens.run(interval_s))
                     step = UsersInStep(own_users, own_roles, lambda: self._open_control(own_roles))
                     group.create_task(step.run(interval_s))
@@ -151,6 +152,7 @@ class Authority:
             enforcers=self._enforcers(),
             ender_secret=self._site.secret("session-ender"),
             wall_clock=self._wall_clock,
+            accounts=accounts_of(self._broker.instance, self._site),
         )
 
     def _open_control(self, roles: RoleTable) -> DynamicSecurity:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 
+from broker.accounts import Accounts
 from broker.authority.admissions import Admissions
 from broker.authority.client_ids import ClientIds
 from broker.authority.settings import ClientIdRule
@@ -69,7 +70,10 @@ def make(tmp_path: Path) -> Make:
     """Makes the judge; `engine` names the engine that connections can be ended on."""
 
     def begin(
-        rule: ClientIdRule = ClientIdRule.FIRST_COME, most: int = 100, ender_secret: str = "ender-secret"
+        rule: ClientIdRule = ClientIdRule.FIRST_COME,
+        most: int = 100,
+        ender_secret: str = "ender-secret",
+        accounts: Accounts | None = None,
     ) -> Bench:
         users = UsersFile(tmp_path / "users.json", CHEAP)
         users.add("gateway", "gw", tenant=INTERNAL_TENANT, roles=("GATEWAY",))
@@ -86,6 +90,7 @@ def make(tmp_path: Path) -> Make:
             enforcers={"rabbitmq": ended},
             ender_secret=ender_secret,
             wall_clock=lambda: clock[0],
+            accounts=accounts,
         )
         return Bench(admissions, users, roles, ended, clock, ids)
 

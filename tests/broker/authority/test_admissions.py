@@ -1,10 +1,12 @@
 """Who is let in to a foreign engine, whose client id it is, and what ends."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from broker.accounts import Accounts
 from broker.adapters.takeover import ENDER
 from broker.authority.admissions import Admitted, Denial, Denied
 from broker.authority.settings import ClientIdRule
@@ -196,3 +198,25 @@ async def test_without_a_secret_there_is_no_ender(make: Any) -> None:
     bench = make(ender_secret="")
     assert isinstance(await admit(bench, "c1", ENDER, ""), Denied)
     assert not bench.admissions.may_use("rabbitmq", "c1", ENDER)
+
+
+async def test_accounts_of_other_instances_are_denied_and_cut(make: Any, tmp_path: Path) -> None:
+    def publish(instance: str | None) -> None:
+        tree = {"acme": {"instance": instance, "options": []}}
+        (tmp_path / "draft").write_text(json.dumps({"schema_version": 1, "accounts": tree}))
+        (tmp_path / "draft").replace(tmp_path / "accounts.json")
+
+    publish("rabbit")
+    bench = make(accounts=Accounts(tmp_path / "accounts.json", "rabbit"))
+    assert isinstance(await admit(bench, "c1", "alice", "a"), Admitted)
+    assert isinstance(await admit(bench, "gw-1", "gateway", "gw"), Admitted), "the platform's own user"
+    denied = await admit(bench, "c2", "bob", "b")
+    assert isinstance(denied, Denied) and denied.cause is Denial.ACCOUNT
+    assert denied.detail == "account globex is not assigned to a messaging service instance"
+    publish(None)
+    await bench.admissions.sweep()
+    assert bench.ended.calls == [("c1", False)]
+    assert bench.admissions.rights("rabbitmq", "c1", "alice") == NOTHING
+    denied = await admit(bench, "c1", "alice", "a")
+    assert isinstance(denied, Denied) and denied.cause is Denial.ACCOUNT
+    assert bench.admissions.rights("rabbitmq", "gw-1", "gateway").may_publish("acme/read/x/y")
