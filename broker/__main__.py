@@ -13,6 +13,7 @@ from broker.server import Broker
 from broker.settings import BrokerSettings
 from meshwire.cli import main
 from meshwire.config import load_config, read_settings
+from meshwire.systemd import Systemd
 
 __all__ = ["app"]
 
@@ -48,10 +49,12 @@ async def _serve(broker: Broker) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             announcement = group.create_task(_announce(broker))
+            systemd = group.create_task(Systemd().run(broker.ready, "serving MQTT clients"))
             try:
                 await broker.run()
             finally:
                 announcement.cancel()
+                systemd.cancel()
     except asyncio.CancelledError:
         if not stopping:
             raise

@@ -16,6 +16,7 @@ from gateway.settings import GatewaySettings
 from meshwire.cli import main
 from meshwire.config import load_config, read_settings
 from meshwire.long_running import settle
+from meshwire.systemd import Systemd
 
 __all__ = ["app"]
 
@@ -54,10 +55,12 @@ async def _serve(settings: GatewaySettings, as_json: bool) -> None:
     try:
         async with asyncio.TaskGroup() as tasks:
             announcement = tasks.create_task(_announce(gateway, as_json))
+            systemd = tasks.create_task(Systemd().run(gateway.ready, "serving NICs and clients"))
             try:
                 await gateway.run()
             finally:
                 announcement.cancel()
+                systemd.cancel()
     except asyncio.CancelledError:
         if not stopping:
             raise
