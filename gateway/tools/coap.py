@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import aiocoap
 import typer
@@ -31,6 +32,7 @@ app = typer.Typer(help="A CoAP request to a device, through a gateway.", no_args
 
 DEFAULT_DOMAIN: Final = "SG.YEL01.SSN.SSNSGS.NET"
 DEVICE_PORT: Final = 4849
+TLS_SCHEME: Final = "coaps+tcp"
 CBOR: Final = 60
 TEXT: Final = 0
 
@@ -43,6 +45,7 @@ class GatewayClient:
     authority: str
     domain: str = DEFAULT_DOMAIN
     timeout_s: float = 60.0
+    over_tls: bool = False
 
     async def open_session(self, token: str) -> None:
         """POST /sessions with the token as payload; raises Refused."""
@@ -77,6 +80,8 @@ class GatewayClient:
         return request
 
     def _to_gateway(self, code: aiocoap.Code, payload: bytes = b"") -> aiocoap.Message:
+        if self.over_tls:
+            return aiocoap.Message(code=code, payload=payload, uri=f"{TLS_SCHEME}://{self.authority}")
         request = aiocoap.Message(code=code, payload=payload)
         request.unresolved_remote = self.authority
         return request
@@ -93,7 +98,7 @@ class GatewayClient:
         except (coap_error.NetworkError, OSError) as error:
             raise NotReachable(
                 "the gateway does not answer",
-                evidence=f"{self.authority}: {error}",
+                evidence=f"{self.authority}: {error.__cause__ or error}",
                 fix="start `meshwire gateway`, or name its address with --gateway",
             ) from None
 
@@ -126,14 +131,19 @@ class Target:
     token: str = field(repr=False)
     timeout_s: float
     form: str
+    cafile: Path | None = None
 
 
 @asynccontextmanager
 async def session(target: Target) -> AsyncIterator[GatewayClient]:
     """A context with an open session at the target's gateway."""
-    authority = urllib.parse.urlsplit(target.gateway).netloc or target.gateway
-    context = await aiocoap.Context.create_client_context(transports=["udp6"])
-    client = GatewayClient(context, authority, timeout_s=target.timeout_s)
+    parts = urllib.parse.urlsplit(target.gateway)
+    authority = parts.netloc or target.gateway
+    over_tls = parts.scheme == TLS_SCHEME
+    context = await aiocoap.Context.create_client_context(transports=["tlsclient" if over_tls else "udp6"])
+    if over_tls:
+        _trust(context, target.cafile)
+    client = GatewayClient(context, authority, timeout_s=target.timeout_s, over_tls=over_tls)
     try:
         await client.open_session(target.token)
         yield client
@@ -142,11 +152,29 @@ async def session(target: Target) -> AsyncIterator[GatewayClient]:
         await context.shutdown()
 
 
+def _trust(context: aiocoap.Context, cafile: Path | None) -> None:
+    """Judge the gateway's certificate by this authority; by the system's when none is given."""
+    try:
+        tls = ssl.create_default_context(cafile=None if cafile is None else str(cafile))
+    except (OSError, ssl.SSLError) as error:
+        raise WrongInput("can't read --cafile", evidence=f"{cafile}: {error}", fix="give a PEM file") from None
+
+    def tls_for(scheme: str, host: str) -> ssl.SSLContext:
+        return tls
+
+    credentials: Any = context.client_credentials
+    credentials.ssl_client_context = tls_for
+
+
 DeviceArgument = Annotated[str, typer.Argument(help="MAC or host name of the device", metavar="DEVICE")]
 PathArgument = Annotated[str, typer.Argument(help="path and query, such as 'snsr/arduino/temp?sens'", metavar="PATH")]
 GatewayOption = Annotated[str, typer.Option("--gateway", help="address of the gateway", envvar="MESHWIRE_GATEWAY")]
 TokenOption = Annotated[str | None, typer.Option("--token", help="token of the tenant", envvar="MESHWIRE_TOKEN")]
 TenantOption = Annotated[str, typer.Option("--tenant", help="without --token: sign one for this tenant")]
+CafileOption = Annotated[
+    Path | None,
+    typer.Option("--cafile", help="PEM: who signed the gateway's certificate", envvar="MESHWIRE_COAP_CAFILE"),
+]
 TimeoutOption = Annotated[float, typer.Option("--timeout", help="seconds to wait for an answer")]
 JsonOption = Annotated[bool, typer.Option("--json", help="one JSON object a line")]
 HexOption = Annotated[bool, typer.Option("--hex", help="payload as hexadecimal digits")]
@@ -155,14 +183,22 @@ DEFAULT_GATEWAY: Final = "coap://127.0.0.1:5683"
 
 
 def _target(
-    device: str, path: str, gateway: str, token: str | None, tenant: str, timeout_s: float, *, form: str
+    device: str,
+    path: str,
+    gateway: str,
+    token: str | None,
+    tenant: str,
+    timeout_s: float,
+    cafile: Path | None,
+    *,
+    form: str,
 ) -> Target:
     try:
         mac = DeviceId.parse(device)
         signed = token or issue_token(TenantId(tenant), DEFAULT_ROLES, ttl_s=3600, admin=False)
     except IdentityError as error:
         raise WrongInput("can't address that", evidence=str(error), fix="give a MAC, and --token or --tenant") from None
-    return Target(mac, path, gateway, signed, timeout_s, form)
+    return Target(mac, path, gateway, signed, timeout_s, form, cafile)
 
 
 def _form(as_json: bool, as_hex: bool) -> str:
@@ -184,12 +220,13 @@ def get(
     gateway: GatewayOption = DEFAULT_GATEWAY,
     token: TokenOption = None,
     tenant: TenantOption = "",
+    cafile: CafileOption = None,
     timeout_s: TimeoutOption = 60.0,
     as_json: JsonOption = False,
     as_hex: HexOption = False,
 ) -> None:
     """Read a resource."""
-    _single("GET", _target(device, path, gateway, token, tenant, timeout_s, form=_form(as_json, as_hex)))
+    _single("GET", _target(device, path, gateway, token, tenant, timeout_s, cafile, form=_form(as_json, as_hex)))
 
 
 @app.command("put")
@@ -200,11 +237,12 @@ def put(
     gateway: GatewayOption = DEFAULT_GATEWAY,
     token: TokenOption = None,
     tenant: TenantOption = "",
+    cafile: CafileOption = None,
     timeout_s: TimeoutOption = 60.0,
     as_json: JsonOption = False,
 ) -> None:
     """Set a resource."""
-    target = _target(device, path, gateway, token, tenant, timeout_s, form=_form(as_json, False))
+    target = _target(device, path, gateway, token, tenant, timeout_s, cafile, form=_form(as_json, False))
     _single("PUT", target, octets(payload))
 
 
@@ -216,11 +254,12 @@ def post(
     gateway: GatewayOption = DEFAULT_GATEWAY,
     token: TokenOption = None,
     tenant: TenantOption = "",
+    cafile: CafileOption = None,
     timeout_s: TimeoutOption = 60.0,
     as_json: JsonOption = False,
 ) -> None:
     """Send data to a resource."""
-    target = _target(device, path, gateway, token, tenant, timeout_s, form=_form(as_json, False))
+    target = _target(device, path, gateway, token, tenant, timeout_s, cafile, form=_form(as_json, False))
     _single("POST", target, octets(payload))
 
 
@@ -231,11 +270,12 @@ def delete(
     gateway: GatewayOption = DEFAULT_GATEWAY,
     token: TokenOption = None,
     tenant: TenantOption = "",
+    cafile: CafileOption = None,
     timeout_s: TimeoutOption = 60.0,
     as_json: JsonOption = False,
 ) -> None:
     """Delete a resource."""
-    _single("DELETE", _target(device, path, gateway, token, tenant, timeout_s, form=_form(as_json, False)))
+    _single("DELETE", _target(device, path, gateway, token, tenant, timeout_s, cafile, form=_form(as_json, False)))
 
 
 @app.command("observe")
@@ -246,12 +286,13 @@ def observe(
     gateway: GatewayOption = DEFAULT_GATEWAY,
     token: TokenOption = None,
     tenant: TenantOption = "",
+    cafile: CafileOption = None,
     timeout_s: TimeoutOption = 60.0,
     as_json: JsonOption = False,
     as_hex: HexOption = False,
 ) -> None:
     """Print a resource now and whenever it changes, until Ctrl-C."""
-    target = _target(device, path, gateway, token, tenant, timeout_s, form=_form(as_json, as_hex))
+    target = _target(device, path, gateway, token, tenant, timeout_s, cafile, form=_form(as_json, as_hex))
 
     async def run() -> None:
         async with session(target) as client:

@@ -7,6 +7,7 @@ import json
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from gateway.coap_context.translation import to_ours, to_theirs
 from gateway.errors import CertificateError, CredentialError
 from gateway.gateway import Gateway
 from gateway.settings import GatewaySettings
+from gateway.tools.coap import Target, session
+from gateway.tools.errors import NotReachable
 from meshwire.coap import CON, Message, codes, encode, options
 from meshwire.config import ConfigError, read_settings
 from meshwire.site import Site
@@ -99,6 +102,22 @@ async def test_a_session_over_tls(tls_gateway: Gateway, tls_client: Any, token: 
             break
         await client.shutdown()
         await nic.until(lambda: not nic.observers and tls_gateway.status()["sessions"] == 0)
+
+
+async def test_the_coap_command_over_tls(
+    tls_gateway: Gateway, authority: trustme.CA, tmp_path: Path, token: str
+) -> None:
+    cafile = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(cafile))
+    address = f"coaps+tcp://127.0.0.1:{tls_gateway.tls_port}"
+    target = Target(MAC, "snsr/arduino/temp?sens", address, token, 10.0, "text", cafile)
+    async with serving(FakeNic()) as nic:
+        tls_gateway.registry.seen(MAC, Address("127.0.0.1", nic.port), time.time())
+        async with session(target) as client:
+            assert (await client.request("GET", MAC, target.path)).payload == b"plain"
+        with pytest.raises(NotReachable, match="certificate"):
+            async with session(replace(target, cafile=None)):
+                pass
 
 
 async def test_a_certificate_that_can_not_be_read(tmp_path: Path, site: Site, settings_for: Any) -> None:
