@@ -76,6 +76,7 @@ class Endpoint:
     ) -> None:
         self._sockets = sockets
         self._sink = sink
+        sink.on_answer = lambda datagram: sockets.send(datagram.octets, datagram.to)
         self._outbox = outbox
         self._clients = clients
         self._statistics = statistics

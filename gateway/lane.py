@@ -20,6 +20,7 @@ import structlog
 
 from gateway.bridge import Bridge
 from gateway.delivery import DeliveryRecord
+from gateway.direct import DirectDelivery
 from gateway.envelope import EnvelopeError, unpack
 from gateway.losses import LossBook
 from gateway.mqtt import Login, client_id
@@ -71,6 +72,10 @@ class Lane:
         self.deliveries = DeliveryRecord(number, self.outbox, losses, statistics)
         self.outbox.on_damaged = lambda sequence: self.deliveries.lost(None, sequence, "damaged", time.time())
         self.bridge = Bridge(self.outbox, settings.bridge, self._login(site), statistics, deliveries=self.deliveries)
+        self.direct: DirectDelivery | None = None
+        if settings.direct.tenants and settings.bridge.enabled:
+            who = login(settings.bridge, site, "gw-direct", number)
+            self.direct = DirectDelivery(settings.direct, settings.bridge, who, statistics)
         self._meter = RateMeter(time.monotonic())
 
     def sink(self, directory: Directory, on_registration: Callable[[Device], None] = lambda device: None) -> Sink:
@@ -88,6 +93,7 @@ class Lane:
             on_registration=on_registration,
             on_refusal=self.deliveries.refused,
             retry_after_s=self._settings.outbox.retry_after_s,
+            direct=self.direct,
         )
         sink.recall(self._stored_of_late(), time.monotonic())
         return sink
@@ -132,7 +138,13 @@ class Lane:
         }
 
     async def run(self) -> None:
-        """What must happen though nobody asks: rates are measured, losses written."""
+        """What must happen though nobody asks: rates are measured, losses written, direct readings published."""
+        async with asyncio.TaskGroup() as tasks:
+            if self.direct is not None:
+                tasks.create_task(self.direct.run(), name="direct readings")
+            tasks.create_task(self._keep(), name="rates and losses")
+
+    async def _keep(self) -> None:
         while True:
             await asyncio.sleep(KEEP_S)
             self._meter.sample(time.monotonic(), self.outbox.stored, self.outbox.stored_octets)

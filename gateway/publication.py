@@ -26,7 +26,7 @@ from meshwire.mqtt.fields import encode_string, encode_variable_integer
 from meshwire.notification import Category, Notification, device_type
 from meshwire.topics import Branch, alert_topic, decoded_topic, read_topic
 
-__all__ = ["PacketMaker", "Publisher", "categories_for", "content_type", "user_properties"]
+__all__ = ["PacketMaker", "Publisher", "categories_for", "content_type", "publication_parts", "user_properties"]
 
 _TOPIC: Final = {Category.READ: read_topic, Category.ALERT: alert_topic}
 _CONTENT_TYPES: Final = {
@@ -147,7 +147,10 @@ class PacketMaker:
             kind = _usual_type(companion.uplink.payload)
             if kind is not None:
                 return self._usual(record, companion.uplink, companion.tenant, kind, version)
-        return [_parts(publication, version) for publication in self._publisher.publications(unpack(record.payload))]
+        return [
+            publication_parts(publication, version)
+            for publication in self._publisher.publications(unpack(record.payload))
+        ]
 
     def _usual(
         self, record: Record, uplink: Uplink, tenant: str, kind: bytes, version: ProtocolVersion
@@ -174,7 +177,7 @@ class PacketMaker:
         ]
         if form.is_decoded:
             decoded = self._publisher.decoded(unpack(record.payload), kind.decode())
-            packets += [_parts(publication, version) for publication in decoded]
+            packets += [publication_parts(publication, version) for publication in decoded]
         return packets
 
     def _form(self, uplink: Uplink, tenant: str, kind: bytes) -> _Form:
@@ -232,7 +235,8 @@ def _is_text(payload: bytes, end: int) -> bool:
     return True
 
 
-def _parts(publication: Publication, version: ProtocolVersion) -> tuple[bytes, bytes]:
+def publication_parts(publication: Publication, version: ProtocolVersion) -> tuple[bytes, bytes]:
+    """PUBLISH before and behind the packet identifier."""
     properties = Properties(content_type=publication.content_type, user_properties=publication.properties)
     return publish_parts(
         publication.topic, publication.payload, publication.qos, publication.retain, properties, version

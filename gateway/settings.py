@@ -23,6 +23,7 @@ __all__ = [
     "BridgeSettings",
     "CategoryRule",
     "CommandSettings",
+    "DirectSettings",
     "Durability",
     "GatewaySettings",
     "MessageRule",
@@ -158,6 +159,19 @@ class OutboxSettings(_Section):
     """Max-Age of the 5.03 that a NIC gets while the outbox is full, in seconds."""
 
 
+class DirectSettings(_Section):
+    """`[gateway.direct]`: readings that are not stored; without a receiver the NIC is told to keep them (5.03)."""
+
+    tenants: list[str] = Field(default_factory=list)
+    """Tenants whose readings are direct; those of all others, and all alarms, are stored in the outbox first."""
+    timeout_s: float = Field(default=5.0, gt=0)
+    """Longest wait for a receiver's acknowledgement, in seconds."""
+    retry_after_s: int = Field(default=30, ge=1)
+    """Max-Age of the 5.03, in seconds: when the NIC tries again."""
+    max_waiting: int = Field(default=1_000, ge=1, le=60_000)
+    """Readings at once whose acknowledgement has not come; beyond it NICs are told to keep theirs."""
+
+
 class SessionSettings(_Section):
     """`[gateway.sessions]`: CoAP sessions of client applications."""
 
@@ -262,6 +276,7 @@ class GatewaySettings(_Section):
     """Receive buffer of the CoAP socket; the system's default holds 256 small datagrams."""
     bridge: BridgeSettings = Field(default_factory=BridgeSettings)
     outbox: OutboxSettings = Field(default_factory=OutboxSettings)
+    direct: DirectSettings = Field(default_factory=DirectSettings)
     sessions: SessionSettings = Field(default_factory=SessionSettings)
     proxy: ProxySettings = Field(default_factory=ProxySettings)
     presence: PresenceSettings = Field(default_factory=PresenceSettings)

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from gateway.addresses import Address
 from gateway.deduplication import EXCHANGE_LIFETIME_S, ExpiringTable
+from gateway.direct import DirectDelivery
 from gateway.envelope import StoredNotification, pack
 from gateway.outbox import Outbox, OutboxFull
 from gateway.registry import Device, Sighting
@@ -98,6 +100,13 @@ class _Waiting(NamedTuple):
 
 
 _CHANGED: Final = _Answer(codes.CHANGED)
+_DIRECT_REASONS: Final = {
+    "no-receiver": "no receiver is there for readings of this tenant",
+    "receivers-busy": "the receivers take no more at present",
+    "broker-away": "the broker is away",
+    "no-answer": "no receiver has taken it in time",
+}
+"""What a NIC that has to keep a direct reading is told."""
 
 
 def is_for_sink(message: Message) -> bool:
@@ -138,6 +147,7 @@ class Sink:
         on_registration: told of each device that has registered.
         on_refusal: told of each notification that was refused: its MAC as it was spelled, reason, source, Unix time.
         retry_after_s: Max-Age of the answer while the outbox is full.
+        direct: takes readings that are not to be stored; None: all are.
     """
 
     def __init__(
@@ -150,7 +160,11 @@ class Sink:
         on_registration: Callable[[Device], None] = lambda device: None,
         on_refusal: Callable[[str, str, Address, float], None] = lambda mac, reason, source, now_s: None,
         retry_after_s: int = 10,
+        direct: DirectDelivery | None = None,
     ) -> None:
+        self.on_answer: Callable[[Datagram], None] = lambda datagram: None
+        """Takes answers that are known later, of direct readings."""
+        self._direct = direct
         self._on_refusal = on_refusal
         self._registry = registry
         self._outbox = outbox
@@ -220,6 +234,8 @@ class Sink:
             return False
         device = self._registry.device(uplink.route.device)
         if device is None or not device.enabled:
+            return False
+        if self._direct is not None and self._direct.names(device.tenant.value):
             return False
         self._see(device.mac, source, now_s)
         if not self._store(uplink, device.tenant.value, now_s):
@@ -334,11 +350,35 @@ class Sink:
             if isinstance(entry, bool) or entry.stored:
                 return _CHANGED
         else:
-            self._append(StoredNotification(device.tenant, notification), now_s)
-            entry = _Entry()
+            stored, entry = StoredNotification(device.tenant, notification), _Entry()
+            if self._direct is not None and self._direct.takes(stored):
+                self._keys.put(key, entry, now)
+                waiting = _Waiting(source, message, exchange, key, entry, False)
+                self._direct.send(stored, partial(self._direct_done, waiting, now_s))
+                return None
+            self._append(stored, now_s)
             self._keys.put(key, entry, now)
         self._appended.append(_Waiting(source, message, exchange, key, entry, repeats))
         return None
+
+    def _direct_done(self, waiting: _Waiting, now_s: float, reason: str) -> None:
+        """A direct reading was taken (no reason), or the NIC is to keep it."""
+        source, request, exchange, key, entry, _ = waiting
+        assert isinstance(request, Message) and self._direct is not None
+        if reason:
+            self._keys.drop(key)
+            self._statistics.count(Event.REFUSED, reason)
+            self._on_refusal(_spelled_mac(request), reason, source, now_s)
+            words = f"gateway: {_DIRECT_REASONS.get(reason, reason)}"
+            answer = _Answer(codes.SERVICE_UNAVAILABLE, words, self._direct.retry_after_s)
+        else:
+            entry.stored = True
+            self._keys.replace(key, True)
+            self._statistics.count(Event.PUBLISHED)
+            answer = _CHANGED
+        datagram = self._answer(request, source, exchange, answer)
+        if datagram is not None:
+            self.on_answer(datagram)
 
     def _append(self, stored: StoredNotification, now_s: float) -> None:
         try:
