@@ -155,7 +155,7 @@ def run_rounds(site: ProcessSite, qos: int, rounds: int, per_round: int, workers
 
 @pytest.mark.parametrize("qos", [1, 2])
 def test_nothing_acknowledged_is_lost(site: ProcessSite, qos: int) -> None:
-    run_rounds(site, qos, rounds=3, per_round=100)
+    run_rounds(site, qos, rounds=3, per_round=50)
 
 
 @pytest.mark.slow
