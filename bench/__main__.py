@@ -24,9 +24,13 @@ BENCHES: Final[dict[str, str]] = {
     "link": "bench.link",
     "broker": "bench.broker",
     "bridge": "bench.bridge",
+    "bridge-soak": "bench.bridge_soak",
     "proxy": "bench.proxy",
 }
 """Name on the command line -> module with `measure`."""
+
+LONG: Final = frozenset({"bridge-soak"})
+"""Measured only when they are named: minutes, not seconds."""
 
 QUICK_LIMIT_S: Final = 45.0
 """`--quick` ends within this."""
@@ -36,12 +40,14 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help=f"which: {', '.join(BENCHES)}; default all")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"which: {', '.join(BENCHES)}; default: all short ones")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
     quick: Annotated[bool, typer.Option("--quick", help=f"fewer runs, within {QUICK_LIMIT_S:g} s")] = False,
 ) -> None:
     """Run benchmarks. Figures are medians of the runs; a ratio above 1 means that ours is the better one."""
-    chosen = names or list(BENCHES)
+    chosen = names or [name for name in BENCHES if name not in LONG]
     unknown = [name for name in chosen if name not in BENCHES]
     if unknown:
         typer.echo(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHES)}", err=True)

@@ -1,9 +1,10 @@
 """`meshwire bench bridge`: notifications of many light NICs through a bridge to a subscriber of the broker.
 
 16 NICs on 16 source ports, 64 confirmable notifications of 64 octets outstanding, one subscriber. The bridge has one
-core; load, broker and subscriber share the other. Counted is what the subscriber gets. Ours answers a NIC when its
-notification is on disk (fsync); the others answer after the broker's acknowledgement and store nothing. Ours speaks
-MQTT 5 and sends five user properties with each message; the others speak 3.1.1 and send none.
+core; load, broker and subscriber share the other (`workers-2` alone uses all cores for everything). Counted is what the
+subscriber gets. Ours answers a NIC when its notification is on disk (fsync); the others answer after the broker's
+acknowledgement and store nothing. Ours speaks MQTT 5 and sends five user properties with each message; the others speak
+3.1.1 and send none.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ SECONDS: Final = 1.0
 QUICK_SECONDS: Final = 0.6
 SETTLE_S: Final = 0.3
 """What was taken in and not yet published leaves before the next one has its turn."""
+WORKERS_NICS: Final = 32
+"""Enough that both workers have their share: a NIC stays with its worker."""
 P99_BAR_MS: Final = 50.0
 PEERS: Final[tuple[tuple[str, Callable[[Contender], AbstractContextManager[peers.Bridge]], float], ...]] = (
     ("naive-qos1", peers.naive, 9.0),
@@ -58,7 +61,7 @@ class _Entrant:
     @property
     def cost_us(self) -> list[float]:
         """Processor time of the bridge for a message, microseconds."""
-        return [1e6 * outcome.processor_s[0] / max(1, outcome.delivered) for outcome in self.outcomes]
+        return [1e6 * sum(outcome.processor_s) / max(1, outcome.delivered) for outcome in self.outcomes]
 
     @property
     def note(self) -> str:
@@ -74,6 +77,7 @@ def measure(quick: bool) -> Iterator[Result]:
         print(MISSING_PEER, file=sys.stderr)
     else:
         yield from _with_mosquitto(job, runs)
+        yield _two_workers(job, runs)
     yield from _with_ours(job, runs)
 
 
@@ -123,6 +127,17 @@ def _at_half_load(job: Job, entrant: _Entrant) -> Result:
     outcome = entrant.bridge.load(replace(job, rate=rate, epoch=1000, seconds=2 * job.seconds))
     note = f"{rate:.0f} notifications/s; p50 {outcome.p50_ms:.2f} ms"
     return Figure(BENCH, "p99-half-load", [outcome.p99_ms], "ms", P99_BAR_MS, note, more_is_better=False)
+
+
+def _two_workers(job: Job, runs: int) -> Result:
+    """Both may use every core that there is, and share them with load and broker."""
+    with ExitStack() as stack:
+        broker = stack.enter_context(mosquitto())
+        peers.to_last_core(broker)
+        one, two = (_Entrant(stack.enter_context(peers.ours(broker, 1, workers=n, core=None)), 1) for n in (1, 2))
+        _in_turn(replace(job, nics=WORKERS_NICS), runs, [one, two])
+        note = f"{two.note}; one worker {median(one.cost_us):.1f} µs; load and broker share the last core with them"
+        return Comparison(BENCH, "workers-2", two.delivered, "one worker", one.delivered, "messages/s", note=note)
 
 
 def _with_ours(job: Job, runs: int) -> Iterator[Result]:

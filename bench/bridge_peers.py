@@ -41,6 +41,12 @@ class Bridge:
     process: int
     broker: Contender
 
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """The bridge's process and its workers."""
+        children = Path(f"/proc/{self.process}/task/{self.process}/children")
+        return (self.process, *map(int, children.read_text().split())) if children.exists() else (self.process,)
+
     def load(self, job: Job) -> Outcome:
         """One job of the load, in its own process on the last core."""
         job = replace(
@@ -49,7 +55,7 @@ class Bridge:
             broker_port=self.broker.port,
             username=self.broker.username,
             password=self.broker.password,
-            watch=(self.process, self.broker.process.pid),
+            watch=self.processes,
         )
         command = [sys.executable, "-m", "bench.bridge_load", json.dumps(asdict(job))]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=False, timeout=120, preexec_fn=pinned(-1))
@@ -66,16 +72,26 @@ def to_last_core(broker: Contender) -> None:
 
 
 @contextmanager
-def ours(broker: Contender, qos: int, name: str = "ours") -> Iterator[Bridge]:
-    """The gateway with its durable outbox: fsync, group commit, answers after it."""
+def ours(
+    broker: Contender, qos: int, name: str = "ours", *, workers: int = 1, core: int | None = 0
+) -> Iterator[Bridge]:
+    """The gateway with its durable outbox: fsync, group commit, answers after it.
+
+    Args:
+        broker: where it publishes.
+        qos: of all messages.
+        name: told with the figures.
+        workers: processes.
+        core: where they run; None: wherever the system likes.
+    """
     with tempfile.TemporaryDirectory() as folder:
         password = Path(folder, "password")
         password.write_text(broker.password or "none")
-        bridge = {"port": broker.port, "window": 64, "default_message_qos": QOS_NAMES[qos]}
+        bridge = {"port": broker.port, "window": 64, "default_message_qos": QOS_NAMES[qos], "workers": workers}
         bridge |= {"username": broker.username or "bench", "password_file": str(password)}
         settings = {"listen": ["127.0.0.1"], "port": 0, "http": "", "bridge": bridge}
         command = [sys.executable, "-m", "bench.bridge_load_gateway", json.dumps(settings), folder]
-        with _serving(name, command, broker) as served:
+        with _serving(name, command, broker, core) as served:
             yield served
 
 
@@ -91,7 +107,7 @@ def node(broker: Contender) -> Iterator[Bridge]:
     """node-coap and MQTT.js, installed into a folder that is removed afterwards."""
     node_path, npm = shutil.which("node"), shutil.which("npm")
     if node_path is None or npm is None:
-        raise Unobtainable("node and npm are not installed")
+        raise Unobtainable("node and npm are not installed; for the comparison: apt-get install nodejs npm")
     with tempfile.TemporaryDirectory() as folder:
         command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", *NODE_PACKAGES]
         try:
@@ -108,7 +124,7 @@ def c_loop(broker: Contender) -> Iterator[Bridge]:
     """The C program, compiled here and now."""
     compiler = shutil.which("cc")
     if compiler is None:
-        raise Unobtainable("there is no C compiler: cc")
+        raise Unobtainable("there is no C compiler; for the comparison: apt-get install gcc libc6-dev")
     with tempfile.TemporaryDirectory() as folder:
         program = str(Path(folder, "bridge"))
         command = [compiler, "-O2", "-o", program, str(HERE / "bridge_load_loop.c")]
@@ -121,9 +137,13 @@ def c_loop(broker: Contender) -> Iterator[Bridge]:
 
 
 @contextmanager
-def _serving(name: str, command: list[str], broker: Contender) -> Iterator[Bridge]:
+def _serving(name: str, command: list[str], broker: Contender, core: int | None = 0) -> Iterator[Bridge]:
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, preexec_fn=pinned(0)
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=None if core is None else pinned(core),
     )
     assert process.stdout is not None
     try:
