@@ -40,7 +40,7 @@ Which = Annotated[Literal["open", "ended", "all"], Query(description="open: not 
 class Selection(BaseModel):
     """Which devices a group is: exactly one of the first three; `type` narrows `all` and `tag`."""
 
-    devices: list[str] | None = Field(default=None, max_length=50_000)
+    devices: list[str] | None = Field(default=None, max_length=10_000)
     tag: str | None = None
     all: bool = False
     type: str | None = None
@@ -107,7 +107,8 @@ class _Commands:
 
     async def _list(self, which: Filter, caller: Principal) -> dict[str, Any]:
         commands = await self._desk.select(which, caller)
-        return {"commands": [command_document(each, position=self._desk.position(each)) for each in commands]}
+        positions = self._desk.positions(commands)
+        return {"commands": [command_document(each, position=positions.get(each.key)) for each in commands]}
 
     async def show(self, solution: str, id: str, command: str, caller: Caller, wait: Wait = 0.0) -> JSONResponse:
         """A command with its events; `wait` lets the answer wait for its end."""
@@ -187,9 +188,10 @@ class _Commands:
                     async for _ in steps:
                         pass
         document = group_document(found, await self._desk.progress(found))
+        results = await self._desk.results(found)
+        positions = self._desk.positions(member for member, _ in results)
         document["commands"] = [
-            command_document(member, position=self._desk.position(member), result=result)
-            for member, result in await self._desk.results(found)
+            command_document(member, position=positions.get(member.key), result=result) for member, result in results
         ]
         return JSONResponse(document)
 

@@ -77,6 +77,7 @@ class Delivery:
         self._serving: dict[DeviceId, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._pauses: dict[DeviceId, float] = {}
+        self._looked_s = 0.0
 
     def use(self, devices: Devices, changing: Callable[[DeviceId], None]) -> None:
         """Say who sends, and who is told when a device's state is about to change and has changed."""
@@ -101,19 +102,25 @@ class Delivery:
     def round(self) -> None:
         """See who is back, what has expired, and begin with every device that is worth a try."""
         now_s = self._now_s()
-        for mac, since_s in self._queue.away_devices():
-            sighting = self._registry.sighting(mac)
-            if sighting is not None and sighting.seen_s > since_s:
-                self._queue.returned(mac)
+        if now_s - self._looked_s >= LOOK_EVERY_S or now_s < self._looked_s:
+            self._looked_s = now_s
+            self._look_for_returned()
         self._record(self._queue.expire(now_s))
         for mac in self._queue.due(now_s):
             if mac not in self._serving:
                 task = self._serving[mac] = asyncio.create_task(self._serve(mac), name=f"commands of {mac}")
                 task.add_done_callback(lambda _, mac=mac: self._served(mac))  # type: ignore[misc]
 
+    def _look_for_returned(self) -> None:
+        """The registry tells of new addresses; that a device is heard again at its old one is seen here."""
+        for mac, since_s in self._queue.away_devices():
+            sighting = self._registry.sighting(mac)
+            if sighting is not None and sighting.seen_s > since_s:
+                self._queue.returned(mac)
+
     def _served(self, mac: DeviceId) -> None:
         del self._serving[mac]
-        if mac in self._queue.due(self._now_s()):
+        if self._queue.is_due(mac, self._now_s()):
             self._wake.set()
 
     async def settle(self) -> None:
@@ -166,7 +173,7 @@ class Delivery:
     async def _work_off(self, mac: DeviceId) -> None:
         """One command after the other, as long as the device is there."""
         answers = False
-        while mac in self._queue.due(now_s := self._now_s()):
+        while self._queue.is_due(mac, now_s := self._now_s()):
             command = self._queue.head(mac, now_s)
             if command is None:
                 return

@@ -11,7 +11,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -52,7 +52,7 @@ __all__ = ["CommandDesk", "Submission", "tenant_of"]
 
 LONGEST_PAYLOAD: Final = 1024
 """Octets that fit into one message without block-wise transfer (RFC 7252 section 4.6)."""
-MAX_GROUP: Final = 50_000
+MAX_GROUP: Final = 10_000
 ID_CHARACTERS: Final = "A-Z a-z 0-9 _ . : = -"
 _ID: Final = re.compile(r"[A-Za-z0-9_.:=-]{1,64}")
 _METHODS: Final = frozenset(range(codes.GET, codes.IPATCH + 1))
@@ -298,6 +298,11 @@ class CommandDesk:
     async def again(self, command: Command) -> Command:
         """The same command as it is now."""
         return self._queue.get(command.key) or await self._store.find(command.key) or command
+
+    def positions(self, commands: Iterable[Command]) -> dict[CommandKey, int]:
+        """The places of those commands that wait."""
+        macs = {command.key.mac for command in commands if not command.is_final}
+        return {each.key: place for mac in macs for place, each in enumerate(self._queue.waiting(mac))}
 
     def position(self, command: Command) -> int | None:
         """How many waiting commands of its device come first; None when it waits no more."""

@@ -38,8 +38,7 @@ class _Line:
     """Lowest rank first."""
     under_way: Command | None = None
     ready_at_s: float = 0.0
-    """Not tried before; infinite: not before it is heard of."""
-    away_since_s: float | None = None
+    """Not tried before; 0: at once; infinite: not before it is heard of."""
 
 
 class CommandQueue:
@@ -50,6 +49,12 @@ class CommandQueue:
         self._lines: dict[DeviceId, _Line] = {}
         self._by_key: dict[CommandKey, Command] = {}
         self._expiries: list[tuple[float, CommandKey]] = []
+        self._due: dict[DeviceId, None] = {}
+        """Devices worth a try, the longest due first: nothing here looks through all lines."""
+        self._resting: list[tuple[float, DeviceId]] = []
+        """A heap of when devices are worth another try; entries may be outdated."""
+        self._away: dict[DeviceId, float] = {}
+        """Devices that were not there, and since when."""
         self._rank = 0.0
 
     # --- what there is
@@ -73,10 +78,10 @@ class CommandQueue:
 
     def next_deadline(self) -> float | None:
         """When the next waiting command expires or a device is worth another try, in Unix seconds."""
-        times = [self._expiries[0][0]] if self._expiries else []
-        times += [line.ready_at_s for line in self._lines.values() if line.waiting and line.under_way is None]
-        earliest = min(times, default=math.inf)
-        return None if math.isinf(earliest) else earliest
+        while self._resting and not self._is_resting(*self._resting[0]):
+            heapq.heappop(self._resting)
+        times = [heap[0][0] for heap in (self._expiries, self._resting) if heap]
+        return min(times, default=None)
 
     # --- intake
 
@@ -226,11 +231,17 @@ class CommandQueue:
 
     def due(self, now_s: float) -> list[DeviceId]:
         """Devices that have commands waiting, none under way, and are worth a try."""
-        return [
-            mac
-            for mac, line in self._lines.items()
-            if line.waiting and line.under_way is None and line.ready_at_s <= now_s
-        ]
+        while self._resting and self._resting[0][0] <= now_s:
+            ready_at_s, mac = heapq.heappop(self._resting)
+            if self._is_resting(ready_at_s, mac):
+                self._lines[mac].ready_at_s = 0.0
+                self._place(mac)
+        return list(self._due)
+
+    def is_due(self, mac: DeviceId, now_s: float) -> bool:
+        """Whether one device is among them."""
+        line = self._lines.get(mac)
+        return line is not None and bool(line.waiting) and line.under_way is None and line.ready_at_s <= now_s
 
     def away(
         self, mac: DeviceId, now_s: float, ready_at_s: float, *, hop: str, reason: str, until_heard: bool = False
@@ -249,7 +260,10 @@ class CommandQueue:
         if line is None:
             return []
         line.ready_at_s = ready_at_s
-        line.away_since_s = now_s if until_heard else None
+        self._away.pop(mac, None)
+        if until_heard:
+            self._away[mac] = now_s
+        self._place(mac)
         changes = []
         for command in [each for each in line.waiting if each.mode is Mode.DIRECT]:
             self._remove(command)
@@ -258,20 +272,15 @@ class CommandQueue:
 
     def away_devices(self) -> list[tuple[DeviceId, float]]:
         """Devices that were not there when something was to be sent, and since when."""
-        return [
-            (mac, line.away_since_s)
-            for mac, line in self._lines.items()
-            if line.away_since_s is not None and line.under_way is None
-        ]
+        return list(self._away.items())
 
     def returned(self, mac: DeviceId) -> None:
         """A device was heard of: it is worth a try at once."""
+        self._away.pop(mac, None)
         line = self._lines.get(mac)
         if line is not None:
             line.ready_at_s = 0.0
-            line.away_since_s = None
-            if not line.waiting and line.under_way is None:
-                del self._lines[mac]
+            self._place(mac)
 
     # --- the command under way
 
@@ -293,6 +302,7 @@ class CommandQueue:
         change = advance(command, Input.SEND, now_s)
         line.waiting.remove(command)
         line.under_way = self._by_key[key] = change.command
+        self._place(key.mac)
         return change
 
     def acknowledged(self, key: CommandKey, now_s: float) -> list[Change]:
@@ -354,6 +364,7 @@ class CommandQueue:
         bisect.insort(line.waiting, command, key=lambda each: each.rank)
         self._by_key[command.key] = command
         heapq.heappush(self._expiries, (command.expires_s, command.key))
+        self._place(command.key.mac)
 
     def _remove(self, command: Command) -> None:
         line = self._lines[command.key.mac]
@@ -362,5 +373,23 @@ class CommandQueue:
         else:
             line.waiting.remove(command)
         del self._by_key[command.key]
-        if not line.waiting and line.under_way is None and line.ready_at_s == 0.0:
-            del self._lines[command.key.mac]
+        self._place(command.key.mac)
+
+    def _place(self, mac: DeviceId) -> None:
+        """See to it that a device is found when it is due, and forgotten when there is nothing to know of it."""
+        line = self._lines.get(mac)
+        if line is None or not line.waiting or line.under_way is not None or line.ready_at_s:
+            self._due.pop(mac, None)
+        else:
+            self._due.setdefault(mac)
+        if line is None:
+            return
+        if line.ready_at_s and not math.isinf(line.ready_at_s):
+            heapq.heappush(self._resting, (line.ready_at_s, mac))
+        elif not line.ready_at_s and not line.waiting and line.under_way is None:
+            del self._lines[mac]
+
+    def _is_resting(self, ready_at_s: float, mac: DeviceId) -> bool:
+        """Whether an entry of the heap still holds."""
+        line = self._lines.get(mac)
+        return line is not None and line.ready_at_s == ready_at_s and line.under_way is None

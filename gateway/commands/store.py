@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -180,8 +181,7 @@ class CommandStore:
 
     def _commit(self, batch: list[tuple[Sequence[Change], Sequence[Group], asyncio.Future[None]]]) -> None:
         database = self._database
-        database.execute("BEGIN IMMEDIATE")
-        try:
+        with _transaction(database):
             for changes, groups, _ in batch:
                 database.executemany("INSERT INTO groups VALUES (?, ?, ?, ?, ?, ?, ?)", map(_group_row, groups))
                 for change in changes:
@@ -189,10 +189,6 @@ class CommandStore:
                     if change.event is not None:
                         row = _event_row(change.command.key, change.event)
                         database.execute(f"INSERT INTO events ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-            database.execute("COMMIT")
-        except BaseException:
-            database.execute("ROLLBACK")
-            raise
 
     async def told(self, seqs: Iterable[int]) -> None:
         """Note that MQTT knows these events."""
@@ -207,14 +203,13 @@ class CommandStore:
         database = self._database
         query = f"SELECT tenant, mac, id FROM commands WHERE ended_s < ? ORDER BY ended_s LIMIT {_PRUNE_AT_ONCE}"
         rows = database.execute(query, (before_s,)).fetchall()
-        database.execute("BEGIN IMMEDIATE")
-        database.executemany(f"DELETE FROM events WHERE {_KEY}", rows)
-        database.executemany(f"DELETE FROM commands WHERE {_KEY}", rows)
-        database.execute(
-            "DELETE FROM groups WHERE created_s < ? AND NOT EXISTS (SELECT 1 FROM commands WHERE grp = groups.id)",
-            (before_s,),
-        )
-        database.execute("COMMIT")
+        with _transaction(database):
+            database.executemany(f"DELETE FROM events WHERE {_KEY}", rows)
+            database.executemany(f"DELETE FROM commands WHERE {_KEY}", rows)
+            database.execute(
+                "DELETE FROM groups WHERE created_s < ? AND NOT EXISTS (SELECT 1 FROM commands WHERE grp = groups.id)",
+                (before_s,),
+            )
         return len(rows)
 
     # --- reading
@@ -294,10 +289,22 @@ class CommandStore:
         return float(rows[0][0] or 0.0)
 
 
-def _in_one(database: sqlite3.Connection, statement: str, rows: Sequence[_Row]) -> None:
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing."""
     database.execute("BEGIN IMMEDIATE")
-    database.executemany(statement, rows)
-    database.execute("COMMIT")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
+def _in_one(database: sqlite3.Connection, statement: str, rows: Sequence[_Row]) -> None:
+    with _transaction(database):
+        database.executemany(statement, rows)
 
 
 def _key_row(key: CommandKey) -> tuple[str, str, str]:

@@ -97,6 +97,7 @@ async def test_a_device_that_only_seems_to_be_there_is_asked_before_something_is
     bench.clock.forward(1)
     await bench.round()
     assert bench.devices.pings == 1
+    bench.clock.forward(1)
     bench.appear()
     await bench.round()
     assert (await last(bench, one)).kind is State.ANSWERED
@@ -112,6 +113,7 @@ async def test_a_device_whose_commands_have_all_expired_is_there_again_when_it_i
     await bench.round()
     bench.clock.forward(6)
     await bench.round()
+    bench.clock.forward(1)
     bench.appear()
     if moves:
         bench.registry.remove_device(MAC)

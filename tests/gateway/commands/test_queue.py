@@ -320,6 +320,22 @@ class AnyOrderOfThings(RuleBasedStateMachine):
             assert self.queue.get(self.known[id].key) == self.known[id]
 
     @invariant()
+    def who_is_due_is_found(self) -> None:
+        found = self.queue.due(self.now_s)
+        lines = self.queue._lines
+        assert sorted(found) == sorted(
+            mac
+            for mac, line in lines.items()
+            if line.waiting and line.under_way is None and line.ready_at_s <= self.now_s
+        )
+        assert [mac for mac in MACS if self.queue.is_due(mac, self.now_s)] == sorted(found)
+        times = [each.ready_at_s for each in lines.values() if each.ready_at_s and not math.isinf(each.ready_at_s)]
+        deadline_s = self.queue.next_deadline()
+        for mac, line in lines.items():
+            if line.under_way is None and line.ready_at_s in times:
+                assert deadline_s is not None and deadline_s <= line.ready_at_s, mac
+
+    @invariant()
     def waiting_is_in_the_order_of_ranks(self) -> None:
         for mac in MACS:
             ranks = [each.rank for each in self.queue.waiting(mac)]
