@@ -27,7 +27,7 @@ from gateway.credentials import Credentials
 from gateway.delivery import answer
 from gateway.endpoint import Endpoint
 from gateway.errors import RegistryError
-from gateway.lane import Lane, drain, left_behind, login
+from gateway.lane import MAIN, Lane, drain, left_behind, login
 from gateway.messaging.service import MessagingService
 from gateway.presence import Presence, presence_of
 from gateway.rate import total_rate
@@ -90,9 +90,7 @@ class Gateway:
         self._started_s = time.time()
         self._lane: Lane | None = None
         self._workers: Workers | None = None
-        self._aliases = AliasService(
-            AliasStore(self._site, declared_in(settings)), settings.bridge, settings.outbox, self._commander()
-        )
+        self._aliases = self._aliases_of(MAIN)
         self._commands: CommandService | None = None
 
     async def run(self) -> None:
@@ -160,6 +158,8 @@ class Gateway:
                 tasks.create_task(presence.run(), name="presence")
                 for number in left_behind(self._site, len(others)):
                     tasks.create_task(drain(number, self.settings, self._site), name=f"drain outbox {number}")
+            for number in self._aliases.store.lanes_left_behind(len(others)):
+                tasks.create_task(self._aliases_of(number).drain(), name=f"drain aliases {number}")
             tasks.create_task(commands.run(), name="commands")
             tasks.create_task(self._housekeeping(), name="housekeeping")
             if self.settings.http:
@@ -212,6 +212,10 @@ class Gateway:
             self.statistics,
             commands,
         )
+
+    def _aliases_of(self, lane: int) -> AliasService:
+        store = AliasStore(self._site, declared_in(self.settings))
+        return AliasService(store, self.settings.bridge, self.settings.outbox, self._commander(), lane=lane)
 
     def _commander(self) -> OwnGateway:
         host = self.settings.listen[0]

@@ -34,7 +34,7 @@ from gateway.statistics import Event, Statistics
 from gateway.storage import FileStorage, MemoryStorage, Storage
 from meshwire.site import Site
 
-__all__ = ["BROKER_SECRET", "Lane", "drain", "left_behind", "login"]
+__all__ = ["BROKER_SECRET", "MAIN", "Lane", "drain", "left_behind", "login"]
 
 BROKER_SECRET: Final = "gateway-mqtt"
 """Name of the site's secret that is the gateway's password at the broker."""

@@ -18,6 +18,9 @@ from typing import Final, cast
 import structlog
 
 from gateway.addresses import Address
+from gateway.aliases.actions import no_devices
+from gateway.aliases.service import AliasService
+from gateway.aliases.store import AliasStore, declared_in
 from gateway.delivery import answer
 from gateway.endpoint import Endpoint
 from gateway.errors import RegistryError
@@ -146,6 +149,8 @@ class Worker:
         registry = Registry(open_database(settings.registry, self._site))
         directory = WorkerDirectory(registry)
         lane = Lane(self._number, settings, self._site, self._statistics)
+        store = AliasStore(self._site, declared_in(settings))
+        aliases = AliasService(store, settings.bridge, settings.outbox, no_devices, lane=self._number)
         try:
             sockets = DatagramSockets(
                 settings.listen,
@@ -157,27 +162,31 @@ class Worker:
             endpoint = Endpoint(
                 sockets,
                 lane.sink(directory),
-                lane.outbox,
+                aliases.tee(lane.outbox),
                 _ToMain(self._channel, sockets),
                 self._statistics,
                 sync=lane.sync,
                 on_stored=lane.bridge.stored,
                 is_own=_is_notification,
             )
+            await aliases.apply()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(endpoint.run(), name="coap endpoint")
+                tasks.create_task(aliases.run(), name="aliases")
                 if settings.bridge.enabled:
                     tasks.create_task(lane.bridge.run(), name="bridge")
-                tasks.create_task(self._report(lane, directory), name="report")
+                tasks.create_task(self._report(lane, aliases, directory), name="report")
                 tasks.create_task(lane.run(), name="lane")
                 self._answering = lambda number, question: tasks.create_task(self._answer(lane, number, question))
         finally:
+            await aliases.stop()
             lane.close()
 
-    async def _report(self, lane: Lane, directory: WorkerDirectory) -> None:
+    async def _report(self, lane: Lane, aliases: AliasService, directory: WorkerDirectory) -> None:
         """Tell the main process how we are, at once and then again and again."""
         while True:
-            self._channel.send(Kind.REPORT, lane.status(), self._statistics.listed())
+            status = lane.status() | {"aliases": aliases.status()["aliases"]}
+            self._channel.send(Kind.REPORT, status, self._statistics.listed())
             fresh = directory.take_fresh()
             for start in range(0, len(fresh), _SIGHTINGS_A_MESSAGE):
                 self._channel.send(Kind.SEEN, fresh[start : start + _SIGHTINGS_A_MESSAGE])

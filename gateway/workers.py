@@ -17,6 +17,7 @@ from typing import Final, cast
 import structlog
 
 from gateway.addresses import Address
+from gateway.aliases.records import WITH_SECRETS
 from gateway.registry import Registry
 from gateway.settings import GatewaySettings
 from gateway.statistics import Event, Statistics
@@ -150,7 +151,12 @@ class Workers:
         worker.pid = process.pid
         try:
             channel.start(lambda kind, fields: self._hear(worker, kind, fields), lambda: None)
-            channel.send(Kind.START, worker.number, self._settings.model_dump_json(), str(self._site.state_dir))
+            channel.send(
+                Kind.START,
+                worker.number,
+                self._settings.model_dump_json(context=WITH_SECRETS),
+                str(self._site.state_dir),
+            )
             return await process.wait()
         finally:
             self._forget(worker)

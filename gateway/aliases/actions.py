@@ -19,7 +19,7 @@ from gateway.aliases.templates import fill
 from gateway.mqtt import ConnectionLost
 from meshwire.identity import DeviceId, IdentityError, TenantId
 
-__all__ = ["ActionFailed", "Commander", "Runner"]
+__all__ = ["ActionFailed", "Commander", "Runner", "no_devices"]
 
 _SHOWN_OCTETS: Final = 256
 _PUBLISH_TIMEOUT_S: Final = 30.0
@@ -37,6 +37,13 @@ class ActionFailed(Exception):
     def __init__(self, reason: str, *, is_final: bool = False) -> None:
         super().__init__(reason)
         self.is_final = is_final
+
+
+async def no_devices(
+    tenant: TenantId, device: DeviceId, method: str, path: str, payload: bytes, timeout_s: float
+) -> None:
+    """A `Commander` where no trigger runs."""
+    raise ActionFailed("no requests to devices from here")
 
 
 class Runner:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, FieldSerializationInfo, SecretStr, field_serializer
 
 __all__ = [
     "DEFAULT_PACKAGE",
+    "WITH_SECRETS",
     "Action",
     "AliasSettings",
     "CommandAction",
@@ -31,10 +32,17 @@ DEFAULT_PACKAGE: Final = "WmRoot"
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Qos = Annotated[int, Field(ge=0, le=2)]
+WITH_SECRETS: Final = {"with_secrets": True}
+"""Context for `model_dump_json` on the way to a worker process."""
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_serializer("password", when_used="json-unless-none", check_fields=False)
+    def _stars(self, value: SecretStr, info: FieldSerializationInfo) -> str:
+        """Stars, except for a process of our own that needs the password (`WITH_SECRETS`)."""
+        return value.get_secret_value() if info.context == WITH_SECRETS else str(value)
 
 
 class PublishRule(_Section):

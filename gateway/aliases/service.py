@@ -8,6 +8,7 @@ what is right (`checks.py`) or keep it (`store.py`).
 from __future__ import annotations
 
 import asyncio
+import shutil
 import ssl
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -61,10 +62,20 @@ class AliasService:
         bridge: categories, window and patience.
         outbox: durability and size of segments.
         commander: reaches devices.
+        lane: 0 for the gateway's own process; a worker publishes what it took in and leaves the rest to that.
     """
 
-    def __init__(self, store: AliasStore, bridge: BridgeSettings, outbox: OutboxSettings, commander: Commander) -> None:
+    def __init__(
+        self,
+        store: AliasStore,
+        bridge: BridgeSettings,
+        outbox: OutboxSettings,
+        commander: Commander,
+        *,
+        lane: int = 0,
+    ) -> None:
         self.store = store
+        self._lane = lane
         self._bridge = bridge
         self._outbox = outbox
         self._runner = Runner(self._relay, self._context, commander)
@@ -114,16 +125,17 @@ class AliasService:
 
     async def _reconcile(self) -> None:
         catalogue = self.store.catalogue
-        enabled = {alias.name: alias for alias in catalogue.aliases.values() if catalogue.is_on(alias)}
+        enabled = {alias.name: alias for alias in self._ours(catalogue) if catalogue.is_on(alias)}
         self._open_queues(enabled)
         wanted_aliases = {
             name: (alias, files)
             for name, alias in enabled.items()
             if name in self._queues and self._fits(alias, files := self._files(alias, catalogue))
         }
+        triggers = () if self._lane else catalogue.triggers.values()
         wanted_triggers = {
             trigger.name: (trigger, wanted_aliases[trigger.alias])
-            for trigger in catalogue.triggers.values()
+            for trigger in triggers
             if catalogue.is_on(trigger) and trigger.alias in wanted_aliases and self._fits(trigger, ())
         }
         ending = self._end_unwanted(self._triggers, wanted_triggers)
@@ -139,6 +151,13 @@ class AliasService:
         for name, made_of in wanted_triggers.items():
             if name not in self._triggers:
                 self._start(self._triggers, name, made_of, partial(self._trigger, made_of[0], catalogue))
+
+    def _ours(self, catalogue: Catalogue) -> list[AliasSettings]:
+        """A worker has no use for an alias without rules, and announces nothing: one gateway, one state."""
+        if not self._lane:
+            return list(catalogue.aliases.values())
+        silent = {"will_enabled": False, "on_connect_payload": "", "on_disconnect_payload": ""}
+        return [alias.model_copy(update=silent) for alias in catalogue.aliases.values() if alias.publish]
 
     def _fits(self, record: AliasSettings | TriggerSettings, files: object) -> bool:
         """Checked again only when something has changed: opening a keystore takes many rounds of hashing."""
@@ -194,7 +213,7 @@ class AliasService:
                 continue
             in_memory = self._outbox.durability is Durability.MEMORY
             try:
-                storage = MemoryStorage() if in_memory else FileStorage(self.store.queue_folder / name)
+                storage = MemoryStorage() if in_memory else FileStorage(self.store.queue_folder(self._lane) / name)
                 outbox = Outbox(storage, max_octets=alias.queue_max_octets, segment_octets=self._outbox.segment_octets)
             except (GatewayError, OSError) as error:
                 self._complain(Kind.ALIAS, name, str(error))
@@ -203,7 +222,9 @@ class AliasService:
 
     def _publishing(self, alias: AliasSettings, catalogue: Catalogue) -> PublishingAlias:
         environment = self.store.environment
-        route, login = route_of(alias, catalogue, environment), login_of(alias, self.store.site, environment)
+        own = client_id_of(alias, self.store.site)
+        login = login_of(alias, self.store.site, environment, own if not self._lane else f"{own}-{self._lane}")
+        route = route_of(alias, catalogue, environment)
         return PublishingAlias(alias, route, login, self._queues[alias.name], self._bridge)
 
     def _trigger(self, trigger: TriggerSettings, catalogue: Catalogue) -> Trigger:
@@ -217,6 +238,19 @@ class AliasService:
         if self._complaints.get((kind, name)) != reason:
             _log.error("can't be started", kind=kind, name=name, reason=reason)
         self._complaints[kind, name] = reason
+
+    async def drain(self) -> None:
+        """Publish what a worker of an earlier run has left, and remove its queues; nothing new is collected."""
+        running = asyncio.create_task(self.run(), name=f"aliases of worker {self._lane}")
+        try:
+            await self.apply()
+            while any(queue.outbox.status(0).depth for queue in self._queues.values()):  # noqa: ASYNC110 - now and then
+                await asyncio.sleep(LOOK_EVERY_S)
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+            await self.stop()
+        shutil.rmtree(self.store.queue_folder(self._lane), ignore_errors=True)
 
     async def stop(self) -> None:
         """End everything in order, and let go of the queues."""

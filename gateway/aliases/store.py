@@ -101,10 +101,14 @@ class AliasStore:
         """Everything, as last read."""
         return self._catalogue
 
-    @property
-    def queue_folder(self) -> Path:
-        """Holds a folder for each alias's queue."""
-        return self.site.path("gateway", "aliases", "x").parent
+    def queue_folder(self, lane: int = 0) -> Path:
+        """Holds a folder for each alias's queue; each worker process (`lane` above 0) has its own."""
+        return self.site.path("gateway", "aliases" if not lane else f"aliases-{lane}", "x").parent
+
+    def lanes_left_behind(self, workers: int) -> list[int]:
+        """Numbers of workers that there are no longer, and whose queues are still there."""
+        found = (path.name.removeprefix("aliases-") for path in self._path.parent.glob("aliases-*"))
+        return sorted(int(text) for text in found if text.isdecimal() and int(text) > workers)
 
     def refresh(self) -> bool:
         """Read the file again if another process has changed it; whether there is something new."""
@@ -175,7 +179,8 @@ class AliasStore:
                 Path(path).unlink(missing_ok=True)
         if kind is Kind.ALIAS:
             # A later alias of that name must not publish what waited for this one.
-            shutil.rmtree(self.queue_folder / name, ignore_errors=True)
+            for path in self._path.parent.glob(f"aliases*/{name}"):
+                shutil.rmtree(path, ignore_errors=True)
 
     def keep_file(self, kind: Kind, name: str, octets: bytes) -> str:
         """Copy a keystore's or truststore's octets into the state folder, mode 0600; gives the path."""

@@ -120,9 +120,9 @@ async def test_disabling_takes_effect_and_removing_forgets_the_queue(
     works.service.wake()
     await eventually(lambda: works.state("plant")["state"] == "disabled")
     works.notify()
-    assert (works.store.queue_folder / "plant").is_dir()
+    assert (works.store.queue_folder() / "plant").is_dir()
     works.store.remove(Kind.ALIAS, "plant")
-    assert not (works.store.queue_folder / "plant").exists()
+    assert not (works.store.queue_folder() / "plant").exists()
 
 
 async def test_an_alias_follows_its_package(works: Any, mosquitto: Any, eventually: Any) -> None:
