@@ -135,10 +135,6 @@ class Gateway:
         )
         sink = lane.sink(self.registry, presence.registered)
         tee = self._aliases.tee(lane.outbox)
-        if others:
-            _log.info(
-                "aliases publish only what the main process takes in, not what its workers do", workers=len(others)
-            )
         endpoint = Endpoint(sockets, sink, tee, clients, self.statistics, sync=lane.sync, on_stored=lane.bridge.stored)
 
         def passed_on(octets: bytes, source: Address, position: int) -> None:

@@ -310,16 +310,6 @@ class GatewaySettings(_Section):
         return value
 
     @model_validator(mode="after")
-    def _aliases_see_everything(self) -> Self:
-        publishing = [alias.name for alias in self.alias if alias.publish]
-        if self.bridge.workers > 1 and publishing:
-            raise ValueError(
-                f"alias {publishing[0]} publishes what the main process takes in, which with bridge.workers above 1 is "
-                "next to nothing; set bridge.workers = 1, or take its publish rules away"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _stays_on_loopback(self) -> Self:
         if self.allow_plain_beyond_loopback:
             return self

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import http.client
 import json
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,10 +15,17 @@ from typing import Any
 import pytest
 
 from broker.certificates import TrialAuthority
+from gateway.aliases.catalogue import Kind
 from gateway.aliases.records import AliasSettings
+from gateway.aliases.store import AliasStore, build
+from gateway.envelope import StoredNotification, pack
 from gateway.gateway import Gateway
+from gateway.outbox import Outbox
+from gateway.settings import BridgeSettings
+from gateway.storage import FileStorage
 from meshwire.coap import codes, encode
 from meshwire.identity import DeviceId, TenantId
+from meshwire.notification import Notification
 from meshwire.site import Site
 
 pytestmark = pytest.mark.server
@@ -174,3 +182,51 @@ async def test_a_trigger_reaches_a_device(api: Api, mosquitto: Any, publish: Any
     await publish(mosquitto.port, "set/001350050047dd92/led", "on", "-q", "1")
     state = await until(api, "/api/triggers/set", "failed", 1)
     assert "4.04" in state["lastFailure"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads datagrams on Linux only")
+async def test_workers_publish_through_the_alias_too(
+    site: Site, running: Any, settings_for: Any, mosquitto: Any, witness: Any, connect: Any, bubble_up: Any
+) -> None:
+    seen = await witness(mosquitto.port, "#")
+    alias = {"name": "plant", "host": f"tcp://127.0.0.1:{mosquitto.port}", "publish": ALL, "enabled": True}
+    announced = {"will_topic": "state", "on_connect_payload": "here", "username": "u", "password": "s3cret"}
+    declared = AliasSettings.model_validate(alias | announced)
+    settings = settings_for(alias=[declared], bridge=BridgeSettings(enabled=False, workers=2))
+    macs = [DeviceId(f"{0x0013500500470000 + number:016x}") for number in range(12)]
+    async with running(Gateway(settings, Site(site.state_dir / "other"))) as gateway:
+        for mac in macs:
+            gateway.registry.add_device(mac, TenantId("acme"))
+        client = connect(port=gateway.coap_port)
+        for number, mac in enumerate(macs):
+            # A worker learns of new devices within a second.
+            for _ in range(100):
+                client.send(encode(bubble_up(mac, mid=number)))
+                if (await client.receive()).code == codes.CHANGED:
+                    break
+                await asyncio.sleep(0.05)
+        got = [await seen.next() for _ in range(len(macs) + 1)]
+        devices = {mac.value for mac in macs for message in got if mac.value in message["properties"]}
+        assert devices == {mac.value for mac in macs}
+        assert [message["payload"] for message in got if message["topic"] == "state"] == ["here"]
+        shares = [worker["aliases"]["plant"]["published"] for worker in gateway.status()["workers"]]  # type: ignore[attr-defined]
+        assert len(shares) == 2
+
+
+async def test_what_a_worker_has_left_is_drained(
+    site: Site, running: Any, settings_for: Any, mosquitto: Any, witness: Any, eventually: Any
+) -> None:
+    store = AliasStore(site, environment={})
+    alias = {"name": "plant", "host": f"tcp://127.0.0.1:{mosquitto.port}", "publish": ALL, "enabled": True}
+    store.add(build(Kind.ALIAS, alias))
+    outbox = Outbox(FileStorage(store.queue_folder(2) / "plant"), max_octets=1 << 20, segment_octets=1 << 16)
+    outbox.append(pack(StoredNotification(TenantId("acme"), Notification(MAC, "p", 1, 1, 60, b"x", 1.0))), 1)
+    commit = outbox.begin_commit()
+    assert commit is not None
+    commit.write(sync=False)
+    outbox.finish_commit(commit)
+    outbox.close()
+    seen = await witness(mosquitto.port, "out/#")
+    async with running(Gateway(settings_for(), site)):
+        assert (await seen.summary())[0].startswith("out/acme/")
+        await eventually(lambda: not store.queue_folder(2).exists() or not any(store.queue_folder(2).iterdir()))

@@ -100,6 +100,19 @@ async def test_a_full_queue_counts_its_losses_and_the_bridge_goes_on(works: Any,
     assert works.outbox.status(0).depth == 100
 
 
+async def test_what_no_rule_wants_any_more_is_let_go(
+    works: Any, mosquitto: Any, free_port: int, eventually: Any
+) -> None:
+    works.add("plant", f"tcp://127.0.0.1:{free_port}", publish=ALL)
+    await works.service.apply()
+    for _ in range(3):
+        works.notify(tenant="acme")
+    there = {"host": f"tcp://127.0.0.1:{mosquitto.port}", "publish": [{"tenant": "other"}]}
+    works.store.change(Kind.ALIAS, "plant", there)
+    await works.service.apply()
+    await eventually(lambda: works.state("plant")["queue"]["depth"] == 0)
+
+
 async def test_what_comes_while_an_alias_is_changed_is_not_missed(works: Any, mosquitto: Any, witness: Any) -> None:
     seen = await witness(mosquitto.port, "#")
     works.add("plant", f"tcp://127.0.0.1:{mosquitto.port}", publish=ALL)
