@@ -245,7 +245,9 @@ class Gateway:
     def _console(self) -> Any:
         console: Any = importlib.import_module("gateway.console")
         state = partial(presence_of, self.registry, self.settings.presence)
-        return console.Console(self.registry, self._credentials, self.status, state, self._endpoints)
+        assert self._commands is not None
+        desk = self._commands.desk
+        return console.Console(self.registry, self._credentials, self.status, state, self._endpoints, desk, self.ask)
 
     def _endpoints(self) -> dict[str, str]:
         """Where clients connect, as this machine sees it."""

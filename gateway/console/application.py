@@ -8,13 +8,16 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from gateway.console import account_pages, network_pages, overview_pages, static_files
+from gateway.api.deliveries import Ask
+from gateway.commands.desk import CommandDesk
+from gateway.console import account_pages, network_pages, nic_pages, overview_pages, static_files
 from gateway.console.pulse import Pulse
 from gateway.console.rendering import Pages
+from gateway.console.rows import Row
 from gateway.console.visitors import Visitors
 from gateway.credentials import Credentials
 from gateway.presence import PresenceState
-from gateway.registry import Registry
+from gateway.registry import Device, Registry
 
 __all__ = ["Console"]
 
@@ -28,6 +31,8 @@ class Console:
         status: the gateway's status page as a mapping.
         presence: tells a device's state.
         endpoints: where clients connect, by name (`mqtt`, `coap`, `http`), as URLs.
+        desk: takes commands.
+        ask: knows where notifications are.
     """
 
     def __init__(
@@ -37,6 +42,8 @@ class Console:
         status: Callable[[], Mapping[str, Any]],
         presence: Callable[..., PresenceState],
         endpoints: Callable[[], Mapping[str, str]],
+        desk: CommandDesk,
+        ask: Ask,
     ) -> None:
         self.pulse = Pulse(status)
         pages = Pages(Visitors(registry, credentials), time.monotonic)
@@ -44,7 +51,14 @@ class Console:
         self.router.include_router(static_files.router())
         self.router.include_router(account_pages.router(pages))
         self.router.include_router(overview_pages.router(pages, self.pulse, registry, presence, status))
-        self.router.include_router(network_pages.router(pages, registry, presence, endpoints))
+
+        def row(device: Device, now_s: float) -> Row:
+            sighting = registry.sighting(device.mac)
+            seen_s = sighting.seen_s if sighting is not None else None
+            return Row(device, presence(device, now_s), str(sighting.address) if sighting else None, seen_s)
+
+        self.router.include_router(network_pages.router(pages, registry, row, endpoints))
+        self.router.include_router(nic_pages.router(pages, registry, row, endpoints, desk, ask))
 
     async def run(self) -> None:
         """Feed the live figures until cancelled."""

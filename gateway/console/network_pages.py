@@ -1,20 +1,19 @@
-"""NICs as a table and one by one; tenants, their clients, and the lines that connect one."""
+"""NICs as a table; OAuth clients, and the lines that connect one."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from gateway.console.rendering import PageRoute, Pages
+from gateway.console.rows import Row
 from gateway.console.visitors import Visitor
-from gateway.presence import PresenceState
 from gateway.registry import Device, Registry
-from meshwire.identity import DeviceId, IdentityError, Role, TenantId
+from meshwire.identity import IdentityError, Role, TenantId
 
 __all__ = ["router"]
 
@@ -30,33 +29,14 @@ _ORDERS: Final[dict[str, Callable[[Row], object]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A NIC as the table shows it."""
-
-    device: Device
-    state: PresenceState
-    address: str | None
-    seen_s: float | None
-
-
 def router(
     pages: Pages,
     registry: Registry,
-    presence: Callable[..., PresenceState],
+    row: Callable[[Device, float], Row],
     endpoints: Callable[[], Mapping[str, str]],
 ) -> APIRouter:
     """The routes."""
     routes = APIRouter(route_class=PageRoute)
-
-    def row(device: Device, now_s: float) -> Row:
-        sighting = registry.sighting(device.mac)
-        return Row(
-            device,
-            presence(device, now_s),
-            str(sighting.address) if sighting is not None else None,
-            sighting.seen_s if sighting is not None else None,
-        )
 
     @routes.get("/console/network")
     async def network(request: Request, sort: str = "mac", find: str = "", page: int = 1) -> Response:
@@ -81,13 +61,6 @@ def router(
             last=last,
             now_s=now_s,
         )
-
-    @routes.get("/console/network/{mac}")
-    async def nic(request: Request, mac: str) -> Response:
-        visitor = await pages.visitor(request)
-        device = _device(registry, visitor, mac)
-        now_s = time.time()
-        return pages.page("nic.html", visitor, row=row(device, now_s), now_s=now_s, endpoints=endpoints())
 
     @routes.get("/console/clients")
     async def clients(request: Request) -> Response:
@@ -130,14 +103,3 @@ def router(
         return pages.go("/console/clients")
 
     return routes
-
-
-def _device(registry: Registry, visitor: Visitor, text: str) -> Device:
-    """A device this visitor may see; 404 otherwise: another tenant's is like none."""
-    try:
-        device = registry.device(DeviceId.parse(text))
-    except IdentityError:
-        device = None
-    if device is None or visitor.tenant not in (None, device.tenant):
-        raise HTTPException(404, "no such device")
-    return device

@@ -14,14 +14,18 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from fake_nic import FakeNic, serving
 
 from gateway.addresses import Address
+from gateway.api.deliveries import DeliveryAnswer
 from gateway.console.alarms import Severity, alarms
+from gateway.console.nic_pages import steps
 from gateway.console.pulse import Pulse, Sample
 from gateway.console.visitors import COOKIE, FREE_FAILURES, LIFETIME_S, WAIT_S, Visitors
 from gateway.credentials import Credentials
 from gateway.gateway import Gateway
 from gateway.registry import Registry
+from meshwire.coap import codes, encode
 from meshwire.identity import DeviceId, TenantId
 from meshwire.site import Site
 
@@ -276,3 +280,70 @@ def test_alarms_say_what_with_evidence(changes: dict[str, Any], offline: int, fo
     assert all(alarm.evidence and alarm.do for alarm in result)
     for (severity, word), alarm in zip(found, result, strict=len(found) != 1 or len(result) == 1):
         assert alarm.severity is severity and word in alarm.what
+
+
+# --- one NIC, and the way of a notification ---------------------------------------------------------------------------
+
+
+async def test_a_command_is_sent_and_its_answer_shown(browser: Browser, gateway: Gateway) -> None:
+    await set_up(browser)
+    await browser.go(f"/console/network/{MAC}")
+    assert "has never been heard of" in browser.text
+    order = {"method": "GET", "path": "snsr/arduino/temp?sens", "payload": "", "mode": "direct", "ttl": "60"}
+    await browser.go(f"/console/network/{MAC}/commands", order)
+    assert browser.status == 409 and "Not sent" in browser.text
+    async with serving(FakeNic()) as nic:
+        gateway.registry.seen(MAC, Address("127.0.0.1", nic.port), time.time())
+        await browser.go(f"/console/network/{MAC}/commands", order)
+    assert browser.status == 200 and "answered" in browser.text and "2.05" in browser.text
+    await browser.go(f"/console/network/{MAC}/commands", order | {"method": "BREW"})
+    assert browser.status == 409 and "method is unknown" in browser.text
+
+
+async def test_a_stored_command_waits_and_is_cancelled(browser: Browser, gateway: Gateway) -> None:
+    await set_up(browser)
+    await browser.go(f"/console/network/{MAC}")
+    order = {"method": "PUT", "path": "snsr/arduino/temp?cfg=C", "payload": "", "mode": "stored", "ttl": "600"}
+    await browser.go(f"/console/network/{MAC}/commands", order)
+    assert browser.status == 200 and "queued" in browser.text
+    cancel = re.search(r'action="(/console/network/[^"]+/cancel)"', browser.text)
+    assert cancel is not None
+    await browser.go(cancel[1], {})
+    assert "cancelled" in browser.text and "/cancel" not in browser.text
+    await browser.go(f"/console/network/{MAC}/commands", order | {"ttl": ""})
+    assert browser.status in (409, 422) and 'role="alert"' in browser.text
+
+
+async def test_a_notification_is_followed_by_key_and_by_mac(
+    browser: Browser, gateway: Gateway, raw_client: Any, bubble_up: Any
+) -> None:
+    await set_up(browser)
+    client = raw_client(gateway.coap_port)
+    client.send(encode(bubble_up(observe=7)))
+    assert (await client.receive()).code == codes.CHANGED
+    client.send(encode(bubble_up(mac=DeviceId("00000000000000aa"), observe=8, mid=8)))
+    assert (await client.receive()).code == codes.FORBIDDEN
+    await browser.go(f"/console/explain?what={MAC}")
+    key = re.search(r'<h2 class="mono">([^<]+)</h2>', browser.text)
+    assert key is not None and key[1].startswith(MAC.value)
+    assert "stored in the gateway" in browser.text and "waits for the broker" in browser.text
+    await browser.go(f"/console/explain?what={key[1]}")
+    assert browser.text.count('<ol class="way">') == 1
+    await browser.go(f"/console/network/{MAC}")
+    assert "snsr/arduino/temp" in browser.text and "Last notifications" in browser.text
+    for nothing in ("00000000000000aa", "rubbish"):
+        await browser.go(f"/console/explain?what={nothing}")
+        assert "There is no such device" in browser.text
+
+
+def test_the_way_of_a_lost_notification_ends_where_it_was_lost() -> None:
+    lost = DeliveryAnswer(
+        key="k", device="d", tenant="t", path="p", state="dropped", lane=0, sequence=1, octets=1, sampled_at=1.0,
+        received_at=2.0, published_at=3.0, acknowledged_at=None, dropped_at=4.0, reason="refused-by-broker",
+    )  # fmt: skip
+    assert [step.state for step in steps(lost)] == ["done", "done", "done", "failed"]
+    assert "refused-by-broker" in steps(lost)[-1].words
+    waiting = lost.model_copy(update={"state": "outbox", "published_at": None, "dropped_at": None, "reason": None})
+    assert [step.state for step in steps(waiting)] == ["done", "done", "now"]
+    taken = lost.model_copy(update={"state": "acknowledged", "acknowledged_at": 3.5, "dropped_at": None})
+    assert [step.state for step in steps(taken)] == ["done"] * 4
