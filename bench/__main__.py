@@ -26,6 +26,7 @@ BENCHES: Final[dict[str, str]] = {
     "bridge": "bench.bridge",
     "bridge-soak": "bench.bridge_soak",
     "proxy": "bench.proxy",
+    "fleet": "bench.fleet",
 }
 """Name on the command line -> module with `measure`."""
 

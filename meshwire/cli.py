@@ -39,6 +39,9 @@ COMMANDS: Final[dict[str, Command]] = {
     "demo": Command("gateway.lab:app", "a whole site on this machine: boards, NICs, gateway, broker, readings"),
     "sensor": Command("sensor_sim.__main__:app", "a simulated sensor board on a serial port or a pty", logging.INFO),
     "nic": Command("nic_sim.__main__:app", "one NIC on one board", logging.INFO),
+    "fleet": Command(
+        "nic_sim.fleet.__main__:app", "thousands of light NICs with their boards in one process, for load"
+    ),
     "gateway": Command("gateway.__main__:app", "the CoAP gateway and bridge to MQTT", logging.INFO, True),
     "broker": Command("broker.__main__:app", "the tenant-segregated MQTT broker", logging.INFO, True),
     "ports": Command("hardware.cli:ports_app", "serial ports of this machine and who holds them"),
