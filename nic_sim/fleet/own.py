@@ -52,6 +52,12 @@ class _View:
     def link_report(self) -> Mapping[str, object]:
         return {"wire": type(self._nic.wire).__name__}
 
+    def stats_report(self) -> Mapping[str, object]:
+        return {}  # a light wire keeps no figures beside the stations' own
+
+    def metrics(self) -> str:
+        return ""
+
     def uplink_report(self) -> Mapping[str, object]:
         return {"registered": self._nic.is_registered, "queued": len(self._nic.waiting)}
 
