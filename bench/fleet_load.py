@@ -157,8 +157,8 @@ async def contexts(job: dict[str, Any]) -> dict[str, object]:
     made: list[Any] = []
     why = f"{job['seconds']} s were over"
     while time.perf_counter() - began < job["seconds"]:
-        site = Site()  # type: ignore[no-untyped-call]
-        site.add_resource(["temp"], Resource())  # type: ignore[no-untyped-call]
+        site = Site()
+        site.add_resource(["temp"], Resource())
         number = len(made)
         address = f"::ffff:127.96.{number >> 8 & 255}.{number & 255}"
         try:
