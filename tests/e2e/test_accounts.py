@@ -1,0 +1,116 @@
+"""An administrator, the gateway's HTTP API, and a broker that is an instance: it appears; assign, un-assign."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import pytest
+
+from broker.server import Broker
+from broker.settings import BrokerSettings, InstanceSettings, ListenerSettings
+from gateway.gateway import Gateway
+from gateway.settings import BridgeSettings, GatewaySettings
+from meshwire.identity import Role, TenantId
+from meshwire.site import Site
+
+
+@contextlib.asynccontextmanager
+async def running(server: Any) -> AsyncIterator[None]:
+    task = asyncio.create_task(server.run())
+    ready = asyncio.create_task(server.ready.wait())
+    await asyncio.wait({task, ready}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+    ready.cancel()
+    if task.done():
+        await task
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+async def test_un_assigned_is_out_and_assigned_is_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.server.TICK_S", 0.05)
+    monkeypatch.setattr("gateway.gateway.HOUSEKEEPING_S", 0.1)
+    listener = ListenerSettings(port=0)
+    broker = Broker(
+        BrokerSettings(listener=(listener,), instance=InstanceSettings(name="main", node="one"), durability="memory"),
+        site=site,
+    )
+    async with running(broker):
+        mqtt_port = broker.ports[0]
+        bridge = BridgeSettings(port=mqtt_port)
+        gateway = Gateway(GatewaySettings(port=0, http="127.0.0.1:0", bridge=bridge), site)
+        async with running(gateway):
+            keys = site.signing_keys()
+            admin = keys.issue(TenantId("ssni"), (), now=time.time(), scope="api admin", client="cli:ann")
+            token = keys.issue(TenantId("acme"), (Role.BUBBLE_UP_READ_CONSUMER,), now=time.time())
+
+            def call(method: str, path: str, body: object = None) -> Any:
+                connection = http.client.HTTPConnection("127.0.0.1", gateway.http_port, timeout=10)
+                headers = {"Authorization": admin, "Content-Type": "application/json"}
+                connection.request(method, path, None if body is None else json.dumps(body), headers)
+                response = connection.getresponse()
+                octets = response.read()
+                connection.close()
+                assert response.status < 300, octets
+                return json.loads(octets)
+
+            async def ask(method: str, path: str, body: object = None) -> Any:
+                return await asyncio.to_thread(call, method, path, body)
+
+            def client() -> aiomqtt.Client:
+                return aiomqtt.Client(
+                    "127.0.0.1", mqtt_port, username="notused", password=token, protocol=aiomqtt.ProtocolVersion.V5
+                )
+
+            async def is_let_in() -> bool:
+                try:
+                    async with client():
+                        return True
+                except aiomqtt.MqttError:
+                    return False
+
+            async def until_let_in() -> None:
+                for _ in range(500):
+                    if await is_let_in():
+                        return
+                    await asyncio.sleep(0.01)
+                raise AssertionError("not let in")
+
+            instances = (await ask("GET", "/api/messaging/instances"))["instances"]
+            assert [(each["name"], each["state"]) for each in instances] == [("main", "running")]
+            await ask("POST", "/api/accounts", {"id": "acme"})
+            assert not await is_let_in(), "not assigned"
+            await ask("PUT", "/api/accounts/acme/assignment", {"instance": "main"})
+            await until_let_in()
+            with pytest.raises(aiomqtt.MqttError):
+                async with client() as subscriber:
+                    await subscriber.subscribe("acme/read/#")
+                    await ask("DELETE", "/api/accounts/acme/assignment")
+                    async with asyncio.timeout(5):
+                        async for _ in subscriber.messages:
+                            raise AssertionError("nothing was published")
+            assert not await is_let_in()
+            status = await ask("GET", "/api/status")
+            assert status["bridge"]["connected"], "the gateway itself is served all the while"
+            lines = (await ask("GET", "/api/audit?tenant=acme&action=account."))["entries"]
+            assert [(line["action"], line["by"]) for line in lines] == [
+                ("account.unassign", "cli:ann"),
+                ("account.assign", "cli:ann"),
+                ("account.add", "cli:ann"),
+            ]
