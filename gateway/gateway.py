@@ -77,7 +77,9 @@ class Gateway:
         """TCP port of the HTTP API, once `ready` is set; 0 when it is switched off."""
         self.statistics = Statistics()
         self._site = site or Site.default()
-        self.registry = Registry(open_database(settings.registry, self._site))
+        self.registry = Registry(
+            open_database(settings.registry, self._site), max_devices=settings.registry.max_devices
+        )
         self.messaging = MessagingService(self.registry, self._site)
         self._keys = self._site.signing_keys()
         self._credentials = Credentials(self.registry)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from gateway.api.callers import Admin, tenant_id, who
 from gateway.hashing import new_secret
 from gateway.registry import Account, Registry, Tenant
+from gateway.registry.tenants import UNSET
 from meshwire.identity import Role
 
 __all__ = ["Title", "router"]
@@ -37,6 +38,8 @@ class TenantAnswer(BaseModel):
     id: str
     title: str
     created: float
+    maxDevices: int | None
+    """Its own bound; null: as the gateway's configuration says."""
     devices: int
     clients: int
 
@@ -48,9 +51,11 @@ class TenantList(BaseModel):
 
 
 class TenantChange(BaseModel):
-    """What is to change of a tenant."""
+    """What is to change of a tenant; what is left out stays."""
 
-    title: Title
+    title: Title | None = None
+    maxDevices: Annotated[int | None, Field(ge=0, le=100_000_000)] = None
+    """Null: as the gateway's configuration says."""
 
 
 class NewClient(BaseModel):
@@ -116,10 +121,11 @@ class _Tenants:
         return self._shown(tenant)
 
     def change(self, id: str, body: TenantChange, admin: Admin) -> TenantAnswer:
-        """Change a tenant's title."""
+        """Change a tenant's title, or how many devices it may have."""
         if self._registry.tenant(tenant_id(id)) is None:
             raise HTTPException(404, "no such tenant")
-        self._registry.set_tenant(tenant_id(id), title=body.title, by=who(admin))
+        bound = body.maxDevices if "maxDevices" in body.model_fields_set else UNSET
+        self._registry.set_tenant(tenant_id(id), title=body.title, max_devices=bound, by=who(admin))
         return self.show(id, admin)
 
     def remove(self, id: str, admin: Admin) -> None:
@@ -132,6 +138,7 @@ class _Tenants:
             id=tenant.id.value,
             title=tenant.title,
             created=tenant.created_s,
+            maxDevices=tenant.max_devices,
             devices=len(self._registry.devices(tenant.id)),
             clients=len(self._registry.account_records(CLIENT, tenant.id)),
         )

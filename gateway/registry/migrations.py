@@ -38,7 +38,12 @@ def _to_2(connection: Connection) -> None:
         connection.execute(text(statement))
 
 
-MIGRATIONS: Final[dict[int, Callable[[Connection], None]]] = {2: _to_2}
+def _to_4(connection: Connection) -> None:
+    """Tenants without a bound of their own. (Version 3 only added tables.)"""
+    connection.execute(text("ALTER TABLE tenants ADD COLUMN max_devices INTEGER"))
+
+
+MIGRATIONS: Final[dict[int, Callable[[Connection], None]]] = {2: _to_2, 4: _to_4}
 """By the version that a step leads to."""
 
 

@@ -27,6 +27,8 @@ class Tenant:
     title: str = ""
     """For people."""
     created_s: float = 0.0
+    max_devices: int | None = None
+    """Its own bound; None: as the configuration says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Row, delete, select
+from sqlalchemy import Row, delete, func, select
 
 from gateway.errors import RegistryError
 from gateway.registry import schema
@@ -51,12 +51,14 @@ class Registry(AccountTable, SightingTable):
 
     Args:
         where: the SQLite file, or a database; None: in memory.
+        max_devices: bound of a tenant without one of its own; 0: none.
 
     Raises:
         RegistryError: the database can't be opened.
     """
 
-    def __init__(self, where: Path | Database | None) -> None:
+    def __init__(self, where: Path | Database | None, *, max_devices: int = 0) -> None:
+        self._max_devices = max_devices
         super().__init__(where if isinstance(where, Database) else Database(where))
         self._devices: dict[DeviceId, Device] = {}
         self._revision = 0
@@ -119,8 +121,9 @@ class Registry(AccountTable, SightingTable):
                     fix="remove it first, or move it: meshwire device move",
                 )
             stored.append(replace(device, created_s=now_s if before is None else before.created_s))
-        for tenant in {device.tenant for device in stored}:
+        for tenant in sorted({device.tenant for device in stored}):
             self.include_tenant(change, tenant)
+            self._check_room(change, tenant, sum(d.tenant == tenant and d.mac not in known for d in stored))
         self._write(change, stored)
         if len(stored) > 1:
             macs = [device.mac.value for device in stored]
@@ -185,6 +188,21 @@ class Registry(AccountTable, SightingTable):
             self._show(change, [moved])
         return moved
 
+    def _check_room(self, change: Change, tenant: TenantId, more: int) -> None:
+        """Raises RegistryError when the tenant may not have so many devices more."""
+        tenants, devices = schema.tenants, schema.devices
+        own = change.connection.scalar(select(tenants.c.max_devices).where(tenants.c.id == tenant.value))
+        most = (self._max_devices or None) if own is None else own
+        if most is None or more <= 0:
+            return
+        has = change.connection.scalar(select(func.count()).where(devices.c.tenant == tenant.value)) or 0
+        if has + more > most:
+            raise RegistryError(
+                "the tenant has no room for more devices",
+                evidence=f"{tenant} has {has}, and may have {most}",
+                fix="remove some, or raise the bound: meshwire tenant set TENANT --max-devices N",
+            )
+
     def _check_move(self, change: Change, device: Device, tenant: TenantId) -> None:
         if device.tenant == tenant:
             raise RegistryError(
@@ -192,6 +210,7 @@ class Registry(AccountTable, SightingTable):
             )
         if change.connection.execute(select(schema.tenants).where(schema.tenants.c.id == tenant.value)).first() is None:
             raise no_tenant(tenant)
+        self._check_room(change, tenant, 1)
 
     def remove_device(self, mac: DeviceId, *, by: str = SYSTEM) -> bool:
         """Forget a device and its address; False when it was not there."""

@@ -40,7 +40,7 @@ __all__ = [
     "tenants",
 ]
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 metadata = MetaData()
 _Serial = BigInteger().with_variant(Integer, "sqlite")
@@ -61,7 +61,9 @@ tenants = Table(
     Column("id", String(64), primary_key=True),
     Column("created", Double, nullable=False),
     Column("title", Text, nullable=False, server_default=""),
+    Column("max_devices", Integer),
 )
+"""`max_devices`: null: as the configuration says."""
 
 devices = Table(
     "devices",

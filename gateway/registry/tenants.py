@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from enum import Enum
+from typing import Any, Final
 
-from sqlalchemy import delete, select
+from sqlalchemy import Row, delete, select
 
 from gateway.errors import RegistryError
 from gateway.registry import schema
@@ -13,6 +15,15 @@ from gateway.registry.records import Tenant
 from meshwire.identity import TenantId
 
 __all__ = ["TenantTable", "no_tenant"]
+
+
+class Unset(Enum):
+    """What is not to be changed."""
+
+    UNSET = "unset"
+
+
+UNSET: Final = Unset.UNSET
 
 
 class TenantTable:
@@ -39,7 +50,7 @@ class TenantTable:
         """A tenant, or None."""
         with self.database.reading() as connection:
             row = connection.execute(select(schema.tenants).where(schema.tenants.c.id == tenant.value)).first()
-        return None if row is None else Tenant(TenantId(row.id), row.title, row.created)
+        return None if row is None else _tenant(row)
 
     def tenants(self) -> list[TenantId]:
         """All tenants, in alphabetical order."""
@@ -49,15 +60,34 @@ class TenantTable:
         """All tenants with their titles, in alphabetical order."""
         with self.database.reading() as connection:
             rows = connection.execute(select(schema.tenants)).all()
-        return sorted((Tenant(TenantId(row.id), row.title, row.created) for row in rows), key=lambda tenant: tenant.id)
+        return sorted(map(_tenant, rows), key=lambda tenant: tenant.id)
 
-    def set_tenant(self, tenant: TenantId, *, title: str, by: str = SYSTEM) -> None:
-        """Change a tenant's title; raises RegistryError when it is unknown."""
+    def set_tenant(
+        self,
+        tenant: TenantId,
+        *,
+        title: str | None = None,
+        max_devices: int | Unset | None = UNSET,
+        by: str = SYSTEM,
+    ) -> None:
+        """Change what is given of a tenant; raises RegistryError when it is unknown.
+
+        Args:
+            tenant: which.
+            title: for people.
+            max_devices: its own bound; None: as the configuration says. It takes nothing away from who has more.
+            by: who, for the audit log.
+        """
+        values: dict[str, Any] = {} if title is None else {"title": title}
+        if not isinstance(max_devices, Unset):
+            values["max_devices"] = max_devices
+        if not values:
+            return
         with self.database.changing(by) as change:
-            statement = schema.tenants.update().where(schema.tenants.c.id == tenant.value).values(title=title)
+            statement = schema.tenants.update().where(schema.tenants.c.id == tenant.value).values(**values)
             if change.connection.execute(statement).rowcount == 0:
                 raise no_tenant(tenant)
-            change.log("tenant.set", tenant.value, tenant.value, title=title)
+            change.log("tenant.set", tenant.value, tenant.value, **values)
 
     def remove_tenant(self, tenant: TenantId, *, by: str = SYSTEM) -> bool:
         """Forget a tenant; False when it was not there.
@@ -85,6 +115,10 @@ class TenantTable:
                 return False
             change.log("tenant.remove", tenant.value, tenant.value)
         return True
+
+
+def _tenant(row: Row[Any]) -> Tenant:
+    return Tenant(TenantId(row.id), row.title, row.created, row.max_devices)
 
 
 def no_tenant(tenant: TenantId) -> RegistryError:

@@ -37,7 +37,7 @@ def ask_here(method: str, path: str, text: str, headers: Mapping[str, str]) -> t
 def _application() -> FastAPI:
     site = Site.default()
     settings = read_settings(GatewaySettings, "gateway", load_config(None))
-    registry = Registry(open_database(settings.registry, site))
+    registry = Registry(open_database(settings.registry, site), max_devices=settings.registry.max_devices)
     nothing_runs = {"bridge": {"enabled": False, "connected": False}}
     keys, messaging = site.signing_keys(), messaging_router(MessagingService(registry, site))
     return create_app(registry, keys, Credentials(registry), lambda: dict(nothing_runs), more=(messaging,))

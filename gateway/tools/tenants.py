@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.tools.errors import WrongInput
 from gateway.tools.http_api import DEFAULT_HTTP, HttpOption, JsonOption, call, tenant_of
 
 __all__ = ["tenant_app"]
@@ -38,7 +39,8 @@ def list_tenants(http_url: HttpOption = DEFAULT_HTTP, as_json: JsonOption = Fals
         if as_json:
             typer.echo(json.dumps(tenant))
             continue
-        has = f"{tenant['devices']} devices, {tenant['clients']} clients"
+        bound = "" if tenant["maxDevices"] is None else f" of {tenant['maxDevices']}"
+        has = f"{tenant['devices']}{bound} devices, {tenant['clients']} clients"
         typer.echo(f"{tenant['id']:<16}  {has}  {tenant['title']}".rstrip())
 
 
@@ -51,11 +53,19 @@ def show_tenant(tenant: IdArgument, http_url: HttpOption = DEFAULT_HTTP) -> None
 @tenant_app.command("set")
 def set_tenant(
     tenant: IdArgument,
-    title: Annotated[str, typer.Option("--title", help="a name for people")],
+    title: Annotated[str | None, typer.Option("--title", help="a name for people")] = None,
+    max_devices: Annotated[
+        int | None, typer.Option("--max-devices", min=-1, help="most devices; -1: as the configuration says")
+    ] = None,
     http_url: HttpOption = DEFAULT_HTTP,
 ) -> None:
-    """Change a tenant's title."""
-    call(http_url, "PATCH", f"/api/tenants/{tenant_of(tenant)}", {"title": title})
+    """Change a tenant's title, or how many devices it may have."""
+    body: dict[str, object] = {} if title is None else {"title": title}
+    if max_devices is not None:
+        body["maxDevices"] = None if max_devices < 0 else max_devices
+    if not body:
+        raise WrongInput("nothing to change", evidence="no option", fix="name --title or --max-devices")
+    call(http_url, "PATCH", f"/api/tenants/{tenant_of(tenant)}", body)
 
 
 @tenant_app.command("remove")

@@ -187,6 +187,27 @@ def test_a_tenant_goes_when_it_has_nothing(registry: Registry) -> None:
         registry.set_tenant(ACME, title="x")
 
 
+def test_a_tenant_has_a_bound_of_devices(registry: Registry, another: Open) -> None:
+    registry.add_device(FIRST, ACME)
+    registry.add_device(SECOND, OTHER)
+    registry.set_tenant(ACME, max_devices=1)
+    with pytest.raises(RegistryError, match="acme has 1, and may have 1"):
+        registry.add_device(DeviceId("3" * 16), ACME)
+    with pytest.raises(RegistryError, match="no room"):
+        registry.move_device(SECOND, ACME)
+    registry.add_device(FIRST, ACME, tags=["changed"])
+    registry.set_tenant(ACME, title="Acme")
+    assert registry.tenant_records()[0].max_devices == 1, "what is not named stays"
+    registry.set_tenant(ACME, max_devices=None)
+    small = Registry(another(), max_devices=2)
+    with pytest.raises(RegistryError, match="may have 2"):
+        small.add_devices([Device(DeviceId(f"{n:016x}"), ACME) for n in range(3, 5)])
+    small.add_device(DeviceId("3" * 16), ACME)
+    registry.set_tenant(ACME, max_devices=0)
+    with pytest.raises(RegistryError, match="may have 0"):
+        small.add_device(DeviceId("4" * 16), ACME)
+
+
 def test_a_failed_change_leaves_nothing_behind(registry: Registry, another: Open) -> None:
     registry.add_device(SECOND, OTHER)
     with pytest.raises(RegistryError, match="taken"):

@@ -62,6 +62,12 @@ def test_a_tenant_with_devices(run: Run, state: Path) -> None:
     run(device_app, "set", FIRST, "--disable", "--tag", "")
     shown = json.loads(run(device_app, "show", FIRST))
     assert (shown["enabled"], shown["tags"], shown["domain"]) == (False, [], "x.net")
+    run(tenant_app, "set", "acme", "--max-devices", "2")
+    assert "2 of 2 devices" in run(tenant_app, "list")
+    with pytest.raises(Refused, match="no room"):
+        run(device_app, "add", "0000000000000003", "-T", "acme")
+    run(tenant_app, "set", "acme", "--max-devices", "-1", "--title", "A")
+    assert "2 devices" in run(tenant_app, "list")
     run(device_app, "remove", FIRST)
     assert registry_of(state).device(DeviceId(FIRST)) is None
 
