@@ -70,9 +70,14 @@ async def _announce(gateway: Gateway, as_json: bool) -> None:
     await gateway.ready.wait()
     settle()
     if as_json:
-        typer.echo(json.dumps({"event": "ready", "coap": gateway.coap_port, "http": gateway.http_port}))
+        typer.echo(
+            json.dumps(
+                {"event": "ready", "coap": gateway.coap_port, "http": gateway.http_port, "coaps": gateway.tls_port}
+            )
+        )
     else:
         coap = ", ".join(f"{host} port {gateway.coap_port}" for host in gateway.settings.listen)
+        coap += f"; coaps+tcp on port {gateway.tls_port}" if gateway.tls_port else ""
         http = f"; http on port {gateway.http_port}" if gateway.http_port else ""
         typer.echo(f"gateway ready: coap on {coap}{http}", err=True)
 

@@ -135,6 +135,14 @@ class ClientSide:
         """TCP port of CoAP over TLS; 0: it is not served."""
         return 0 if self._tls is None else self._tls.port
 
+    def status(self) -> dict[str, int]:
+        """What is held for clients now."""
+        return {
+            "observations": len(self.observations),
+            "cached": len(self.cache),
+            "cachedOctets": self.cache.octets,
+        }
+
     async def close(self) -> None:
         """End every exchange; observations are cancelled at the devices."""
         self.observations.close()

@@ -90,6 +90,7 @@ class Gateway:
         )
         self._registry_failed = False
         self._started_s = time.time()
+        self._client_side: ClientSide | None = None
         self._lane: Lane | None = None
         self._workers: Workers | None = None
         self._aliases = self._aliases_of(MAIN)
@@ -108,6 +109,7 @@ class Gateway:
             commands = self._commands = self._open_commands()
             clients = self._clients(sockets, commands)
             await clients.open()
+            self._client_side = clients
             self.tls_port = clients.tls_port
             try:
                 await commands.open()
@@ -320,6 +322,7 @@ class Gateway:
             **self._aliases.status(),
             "commands": {"open": 0 if self._commands is None else len(self._commands.queue)},
             "losses": dict(statistics.by_reason(Event.LOST)),
+            "proxy": {} if self._client_side is None else self._client_side.status(),
             "sessions": len(self._sessions),
             "devices": len(self.registry.devices()),
         }

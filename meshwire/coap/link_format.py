@@ -16,7 +16,8 @@ _COMMA: Final = re.compile(r"\s*,")
 _ESCAPED: Final = re.compile(r"\\(.)")
 _LISTS: Final = frozenset({"rt", "if", "rel"})
 """Attributes that hold several values, separated by blanks (RFC 6690 section 4.1)."""
-_BARE: Final = re.compile(r"[0-9]+")
+_NUMBERS: Final = frozenset({"ct", "sz"})
+"""Attributes whose value is a number (RFC 7252 section 7.2.1, RFC 6690 section 3.3); all others are quoted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,13 @@ class Link:
         return [part for value in found for part in value.split()] if name in _LISTS else found
 
     def __str__(self) -> str:
-        return f"<{self.target}>" + "".join(f";{name}{_written(value)}" for name, value in self.attributes)
+        return f"<{self.target}>" + "".join(f";{name}{_written(name, value)}" for name, value in self.attributes)
 
 
-def _written(value: str | None) -> str:
+def _written(name: str, value: str | None) -> str:
     if value is None:
         return ""
-    if _BARE.fullmatch(value):
+    if name in _NUMBERS and value.isdecimal():
         return f"={value}"
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'="{escaped}"'
