@@ -20,7 +20,6 @@ import structlog
 
 from gateway.access import sees_all
 from gateway.commands.errors import (
-    CommandError,
     CommandRefused,
     CommandStoreError,
     NoSuchCommand,
@@ -53,6 +52,8 @@ __all__ = ["CommandDesk", "Submission", "tenant_of"]
 LONGEST_PAYLOAD: Final = 1024
 """Octets that fit into one message without block-wise transfer (RFC 7252 section 4.6)."""
 MAX_GROUP: Final = 10_000
+GROUP_PART: Final = 200
+"""Commands of a group that are taken in at a time; between them others have their turn."""
 ID_CHARACTERS: Final = "A-Z a-z 0-9 _ . : = -"
 _ID: Final = re.compile(r"[A-Za-z0-9_.:=-]{1,64}")
 _METHODS: Final = frozenset(range(codes.GET, codes.IPATCH + 1))
@@ -165,16 +166,29 @@ class CommandDesk:
             raise CommandRefused("a group's devices are of more than one tenant", fix="name a tenant")
         origin, id = self._origin(principal, via), secrets.token_hex(8)
         group = Group(id, members[0].tenant, self._now_s(), origin, selector)
-        changes: list[Change] = []
-        try:
-            for device in members:
-                key = CommandKey(device.tenant, device.mac, f"{id}-{device.mac}")
-                changes += self._add(key, order, origin, id)
-        except CommandError:
-            self._queue.undo(changes)
-            raise
-        await self._accept(changes, [group])
+        self._queue.check_room(device.mac for device in members)
+        # A client that goes away meanwhile leaves no half of a group.
+        await asyncio.shield(asyncio.create_task(self._accept_group(group, members, order), name="a group of commands"))
         return group
+
+    async def _accept_group(self, group: Group, members: Sequence[Device], order: Order) -> None:
+        """Part by part, so that a large group holds nobody up; when one can't be stored, the others are cancelled."""
+        written: list[tuple[list[Change], asyncio.Future[None]]] = []
+        for start in range(0, len(members), GROUP_PART):
+            changes: list[Change] = []
+            for device in members[start : start + GROUP_PART]:
+                key = CommandKey(device.tenant, device.mac, f"{group.id}-{device.mac}")
+                changes += self._add(key, order, group.origin, group.id)
+            written.append((changes, self.record(changes, () if start else (group,))))
+            await asyncio.sleep(0)
+        await asyncio.wait([done for _, done in written])
+        if (failure := next(filter(None, (done.exception() for _, done in written)), None)) is None:
+            return
+        for changes, done in written:
+            if done.exception() is not None:
+                self._queue.undo(changes)
+        await self.record(self._cancel_all(await self.members(group), "not all of the group could be stored"))
+        raise failure
 
     def _check_party(self, principal: Principal) -> None:
         """Who may change something through the proxy may command, be it a GET: it changes a queue."""
@@ -353,14 +367,19 @@ class CommandDesk:
     async def cancel_group(self, group: Group, principal: Principal) -> int:
         """Take back what still waits; gives how many."""
         self._check_party(principal)
-        changes: list[Change] = []
-        for command in await self.members(group):
-            try:
-                changes += self._queue.cancel(command.key, self._now_s(), f"cancelled by {_name(principal)}")
-            except (NoSuchCommand, NotWaiting):
-                continue
+        changes = self._cancel_all(await self.members(group), f"cancelled by {_name(principal)}")
         await self.record(changes)
         return len(changes)
+
+    def _cancel_all(self, commands: Sequence[Command], reason: str) -> list[Change]:
+        """Those of them that still wait."""
+        changes: list[Change] = []
+        for command in commands:
+            try:
+                changes += self._queue.cancel(command.key, self._now_s(), reason)
+            except (NoSuchCommand, NotWaiting):
+                continue
+        return changes
 
     async def follow_group(self, group: Group) -> AsyncGenerator[dict[str, int], None]:
         """A group's progress, each time that it has changed, until all have ended."""

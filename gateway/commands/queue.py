@@ -135,7 +135,7 @@ class CommandQueue:
             is away has failed at once.
 
         Raises:
-            QueueFull: there is no room.
+            QueueFull: there is no room; one of a group has failed instead.
         """
         line = self._lines.get(command.key.mac)
         command = replace(command, state=State.ACCEPTED, events=0)
@@ -144,7 +144,10 @@ class CommandQueue:
         older = []
         if replace_older and line is not None:
             older = [each for each in line.waiting if resource_of(each.request) == resource_of(command.request)]
-        self._check_room(line, len(older), command)
+        if (full := self._is_full(command.key.mac, len(older))) is not None:
+            if command.group is None:
+                raise QueueFull(full)
+            return [advance(command, Input.REFUSE, now_s, hop="gateway", reason=f"too many commands wait: {full}")]
         accepted = Change(replace(command, events=1), Event(State.ACCEPTED, now_s, 1))
         replaced = []
         for each in older:
@@ -154,12 +157,21 @@ class CommandQueue:
         self._insert(queued.command)
         return [accepted, queued, *replaced]
 
-    def _check_room(self, line: _Line | None, leaving: int, command: Command) -> None:
-        waiting = (len(line.waiting) if line is not None else 0) - leaving
+    def check_room(self, macs: Iterable[DeviceId]) -> None:
+        """Whether one more command for each of these devices would find room now; raises QueueFull."""
+        for count, mac in enumerate(macs):
+            if (full := self._is_full(mac, -count, leaving_here=0)) is not None:
+                raise QueueFull(full)
+
+    def _is_full(self, mac: DeviceId, leaving: int, *, leaving_here: int | None = None) -> str | None:
+        """What is full, if `leaving` commands are replaced; None: there is room."""
+        line = self._lines.get(mac)
+        waiting = (len(line.waiting) if line is not None else 0) - (leaving if leaving_here is None else leaving_here)
         if waiting >= self._limits.max_waiting_per_device:
-            raise QueueFull(f"{waiting} for {command.key.mac}")
+            return f"{waiting} for {mac}"
         if len(self._by_key) - leaving >= self._limits.max_waiting:
-            raise QueueFull(f"{len(self._by_key)} for all devices")
+            return f"{len(self._by_key)} for all devices"
+        return None
 
     def undo(self, added: Iterable[Change]) -> None:
         """Undo `add`: what could not be stored was never accepted, and replaces nothing."""

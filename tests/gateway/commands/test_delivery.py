@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from command_parts import ACME, FOREIGN_MAC, MAC, OTHER, order, party, request
 
-from gateway.commands.errors import CommandStoreError, NoSuchDevice
+from gateway.commands.errors import CommandStoreError, NoSuchDevice, QueueFull
 from gateway.commands.records import FINAL_STATES, Command, Mode, State, bare
 from gateway.commands.store import Filter
 from gateway.device_failure import DeviceFailure, DeviceRefused, DeviceSilent
@@ -224,6 +224,45 @@ async def test_nothing_leaves_that_is_not_on_disk(bench: Any) -> None:
     assert (await last(bench, one)).kind is State.ANSWERED
     assert len(bench.devices.executed) == 1
     assert [each.key for each in await bench.service.store.select(Filter())] == [one.key]
+
+
+async def test_a_group_that_can_not_be_stored_whole_is_not_taken(bench: Any) -> None:
+    macs = [DeviceId(f"00135005{number:08x}") for number in range(0x3001, 0x3001 + 500)]
+    for mac in macs:
+        bench.registry.add_device(mac, ACME)
+    store, commits = bench.service.store, 0
+    inner = store._commit
+
+    def fail_second(batch: Any) -> None:
+        nonlocal commits
+        commits += 1
+        if commits == 2:
+            raise sqlite3.OperationalError("disk is full")
+        inner(batch)
+
+    store._commit = fail_second
+    with pytest.raises(CommandStoreError):
+        await bench.service.desk.submit_group(order(), macs, "all", party(), "http")
+    store._commit = inner
+    assert len(bench.service.queue) == 0
+    assert all(each.state is State.CANCELLED for each in await store.select(Filter()))
+    group = await bench.service.desk.submit_group(order(), macs, "all", party(), "http")
+    assert await bench.service.desk.progress(group) == {"queued": 500}
+
+
+async def test_a_group_for_which_there_is_no_room_is_not_taken(make_bench: Any) -> None:
+    bench = make_bench(max_waiting=3)
+    await bench.start()
+    macs = [DeviceId(f"00135005{number:08x}") for number in range(0x3001, 0x3004)]
+    for mac in macs:
+        bench.registry.add_device(mac, ACME)
+    await submit(bench)
+    with pytest.raises(QueueFull):
+        await bench.service.desk.submit_group(order(), macs, "all", party(), "http")
+    assert len(bench.service.queue) == 1
+    group = await bench.service.desk.submit_group(order(), macs[:2], "two", party(), "http")
+    assert await bench.service.desk.progress(group) == {"queued": 2}
+    await bench.kill()
 
 
 async def test_its_time_is_over_while_the_disk_writes(bench: Any) -> None:
