@@ -11,7 +11,7 @@ import asyncio
 import shutil
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -202,7 +202,7 @@ class AliasService:
         except (StoreFileError, PasswordMissing, GatewayError, OSError) as error:
             self._complain(Kind.ALIAS if running is self._aliases else Kind.TRIGGER, name, str(error))
             return
-        running[name] = _Running(made_of, asyncio.create_task(_guard(name, work.run()), name=name), work)
+        running[name] = _Running(made_of, asyncio.create_task(_guard(name, work.run), name=name), work)
 
     def _open_queues(self, enabled: Mapping[str, AliasSettings]) -> None:
         """A queue is open while its alias is enabled, also while that connects anew or can't: so nothing is missed."""
@@ -336,10 +336,10 @@ class AliasService:
         }
 
 
-async def _guard(name: str, work: Coroutine[Any, Any, None]) -> None:
+async def _guard(name: str, run: Callable[[], Awaitable[None]]) -> None:
     """A fault in one alias is told, and the alias started again by the next look after a pause; no other notices."""
     try:
-        await work
+        await run()
     except Exception:  # The task's top.
         _log.exception("an alias or trigger has failed; it starts again", name=name)
         await asyncio.sleep(RESTART_S)
