@@ -430,3 +430,15 @@ def test_messages_without_properties_need_no_room_for_them(life: Life) -> None:
     assert [row[4] for row in life.store.messages()] == [None]
     (restored,) = life.next().engine.sessions.values()
     assert next(restored.deliveries()).message.properties is NO_PROPERTIES
+
+
+def test_a_store_of_the_former_schema_is_taken_on(life: Life) -> None:
+    """Schema 1 had no queues."""
+    life.open()
+    life.commit()
+    life.store.close()
+    change(life.store.path, "DROP TABLE queued")
+    change(life.store.path, "PRAGMA user_version = 1")
+    later = Life(life.store.path)
+    assert list(later.store.queued()) == []
+    later.store.close()

@@ -1,6 +1,7 @@
 """Queue, topic, anycast and multicast in an engine with a made-up clock and no sockets."""
 
 import json
+import random
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -620,3 +621,75 @@ def test_a_dead_letter_for_a_full_queue_is_dropped_and_counted() -> None:
     receiver.received(reason=0x80)
     live = engine.addresses.of("acme", "dead")
     assert live is not None and (live.stored, drops(engine, Drop.ADDRESS_FULL)) == (1, 1)  # type: ignore[union-attr]
+
+
+# --- laws -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("kind", ["queue", "anycast"])
+def test_no_message_is_lost_or_doubled_whatever_receivers_do(kind: str, seed: int) -> None:
+    """Receivers come, go, refuse and acknowledge at random; in the end each message was taken once, or its sender knows
+    better.
+    """
+    chance = random.Random(seed)
+    engine = engine_of(orders(kind, max_deliveries=1_000), {"name": "other", "type": "queue"})
+    sender = Client(engine, "s", receive_maximum=1_000).connect()
+    receivers = [Client(engine, f"r{n}", receive_maximum=chance.randint(1, 4), expiry_s=60) for n in range(4)]
+    held: dict[str, list[tuple[int, str]]] = {client.client_id: [] for client in receivers}
+    connected: set[str] = set()
+    taken: list[str] = []
+    settled: dict[int, int] = {}
+    number = 0
+
+    def collect() -> None:
+        for client in receivers:
+            if client.client_id in connected:
+                got = [item for item in client.packets() if isinstance(item, Publish)]
+                held[client.client_id] += [(item.packet_id, item.payload.decode()) for item in got]
+                assert len(held[client.client_id]) <= client.receive_maximum, "no more than the credit"
+        for item in sender.packets():
+            assert isinstance(item, PubAck) and item.packet_id not in settled
+            settled[item.packet_id] = item.reason_code
+
+    for _ in range(400):
+        client = chance.choice(receivers)
+        match chance.randrange(6):
+            case 0 if client.client_id in connected:
+                client.leave()
+                connected.discard(client.client_id)
+                held[client.client_id].clear()
+            case 0 | 1:
+                if client.client_id not in connected:
+                    client.octets.clear()
+                    client.connect(clean=False)
+                    client.dialogue.take(Subscribe(1, (TopicSubscription(ORDERS, 1),)), 0.0)
+                    connected.add(client.client_id)
+            case 2 | 3:
+                number += 1
+                sender.dialogue.take(Publish(ORDERS, str(number).encode(), 1, packet_id=number), 0.0)
+            case _ if held[client.client_id]:
+                packet_id, payload = held[client.client_id].pop(0)
+                refuses = chance.random() < 0.2
+                client.dialogue.take(PubAck(packet_id, 0x80 if refuses else 0), 0.0)
+                if not refuses:
+                    taken.append(payload)
+        collect()
+    for client in receivers:  # whoever is left leaves; one comes that takes everything
+        if client.client_id in connected:
+            client.leave()
+    connected.clear()
+    last = Client(engine, "last").connect()
+    last.subscribe()
+    while got := last.received():
+        taken += got
+    collect()
+    assert len(taken) == len(set(taken)), "each once"
+    if kind == "queue":
+        assert set(settled.values()) == {0} and len(settled) == number
+        assert sorted(map(int, taken)) == list(range(1, number + 1))
+    else:
+        assert len(settled) == number, "each sender's message has an answer"
+        assert sorted(map(int, taken)) == sorted(packet_id for packet_id, code in settled.items() if code == 0)
+    account = engine.tenants.of("acme")
+    assert (account.queued_messages, account.queued_octets) == (0, 0)
