@@ -115,7 +115,8 @@ class CommandChannel:
 
     async def _tell_some(self, connection: Connection, lost: asyncio.Task[ConnectionLost]) -> bool:
         """Tell the oldest events that the broker does not know; False when there are none."""
-        untold = await self._store.untold(_AT_ONCE)
+        # Each may go to two topics, and the broker says how much it takes at once.
+        untold = await self._store.untold(max(1, min(_AT_ONCE, connection.receive_maximum // 2)))
         if not untold:
             return False
         open_publications = sum(len(publications_of(each)) for each in untold)
@@ -134,7 +135,7 @@ class CommandChannel:
         await asyncio.wait(either, timeout=_ACKNOWLEDGED_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
         if not all_there.done():
             raise ConnectionLost("the broker does not acknowledge events of commands")
-        await self._store.told(each.seq for each in untold)
+        self._store.told(each.seq for each in untold)
         return True
 
     # --- orders

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -109,6 +110,9 @@ class CommandStore:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commands")
         self._gathered: list[tuple[Sequence[Change], Sequence[Group], asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
+        self._told: deque[tuple[int]] = deque()
+        """Events that MQTT knows, not written yet: that waits for the next commit, for it costs one of its own."""
+        self._told_up_to = 0
         try:
             self._database = self._thread.submit(self._open).result()
         except sqlite3.Error as error:
@@ -143,8 +147,13 @@ class CommandStore:
         """Let go of the file when what was begun is done."""
         while self._writing is not None:
             await asyncio.wait({self._writing})
-        self._thread.submit(self._database.close).result()
+        self._thread.submit(self._write_last).result()
         self._thread.shutdown()
+
+    def _write_last(self) -> None:
+        with suppress(sqlite3.Error), _transaction(self._database):
+            self._write_told(self._database)
+        self._database.close()
 
     # --- writing
 
@@ -182,6 +191,7 @@ class CommandStore:
     def _commit(self, batch: list[tuple[Sequence[Change], Sequence[Group], asyncio.Future[None]]]) -> None:
         database = self._database
         with _transaction(database):
+            self._write_told(database)
             for changes, groups, _ in batch:
                 database.executemany("INSERT INTO groups VALUES (?, ?, ?, ?, ?, ?, ?)", map(_group_row, groups))
                 for change in changes:
@@ -190,10 +200,16 @@ class CommandStore:
                         row = _event_row(change.command.key, change.event)
                         database.execute(f"INSERT INTO events ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
-    async def told(self, seqs: Iterable[int]) -> None:
-        """Note that MQTT knows these events."""
+    def told(self, seqs: Iterable[int]) -> None:
+        """Note that MQTT knows these events, the oldest untold ones; a crash soon after may make it forgotten."""
         rows = [(seq,) for seq in seqs]
-        await self._do(lambda: _in_one(self._database, "UPDATE events SET told = 1 WHERE seq = ?", rows))
+        self._told.extend(rows)
+        self._told_up_to = max(self._told_up_to, *(seq for (seq,) in rows))
+
+    def _write_told(self, database: sqlite3.Connection) -> None:
+        # On the database's own thread, while the loop may add more.
+        rows = [self._told.popleft() for _ in range(len(self._told))]
+        database.executemany("UPDATE events SET told = 1 WHERE seq = ?", rows)
 
     async def prune(self, before_s: float) -> int:
         """Forget some commands that ended before that time, and their events; gives how many."""
@@ -201,6 +217,8 @@ class CommandStore:
 
     def _prune(self, before_s: float) -> int:
         database = self._database
+        with _transaction(database):
+            self._write_told(database)
         query = f"SELECT tenant, mac, id FROM commands WHERE ended_s < ? ORDER BY ended_s LIMIT {_PRUNE_AT_ONCE}"
         rows = database.execute(query, (before_s,)).fetchall()
         with _transaction(database):
@@ -263,7 +281,7 @@ class CommandStore:
         commands = ", ".join(f"commands.{name}" for name in _COMMAND.split(", "))
         query = (
             f"SELECT events.seq, {events}, {commands} FROM events JOIN commands USING (tenant, mac, id) "
-            f"WHERE told = 0 ORDER BY seq LIMIT {int(limit)}"
+            f"WHERE told = 0 AND seq > {int(self._told_up_to)} ORDER BY seq LIMIT {int(limit)}"
         )
         count = len(_EVENT.split(", ")) + 1
         return await self._do(
@@ -300,11 +318,6 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
         if database.in_transaction:
             database.execute("ROLLBACK")
         raise
-
-
-def _in_one(database: sqlite3.Connection, statement: str, rows: Sequence[_Row]) -> None:
-    with _transaction(database):
-        database.executemany(statement, rows)
 
 
 def _key_row(key: CommandKey) -> tuple[str, str, str]:
