@@ -250,8 +250,16 @@ class Gateway:
         console: Any = importlib.import_module("gateway.console")
         state = partial(presence_of, self.registry, self.settings.presence)
         assert self._commands is not None
-        desk = self._commands.desk
-        return console.Console(self.registry, self._credentials, self.status, state, self._endpoints, desk, self.ask)
+        return console.Console(
+            self.registry,
+            self._credentials,
+            self.status,
+            state,
+            self._endpoints,
+            self._commands.desk,
+            self.ask,
+            self.messaging,
+        )
 
     def _endpoints(self) -> dict[str, str]:
         """Where clients connect, as this machine sees it."""

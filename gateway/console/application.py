@@ -10,12 +10,13 @@ from fastapi import APIRouter
 
 from gateway.api.deliveries import Ask
 from gateway.commands.desk import CommandDesk
-from gateway.console import account_pages, network_pages, nic_pages, overview_pages, static_files
+from gateway.console import account_pages, messaging_pages, network_pages, nic_pages, overview_pages, static_files
 from gateway.console.pulse import Pulse
 from gateway.console.rendering import Pages
 from gateway.console.rows import Row
 from gateway.console.visitors import Visitors
 from gateway.credentials import Credentials
+from gateway.messaging.service import MessagingService
 from gateway.presence import PresenceState
 from gateway.registry import Device, Registry
 
@@ -33,6 +34,7 @@ class Console:
         endpoints: where clients connect, by name (`mqtt`, `coap`, `http`), as URLs.
         desk: takes commands.
         ask: knows where notifications are.
+        messaging: instances, accounts, endpoints.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Console:
         endpoints: Callable[[], Mapping[str, str]],
         desk: CommandDesk,
         ask: Ask,
+        messaging: MessagingService,
     ) -> None:
         self.pulse = Pulse(status)
         pages = Pages(Visitors(registry, credentials), time.monotonic)
@@ -59,6 +62,7 @@ class Console:
 
         self.router.include_router(network_pages.router(pages, registry, row, endpoints))
         self.router.include_router(nic_pages.router(pages, registry, row, endpoints, desk, ask))
+        self.router.include_router(messaging_pages.router(pages, registry, messaging))
 
     async def run(self) -> None:
         """Feed the live figures until cancelled."""
