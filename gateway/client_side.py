@@ -85,7 +85,7 @@ class ClientSide:
         self.observations = Observations(bodies, registry, self.cache, self._deadlines, now_s, limits.timeout_s)
         """At devices, each shared by all who observe the same."""
         own = _OwnAddresses(sockets.port, settings.listen)
-        proxy = Proxy(
+        self._proxy = proxy = Proxy(
             access,
             registry,
             bodies,
@@ -98,6 +98,7 @@ class ClientSide:
             domains=settings.domains,
             write_roles=limits.write_roles,
             timeout_s=limits.timeout_s,
+            max_observers=limits.max_observers,
             is_own=own,
         )
         discovery = Discovery(
@@ -139,6 +140,7 @@ class ClientSide:
         """What is held for clients now."""
         return {
             "observations": len(self.observations),
+            "observers": self._proxy.observers,
             "cached": len(self.cache),
             "cachedOctets": self.cache.octets,
         }

@@ -78,6 +78,7 @@ class Proxy:
         domains: accepted domains of device host names; empty: any.
         write_roles: who has one of them may change something; empty: everybody.
         timeout_s: how long a device may take to answer.
+        max_observers: clients' observations at once; a further one gets the state alone.
         is_own: whether an address is one of the gateway's own sockets.
     """
 
@@ -96,6 +97,7 @@ class Proxy:
         domains: Sequence[str],
         write_roles: Collection[str],
         timeout_s: float,
+        max_observers: int,
         is_own: Callable[[Address], bool],
     ) -> None:
         self._access = access
@@ -110,6 +112,9 @@ class Proxy:
         self._domains = tuple(domains)
         self._write_roles = frozenset(write_roles)
         self._timeout_s = timeout_s
+        self._max_observers = max_observers
+        self.observers = 0
+        """Observations of clients."""
         self._is_own = is_own
 
     def __call__(self, request: Message, source: Address, reply: Reply) -> GiveUp | None:
@@ -302,6 +307,9 @@ class Proxy:
         if sighting is not None and self._is_own(sighting.address):
             reply(_LOOP)
             return None
+        if self.observers >= self._max_observers:
+            # RFC 7641 section 4.1: a server that can't add an observer answers as if it had not been asked to.
+            return self._read(wanted, reply)
         return _Observing(self, wanted, reply).begin(source, own_token=own_token)
 
     def subscribe(self, wanted: _Wanted, reply: Reply) -> GiveUp:
@@ -343,6 +351,7 @@ class _Observing:
 
     def begin(self, source: Address, *, own_token: bool) -> GiveUp:
         principal = self._wanted.principal
+        self._proxy.observers += 1
         self._forget = self._proxy.when_over(source, principal, self._right_ended, own_token=own_token)
         leave = self._proxy.subscribe(self._wanted, self._answer)
         if self._is_over:
@@ -353,7 +362,9 @@ class _Observing:
 
     def end(self) -> None:
         """The client has lost interest, or everything is said."""
-        self._is_over = True
+        if not self._is_over:
+            self._is_over = True
+            self._proxy.observers -= 1
         leave, self._leave = self._leave, None
         forget, self._forget = self._forget, None
         if leave is not None:

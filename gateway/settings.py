@@ -198,6 +198,8 @@ class ProxySettings(_Section):
     """All bodies of block-wise transfers with clients together."""
     max_under_way: int = Field(default=16, ge=1)
     """Requests to one device that it has not acknowledged yet; further ones wait."""
+    max_observers: int = Field(default=10_000, ge=0)
+    """Observations of all clients at once; a further request to observe is answered once, without Observe."""
 
 
 class TlsSettings(_Section):

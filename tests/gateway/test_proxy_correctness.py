@@ -232,6 +232,19 @@ async def test_many_observers_share_one_observation(nic: FakeNic, client: Any, c
     assert nic.cancelled == 2, "the last one to go ends it at the device"
 
 
+async def test_beyond_the_limit_a_client_gets_the_state_alone(
+    site: Site, settings_for: Any, running: Any, connect_to: Any, token: str
+) -> None:
+    async with running(Gateway(settings_for(proxy={"max_observers": 1}), site)) as gateway, serving(FakeNic()) as nic:
+        gateway.registry.seen(MAC, Address("127.0.0.1", nic.port), time.time())
+        client = connect_to(gateway)
+        await client.open_session(token)
+        assert (await observe(client, b"a")).payload == b"first"
+        second = await observe(client, b"b")
+        assert (second.payload, second.option(options.OBSERVE)) == (b"plain", None)
+        assert gateway.status()["proxy"] == {"observations": 1, "observers": 1, "cached": 0, "cachedOctets": 0}
+
+
 async def test_a_move_is_invisible_to_all(nic: FakeNic, client: Any, gateway: Gateway) -> None:
     await observe(client, b"a")
     await observe(client, b"b")
