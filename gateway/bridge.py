@@ -127,7 +127,11 @@ class Bridge:
     async def run(self) -> None:
         """Publish until cancelled."""
         await keep_connected(
-            self._login, self._connect, self._serve, count=lambda what: self._statistics.count(Event.BRIDGE, what)
+            self._login,
+            self._connect,
+            self._serve,
+            count=lambda what: self._statistics.count(Event.BRIDGE, what),
+            speaks_5=self._login.speaks_5,
         )
 
     def _connect(self, version: MqttVersion) -> PublisherConnection:
@@ -165,6 +169,7 @@ class Bridge:
             self._released_before = self._outbox.released
             self._sent_before = max(self._outbox.released, self._outbox.cursor) + _MAY_HAVE_LEFT
         self._version = connection.version
+        self._outbox.note_version(5 if connection.version is ProtocolVersion.V5 else 4)
         self._connection = connection
         connection.on_verdicts, connection.on_writable = self._settle, self.stored
         self._progress_at = asyncio.get_running_loop().time()

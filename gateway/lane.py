@@ -165,7 +165,9 @@ class Lane:
         fresh = login(bridge, site, "gw-coap-mqtt-bridge", self.number)
         prefix = f"gw-coap-mqtt-bridge-{_name(bridge, self.number)}"
         kept = self.outbox.name(prefix, lambda: fresh.client_id)
-        return fresh if kept is None else replace(fresh, client_id=kept, is_lasting=True)
+        if kept is None:
+            return fresh
+        return replace(fresh, client_id=kept, is_lasting=True, speaks_5=self.outbox.version == 5)
 
     def _open_outbox(self, site: Site) -> Outbox:
         limits = self._settings.outbox

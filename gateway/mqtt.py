@@ -63,11 +63,19 @@ class MqttVersion(Enum):
 
 
 class ConnectFailure(Exception):
-    """No connection; `version_refused` when another protocol version may help."""
+    """No connection.
 
-    def __init__(self, reason: str, *, version_refused: bool = False) -> None:
+    Args:
+        reason: in words.
+        version_refused: another protocol version may help.
+        says_so: the broker has said that it is the version; otherwise it may be something in front of the broker that
+            hangs up, or says nothing, because the broker is away.
+    """
+
+    def __init__(self, reason: str, *, version_refused: bool = False, says_so: bool = False) -> None:
         super().__init__(reason)
         self.version_refused = version_refused
+        self.says_so = says_so
 
 
 class ConnectionLost(Exception):
@@ -90,6 +98,8 @@ class Login:
     keepalive_s: int = 15
     is_lasting: bool = False
     """Whether a later process will come by the same client id, and for the same session."""
+    speaks_5: bool = False
+    """Whether an earlier process has spoken MQTT 5 with this broker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +189,7 @@ class Connection:
         except MqttConnectError as error:
             self._abandon()
             refused = _code(error.rc) in _UNSUPPORTED_VERSION
-            raise ConnectFailure(f"refused: {error}", version_refused=refused) from None
+            raise ConnectFailure(f"refused: {error}", version_refused=refused, says_so=refused) from None
         except (aiomqtt.MqttError, OSError, ValueError) as error:
             # Old brokers hang up on a version that they do not know, and aiomqtt waits for CONNACK till it is tired.
             self._abandon()

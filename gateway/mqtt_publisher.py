@@ -87,7 +87,8 @@ class PublisherConnection(asyncio.Protocol):
         except MqttError as error:
             # A broker of another version answers in that version's form.
             self._close()
-            raise ConnectFailure(f"the broker breaks the protocol: {error}", version_refused=True) from None
+            reason = f"the broker breaks the protocol: {error}"
+            raise ConnectFailure(reason, version_refused=True, says_so=True) from None
         except OSError as error:
             # RabbitMQ 3.10, for one, hangs up on a CONNECT of MQTT 5 without a word.
             hung_up = self._transport is not None
@@ -204,7 +205,8 @@ class PublisherConnection(asyncio.Protocol):
         if answer.reason_code:
             self._close()
             refused = answer.reason_code in _UNSUPPORTED_VERSION
-            raise ConnectFailure(f"refused: reason code {answer.reason_code:#04x}", version_refused=refused)
+            reason = f"refused: reason code {answer.reason_code:#04x}"
+            raise ConnectFailure(reason, version_refused=refused, says_so=refused)
         properties = answer.properties
         if properties.receive_maximum is not None:
             self.receive_maximum = properties.receive_maximum

@@ -263,6 +263,15 @@ class Outbox:
         """The name under which the broker knows the publisher of this outbox; None when it does not outlive us."""
         return self._storage.name(prefix, make)
 
+    def note_version(self, level: int) -> None:
+        """Remember the protocol level that the broker speaks: 4 or 5."""
+        self._storage.save_version(level)
+
+    @property
+    def version(self) -> int:
+        """The protocol level that was spoken last; 0: unknown."""
+        return self._storage.load_version()
+
     # --- for operators
 
     def status(self, now_ms: int) -> OutboxStatus:

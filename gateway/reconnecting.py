@@ -18,6 +18,9 @@ LONGEST_PAUSE_S: Final = 3.0
 _STEADY_S: Final = 5.0
 """A connection that stood this long was a good one: the pauses begin at the first one again."""
 
+_DOUBTS: Final = 20
+"""So often somebody has to hang up before a broker that spoke MQTT 5 is asked whether it speaks 3.1.1 now."""
+
 _log = structlog.get_logger(__name__)
 ConnectionT = TypeVar("ConnectionT")
 
@@ -46,6 +49,7 @@ async def keep_connected(
     serve: Callable[[ConnectionT], Awaitable[ConnectionLost]],
     *,
     count: Callable[[str], None] = lambda what: None,
+    speaks_5: bool = False,
 ) -> None:
     """The same with any connection.
 
@@ -54,16 +58,20 @@ async def keep_connected(
         connect: makes a connection; entering it raises ConnectFailure.
         serve: uses a connection until it is lost.
         count: told `connected`, `disconnected` and `failed`.
+        speaks_5: the broker is known to speak MQTT 5. Then, as after a connection by MQTT 5, 3.1.1 is tried seldom
+            unless the broker says that it is the version: whoever hangs up may be a relay in front of a broker that is
+            away, and a connection by 3.1.1 would end the session that is kept there.
     """
     loop = asyncio.get_running_loop()
     log = _log.bind(client_id=login.client_id, broker=f"{login.host}:{login.port}")
-    version, pause_s, silent = MqttVersion.V5, FIRST_PAUSE_S, False
+    version, pause_s, silent, doubts = MqttVersion.V5, FIRST_PAUSE_S, False, 0
     while True:
         try:
             async with connect(version) as connection:
                 count("connected")
                 log.info("connected to the broker", version=version.name)
                 silent, since = False, loop.time()
+                speaks_5, doubts = version is MqttVersion.V5, 0
                 lost = await serve(connection)
             count("disconnected")
             log.warning("connection to the broker lost", reason=str(lost))
@@ -71,7 +79,10 @@ async def keep_connected(
                 pause_s = FIRST_PAUSE_S
         except ConnectFailure as failure:
             count("failed")
-            if failure.version_refused:
+            doubts += 1
+            if version is MqttVersion.V311 and speaks_5:
+                version, doubts = MqttVersion.V5, 0
+            elif failure.version_refused and (failure.says_so or not speaks_5 or doubts > _DOUBTS):
                 version = MqttVersion.V311 if version is MqttVersion.V5 else MqttVersion.V5
             if not silent:
                 # Once an outage is enough: the status page shows that it lasts.

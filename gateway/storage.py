@@ -24,6 +24,7 @@ _SEGMENT_SUFFIX: Final = ".log"
 _DONE_SUFFIX: Final = ".done"
 _CURSOR_NAME: Final = "cursor"
 _RELEASED_NAME: Final = "released"
+_VERSION_NAME: Final = "mqtt-version"
 _STORE_NAME: Final = "client-id"
 _CHECKED: Final = struct.Struct(">QQ")
 _SLOT: Final = struct.Struct(">QQI")
@@ -80,6 +81,12 @@ class Storage(Protocol):
 
     def save_released(self, released: int, *, sync: bool = False) -> None:
         """Remember up to where QoS 2 messages may have been released at the broker; with `sync` for good."""
+
+    def load_version(self) -> int:
+        """What `save_version` was told last; 0 when unknown."""
+
+    def save_version(self, level: int) -> None:
+        """Remember the protocol level that the broker speaks."""
 
     def history(self) -> Iterable[bytes]:
         """The octets of each segment that is still there, finished ones too, the newest first; for any thread."""
@@ -187,6 +194,7 @@ class FileStorage:
                 code="MW-GWY-004",
             ) from None
         self._released = _Number(folder / _RELEASED_NAME)
+        self._version = _Number(folder / _VERSION_NAME)
         self._history_octets = history_octets
         self._done = deque((path, path.stat().st_size) for path in sorted(folder.glob(f"*{_DONE_SUFFIX}")))
         self._forget_the_oldest()
@@ -231,6 +239,13 @@ class FileStorage:
     def save_released(self, released: int, *, sync: bool = False) -> None:
         self._released.save(released, sync=sync)
 
+    def load_version(self) -> int:
+        return self._version.value
+
+    def save_version(self, level: int) -> None:
+        if level != self._version.value:
+            self._version.save(level)
+
     def name(self, prefix: str, make: Callable[[], str]) -> str | None:
         path = self._folder / _STORE_NAME
         name = path.read_text().strip() if path.exists() else ""
@@ -242,6 +257,7 @@ class FileStorage:
     def close(self) -> None:
         self._cursor.close()
         self._released.close()
+        self._version.close()
 
 
 def _read_slot(octets: bytes) -> tuple[int, int]:
@@ -307,6 +323,12 @@ class MemoryStorage:
         return 0
 
     def save_released(self, released: int, *, sync: bool = False) -> None:
+        """Nobody will ask."""
+
+    def load_version(self) -> int:
+        return 0
+
+    def save_version(self, level: int) -> None:
         """Nobody will ask."""
 
     def name(self, prefix: str, make: Callable[[], str]) -> str | None:

@@ -13,7 +13,9 @@ import pytest
 from scripted_broker import ScriptedBroker, until
 
 from gateway.gateway import Gateway
+from gateway.statistics import Event
 from meshwire.coap import codes, encode
+from meshwire.mqtt import ProtocolVersion
 from meshwire.site import Site
 
 
@@ -64,7 +66,7 @@ async def test_the_first_seconds_of_an_outage_are_not_lost(
         broker.verdict = lambda publish: None
         await report(client, bubble_up, range(10, 60))
         assert is_connected(gateway), "it is not noticed yet"
-        await until(lambda: gateway.status()["counters"]["bridge"].get("disconnected", 0) >= 1)  # type: ignore[index, call-overload]
+        await until(lambda: gateway.statistics.total(Event.BRIDGE, "disconnected") >= 1)
         broker.verdict = lambda publish: 0
         await until(lambda: readings(broker) == expected(60))
         assert gateway.status()["losses"] == {}
@@ -97,12 +99,48 @@ async def test_forwarding_goes_on_after_a_long_outage(
     async with running(Gateway(settings_for(broker.port), site)) as gateway:
         client = raw_client(gateway.coap_port)
         await report(client, bubble_up, range(30))
-        await until(lambda: gateway.status()["counters"]["bridge"].get("failed", 0) > 20, 30)  # type: ignore[index, call-overload]
+        await until(lambda: gateway.statistics.total(Event.BRIDGE, "failed") > 20, 30)
         await broker.start()
         await until(lambda: readings(broker) == expected(30))
         await report(client, bubble_up, range(30, 60))
         await until(lambda: readings(broker) == expected(60))
         await until(lambda: gateway.status()["outbox"]["depth"] == 0)  # type: ignore[index]
+
+
+async def test_a_relay_that_hangs_up_does_not_cost_the_session(
+    site: Site, settings_for: Any, running: Any, broker: ScriptedBroker
+) -> None:
+    """The broker behind it is away: going down to 3.1.1 for that would end the MQTT 5 session, and exact QoS 2."""
+    for _ in range(2):
+        async with running(Gateway(settings_for(broker.port), site)) as gateway:
+            await until(lambda: is_connected(gateway))
+    broker.versions.clear()
+    broker.welcome = lambda: None
+    hung_up, broker._answer = broker._answer, lambda packet, writer, version: False  # type: ignore[method-assign]
+    async with running(Gateway(settings_for(broker.port), site)) as gateway:
+        await until(lambda: gateway.statistics.total(Event.BRIDGE, "failed") >= 6)
+        broker.welcome, broker._answer = lambda: 0, hung_up  # type: ignore[method-assign]
+        await until(lambda: is_connected(gateway))
+    bridges = [
+        v
+        for v, name in zip(broker.versions, broker.client_ids[-len(broker.versions) :], strict=True)
+        if "bridge" in name
+    ]
+    assert bridges == [5]
+
+
+async def test_a_broker_that_has_forgotten_mqtt_5_is_found_out(
+    site: Site, settings_for: Any, running: Any, broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.reconnecting._DOUBTS", 3)
+    async with running(Gateway(settings_for(broker.port), site)) as gateway:
+        await until(lambda: is_connected(gateway))
+    inner = broker._answer
+    broker._answer = lambda packet, writer, version: (
+        version is not ProtocolVersion.V5 and inner(packet, writer, version)
+    )  # type: ignore[method-assign]
+    async with running(Gateway(settings_for(broker.port), site)) as gateway:
+        await until(lambda: is_connected(gateway), 20)
 
 
 async def test_a_full_buffer_is_told_to_the_nic_and_drops_nothing(
