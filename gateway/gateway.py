@@ -28,7 +28,7 @@ from gateway.delivery import answer
 from gateway.endpoint import Endpoint
 from gateway.errors import RegistryError
 from gateway.lane import MAIN, Lane, drain, left_behind, login
-from gateway.messaging.service import MessagingService
+from gateway.messaging.service import MessagingService, closed_for
 from gateway.presence import Presence, presence_of
 from gateway.rate import total_rate
 from gateway.registry import Registry
@@ -78,7 +78,9 @@ class Gateway:
         self.statistics = Statistics()
         self._site = site or Site.default()
         self.registry = Registry(
-            open_database(settings.registry, self._site), max_devices=settings.registry.max_devices
+            open_database(settings.registry, self._site),
+            max_devices=settings.registry.max_devices,
+            closed=closed_for(settings.instance),
         )
         self.messaging = MessagingService(self.registry, self._site)
         self._keys = self._site.signing_keys()

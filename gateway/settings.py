@@ -278,6 +278,9 @@ class GatewaySettings(_Section):
     """Domains of device host names (SSN<mac>.<domain>); none: any domain is accepted."""
     receive_buffer_octets: int = Field(default=4 << 20, ge=65_536)
     """Receive buffer of the CoAP socket; the system's default holds 256 small datagrams."""
+    instance: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,63})?$")
+    """Messaging service instance that this gateway belongs to: devices of accounts that are not assigned to it are
+    refused; empty: nobody is."""
     bridge: BridgeSettings = Field(default_factory=BridgeSettings)
     outbox: OutboxSettings = Field(default_factory=OutboxSettings)
     direct: DirectSettings = Field(default_factory=DirectSettings)

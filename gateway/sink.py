@@ -391,6 +391,8 @@ class Sink:
     def _device(self, mac: DeviceId) -> Device:
         device = self._registry.device(mac)
         if device is None or not device.enabled:
+            if device is not None and device.refusal:
+                raise _Refusal(_Answer(codes.FORBIDDEN, f"gateway: {device.refusal}"), "account-not-served")
             raise _Refusal(
                 _Answer(codes.FORBIDDEN, "gateway: device is not provisioned"),
                 "unknown-device" if device is None else "disabled-device",

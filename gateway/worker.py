@@ -25,6 +25,7 @@ from gateway.delivery import answer
 from gateway.endpoint import Endpoint
 from gateway.errors import RegistryError
 from gateway.lane import Lane
+from gateway.messaging.service import closed_for
 from gateway.registry import Device, Registry, Sighting
 from gateway.registry.opening import open_database
 from gateway.settings import GatewaySettings
@@ -146,7 +147,7 @@ class Worker:
     async def run(self) -> None:
         """Serve until cancelled."""
         settings = self._settings
-        registry = Registry(open_database(settings.registry, self._site))
+        registry = Registry(open_database(settings.registry, self._site), closed=closed_for(settings.instance))
         directory = WorkerDirectory(registry)
         lane = Lane(self._number, settings, self._site, self._statistics)
         store = AliasStore(self._site, declared_in(settings))

@@ -96,7 +96,7 @@ class ImportAnswer(BaseModel):
 
 def owned_device(registry: Registry, caller: Principal, text: str) -> Device:
     """The device that a caller named, if it is the caller's; 404 for unknown and foreign ones alike."""
-    device = registry.device(device_id(text))
+    device = registry.record(device_id(text))
     if device is None or not (device.tenant == caller.tenant or is_admin(caller)):
         raise HTTPException(404, "no such device")
     return device

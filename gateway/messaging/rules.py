@@ -28,6 +28,7 @@ __all__ = [
     "refuse_assignment",
     "refuse_endpoint",
     "refuse_instance",
+    "refuse_service",
     "refuse_unassignment",
     "words",
 ]
@@ -234,6 +235,14 @@ def _inherits(tree: AccountTree, id: str) -> str | None:
     if tree.level(id) <= 1:
         return None
     return f"account {id} inherits the assignment of {tree.assigner(id).id}, and can't change it"
+
+
+def refuse_service(tree: AccountTree, id: str, name: str) -> str | None:
+    """Why an instance does not serve an account's devices."""
+    assigned = tree.instance(id)
+    if assigned is None:
+        return f"account {id} is not assigned to a messaging service instance"
+    return None if assigned == name else f"account {id} is assigned to instance {assigned}, this is {name}"
 
 
 def refuse_account_options(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from gateway.registry.database import SYSTEM
 from meshwire.identity import INTERNAL_TENANT, TenantId
 from meshwire.site import Site
 
-__all__ = ["InstanceState", "MessagingService", "Picture"]
+__all__ = ["ROOT", "InstanceState", "MessagingService", "Picture", "closed_for", "read_picture"]
 
 ROOT = INTERNAL_TENANT.value
 """The root account: the platform's own tenant."""
@@ -101,22 +101,7 @@ class MessagingService:
             return self._picture(connection)
 
     def _picture(self, connection: Connection) -> Picture:
-        revision = self._database.revision(connection)
-        nodes = {row.tenant: row for row in connection.execute(select(schema.account_nodes))}
-        titles = {row.id: row.title for row in connection.execute(select(schema.tenants))}
-        accounts = [
-            Account(
-                id,
-                None if id == ROOT else nodes[id].parent if id in nodes else ROOT,
-                titles.get(id, ""),
-                nodes[id].instance if id in nodes else None,
-                _options(nodes[id].options) if id in nodes else None,
-            )
-            for id in {ROOT, *titles}
-        ]
-        instances = {row.name: _instance(row) for row in connection.execute(select(schema.instances))}
-        endpoints = connection.execute(select(schema.endpoints).order_by(schema.endpoints.c.account)).all()
-        return Picture(AccountTree(accounts), instances, tuple(map(_endpoint, endpoints)), revision)
+        return read_picture(connection)
 
     def instance_states(self, now_s: float | None = None) -> list[InstanceState]:
         """All instances with their nodes, those that have just announced themselves included."""
@@ -464,6 +449,39 @@ class MessagingService:
     def _must(reason: str | None, what: str) -> None:
         if reason is not None:
             raise MessagingError(what, evidence=reason, fix="mend that, and try again")
+
+
+def read_picture(connection: Connection) -> Picture:
+    """Everything as a transaction sees it."""
+    revision = int(connection.execute(select(schema.state.c.revision)).scalar_one())
+    nodes = {row.tenant: row for row in connection.execute(select(schema.account_nodes))}
+    titles = {row.id: row.title for row in connection.execute(select(schema.tenants))}
+    accounts = [
+        Account(
+            id,
+            None if id == ROOT else nodes[id].parent if id in nodes else ROOT,
+            titles.get(id, ""),
+            nodes[id].instance if id in nodes else None,
+            _options(nodes[id].options) if id in nodes else None,
+        )
+        for id in {ROOT, *titles}
+    ]
+    instances = {row.name: _instance(row) for row in connection.execute(select(schema.instances))}
+    endpoints = connection.execute(select(schema.endpoints).order_by(schema.endpoints.c.account)).all()
+    return Picture(AccountTree(accounts), instances, tuple(map(_endpoint, endpoints)), revision)
+
+
+def closed_for(instance: str) -> Callable[[Connection], Mapping[str, str]] | None:
+    """For `Registry`: reads which accounts an instance does not serve, and why; None: without a name it serves all."""
+    if not instance:
+        return None
+
+    def closed(connection: Connection) -> dict[str, str]:
+        picture = read_picture(connection)
+        reasons = {id: rules.refuse_service(picture.tree, id, instance) for id in picture.tree.accounts}
+        return {id: reason for id, reason in reasons.items() if reason is not None}
+
+    return closed
 
 
 def _counts(connection: Connection, column: Any) -> dict[str, int]:

@@ -36,7 +36,7 @@ def import_devices(
     """
     refused, fitting, known = list(table.bad), [], 0
     for device, line in zip(table.devices, table.lines, strict=True):
-        before = registry.device(device.mac)
+        before = registry.record(device.mac)
         if before is not None and before.tenant != device.tenant:
             refused.append(BadRow(line, f"{device.mac} is taken; move it first: meshwire device move"))
             continue

@@ -46,6 +46,8 @@ class Device:
     """Unix seconds."""
     tags: tuple[str, ...] = ()
     """In alphabetical order."""
+    refusal: str = ""
+    """Why a device that was enabled is not: its account is not served. This is not stored."""
 
 
 @dataclass(frozen=True, slots=True)

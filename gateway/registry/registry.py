@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Row, delete, func, select
+from sqlalchemy import Connection, Row, delete, func, select
 
 from gateway.errors import RegistryError
 from gateway.registry import schema
@@ -44,6 +44,8 @@ class Changes:
     changed: Sequence[tuple[Device, int]]
     """Devices, each with its revision."""
     removed: Sequence[tuple[DeviceId, int]]
+    closed: Mapping[str, str] | None = None
+    """Accounts that are not served, each with the reason; None: nobody asked."""
 
 
 class Registry(AccountTable, SightingTable):
@@ -52,13 +54,24 @@ class Registry(AccountTable, SightingTable):
     Args:
         where: the SQLite file, or a database; None: in memory.
         max_devices: bound of a tenant without one of its own; 0: none.
+        closed: reads which accounts are not served, and why, whenever something has changed; None: all are.
 
     Raises:
         RegistryError: the database can't be opened.
     """
 
-    def __init__(self, where: Path | Database | None, *, max_devices: int = 0) -> None:
+    def __init__(
+        self,
+        where: Path | Database | None,
+        *,
+        max_devices: int = 0,
+        closed: Callable[[Connection], Mapping[str, str]] | None = None,
+    ) -> None:
         self._max_devices = max_devices
+        self._read_closed = closed
+        self._closed: Mapping[str, str] = {}
+        self._served: dict[DeviceId, Device] = {}
+        """The devices as those see them who serve them: the ones of closed accounts are disabled."""
         super().__init__(where if isinstance(where, Database) else Database(where))
         self._devices: dict[DeviceId, Device] = {}
         self._revision = 0
@@ -228,8 +241,13 @@ class Registry(AccountTable, SightingTable):
         return bool(known)
 
     def device(self, mac: DeviceId) -> Device | None:
-        """A provisioned device, or None."""
-        return self._devices.get(mac) or self._look_up(mac)
+        """A provisioned device as it is to be served, or None; one of an account that is not served is disabled."""
+        return self._served.get(mac) or self._look_up(mac)
+
+    def record(self, mac: DeviceId) -> Device | None:
+        """A provisioned device as it is stored, or None."""
+        self.device(mac)
+        return self._devices.get(mac)
 
     def devices(self, tenant: TenantId | None = None, type: str | None = None, tag: str | None = None) -> list[Device]:
         """Devices in the order of their MACs; with `tenant`, `type` or `tag`: only those."""
@@ -250,7 +268,7 @@ class Registry(AccountTable, SightingTable):
             self.refresh()
         finally:
             self._writing.release()
-        return self._devices.get(mac)
+        return self._served.get(mac)
 
     def _one(self, change: Change, mac: DeviceId) -> Device:
         for device in self._of(change, [mac]):
@@ -304,10 +322,24 @@ class Registry(AccountTable, SightingTable):
     def _put(self, device: Device) -> None:
         before = self._devices.get(device.mac)
         self._devices[device.mac] = device
+        self._served[device.mac] = self._as_served(device)
         if before is not None and (before.tenant, before.enabled) != (device.tenant, device.enabled):
             self._owners_changed.add(device.mac)
 
+    def _as_served(self, device: Device) -> Device:
+        words = self._closed.get(device.tenant.value) if self._closed else None
+        return device if words is None else replace(device, enabled=False, refusal=words)
+
+    def _close(self, closed: Mapping[str, str]) -> None:
+        self._closed = closed
+        for mac, device in self._devices.items():
+            before, after = self._served[mac], self._as_served(device)
+            if before != after:
+                self._served[mac] = after
+                self._owners_changed.add(mac)
+
     def _forget(self, mac: DeviceId) -> None:
+        self._served.pop(mac, None)
         if self._devices.pop(mac, None) is not None:
             self._owners_changed.add(mac)
         self._forget_sighting(mac)
@@ -333,10 +365,12 @@ class Registry(AccountTable, SightingTable):
                 return None
             changed = connection.execute(select(devices).where(devices.c.revision > since)).all()
             gone = connection.execute(select(removed).where(removed.c.revision > since)).all()
+            closed = None if self._read_closed is None else self._read_closed(connection)
         return Changes(
             revision,
             [(_device(row), row.revision) for row in changed],
             [(DeviceId(row.mac), row.revision) for row in gone],
+            closed,
         )
 
     def show_changes(self, changes: Changes) -> None:
@@ -349,6 +383,8 @@ class Registry(AccountTable, SightingTable):
             for device, revision in changes.changed:
                 if self._own.get(device.mac, 0) < revision:
                     self._put(device)
+            if changes.closed is not None and changes.closed != self._closed:
+                self._close(changes.closed)
             self._revision = max(self._revision, changes.revision)
             self._own = {mac: revision for mac, revision in self._own.items() if revision > self._revision}
             told, self._owners_changed = self._owners_changed, set()
