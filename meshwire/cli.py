@@ -94,6 +94,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "cert": Command("broker.certificates:app", "certificates for trials of TLS and mutual TLS"),
     "explain": Command("gateway.tools.delivery:explain_app", "where a notification is, or how it ended and why"),
     "outbox": Command("gateway.tools.delivery:outbox_app", "the store between NICs and broker: show, size, losses"),
+    "sim": Command("gateway.lab.sim:app", "scenarios of a whole mesh of simulated NICs, in virtual time"),
     "config": Command("meshwire.config_tool:app", "print, check or describe the configuration"),
     "doctor": Command("meshwire.doctor:app", "check this installation and say what is amiss"),
     "bench": Command("bench.__main__:app", "comparisons with peers, measured here and now"),

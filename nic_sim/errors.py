@@ -40,6 +40,8 @@ CATALOGUE: Final = {
     "warning says what was seen of its line; reset_after_s lets the NIC reset the board by itself.",
     "MW-NIC-030": "The fleet ran and the gateway took no reading: it is not there, or it does not know the NICs.",
     "MW-NIC-031": "The IPv6 prefix for the fleet's NICs is not routed to this machine, so they can't use it.",
+    "MW-NIC-040": "There is no such scenario, or its recording can't be written; `meshwire sim list` names them.",
+    "MW-NIC-041": "The scenario's file does not fit: the message names place and reason; see docs/reference/sim.md.",
 }
 """Stable error codes of this package and what they mean; shown by `meshwire help CODE`."""
 
