@@ -405,6 +405,7 @@ class Connection(asyncio.Protocol):
             return
         session, present = opened
         self._session, self._state = session, State.ACTIVE
+        session.may_explain = packet.properties.request_problem_information != 0
         session.aliases = handshake.outgoing_aliases(packet, limits)
         self._dialogue = Dialogue(around.engine, session, self.output, limits, self._statistics, self._on_disconnect)
         self._statistics.clients_connected += 1

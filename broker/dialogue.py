@@ -179,12 +179,14 @@ class Dialogue:
 
     def _refuse(self, packet: Publish, verdict: ReasonCode, reason: str) -> None:
         """The same as `_acknowledge` with words, for who can read them."""
-        if not self._speaks_v5:
-            self._acknowledge(PUBACK if packet.qos == 1 else PUBREC, packet.packet_id, verdict)
-            return
-        properties = Properties(reason_string=reason)
         kind = PubAck if packet.qos == 1 else PubRec
-        self._send(kind(packet.packet_id, verdict, properties))
+        if self._speaks_v5 and self._session.may_explain:
+            words = Properties(reason_string=reason)
+            data = encode(kind(packet.packet_id, verdict, words), self._outlet.version)
+            if len(data) <= self._outlet.max_packet_octets:  # [MQTT-3.4.2-2], [MQTT-3.5.2-2]
+                self._outlet.write(data)
+                return
+        self._acknowledge(PUBACK if packet.qos == 1 else PUBREC, packet.packet_id, verdict)
 
     def _is_repeated(self, packet_id: int) -> bool:
         incoming = self._session.incoming

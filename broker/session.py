@@ -70,6 +70,7 @@ class Session:
         "incoming",
         "journal",
         "key",
+        "may_explain",
         "number",
         "outlet",
         "permissions",
@@ -109,6 +110,8 @@ class Session:
         self.number = 0
         """Its key in the store; 0: not stored."""
         self.outlet: Outlet | None = None
+        self.may_explain = True
+        """The connected client takes reason strings (Request Problem Information, MQTT 5.0 section 3.1.2.11.7)."""
         self.expiry_s = 0
         self.expires_at: float | None = None
         self.will: Will | None = None

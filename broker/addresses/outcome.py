@@ -116,7 +116,7 @@ class Receipt:
 
     def _packet(self, reason: ReasonCode, words: str) -> bytes:
         kind, outlet = PubAck if self._qos == 1 else PubRec, self._outlet
-        if words and outlet.version is ProtocolVersion.V5:
+        if words and outlet.version is ProtocolVersion.V5 and self._session.may_explain:
             data = encode(kind(self._packet_id, reason, Properties(reason_string=words)), outlet.version)
             if len(data) <= outlet.max_packet_octets:
                 return data
