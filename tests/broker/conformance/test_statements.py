@@ -44,7 +44,7 @@ CHOICES = """
 | CONNECT that is malformed | the connection ends without CONNACK |
 | Unsupported protocol level | CONNACK of 3.1.1 with return code 1 |
 | Enhanced authentication | refused with 0x8C |
-| Reason String | where a plan or an address refuses: CONNACK, PUBACK, PUBREC; not when Request Problem Information is 0, or when it would not fit |
+| Reason String | where a plan or an address refuses; not when it is not wanted, or would not fit |
 | Response Information, Server Reference | never sent |
 | Remaining length that is not in its shortest form, 3.1.1 | accepted; in 5.0 it ends the connection |
 | `$share/…` in 3.1.1 | a shared subscription, as in 5.0 |
