@@ -32,6 +32,7 @@ COUNTERS: Final[Mapping[Event, tuple[str, str, str]]] = {
     Event.BRIDGE: ("meshwire_gateway_broker_connections", "event", "Life of the connections to the broker."),
     Event.WORKER: ("meshwire_gateway_workers", "event", "Worker processes started again."),
     Event.SESSION: ("meshwire_gateway_sessions", "event", "CoAP sessions of client applications."),
+    Event.COMMAND: ("meshwire_gateway_commands", "event", "Events of commands; refused and dropped orders."),
     Event.PROXY: ("meshwire_gateway_proxy_answers", "code", "Answers to client applications, by CoAP code."),
 }
 """Name, label and meaning of each counter; Prometheus adds `_total`."""
@@ -42,6 +43,7 @@ GAUGES: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "meshwire_gateway_outbox_max_bytes": (("outbox", "maxOctets"), "Size at which NICs are asked to wait."),
     "meshwire_gateway_outbox_age_seconds": (("outbox", "ageS"), "Age of the oldest notification that waits."),
     "meshwire_gateway_broker_connected": (("bridge", "connected"), "1 while the broker is connected, else 0."),
+    "meshwire_gateway_commands_open": (("commands", "open"), "Commands that have not ended."),
     "meshwire_gateway_sessions_open": (("sessions",), "Open CoAP sessions."),
     "meshwire_gateway_devices": (("devices",), "Provisioned devices."),
 }

@@ -26,6 +26,7 @@ from gateway.commands.errors import (
     NoSuchDevice,
     NotAllowed,
     NotWaiting,
+    StillArriving,
 )
 from gateway.commands.queue import CommandQueue
 from gateway.commands.records import (
@@ -233,7 +234,7 @@ class CommandDesk:
     async def _existing(self, key: CommandKey, order: Order) -> Command | None:
         """A command of the same id: the same order come twice is no error, another one is."""
         if key in self._arriving:
-            raise NotWaiting("arriving just now")
+            raise StillArriving
         self._arriving.add(key)
         try:
             existing = self._queue.get(key) or await self._store.find(key)

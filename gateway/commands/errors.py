@@ -18,6 +18,7 @@ __all__ = [
     "NotAllowed",
     "NotWaiting",
     "QueueFull",
+    "StillArriving",
 ]
 
 CATALOGUE: Final = {
@@ -87,6 +88,13 @@ class NotWaiting(CommandError):
     def __init__(self, state: str) -> None:
         super().__init__("the command waits no more", evidence=f"it is {state}", fix="see what it came to")
         self.state = state
+
+
+class StillArriving(NotWaiting):
+    """The same id came twice at almost the same time: the first one is being written, and will be told of."""
+
+    def __init__(self) -> None:
+        super().__init__("arriving just now")
 
 
 class QueueFull(CommandError):

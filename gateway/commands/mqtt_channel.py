@@ -18,7 +18,7 @@ import structlog
 
 from gateway.commands.desk import CommandDesk
 from gateway.commands.documents import Document, event_document, refusal_document
-from gateway.commands.errors import CommandError, CommandRefused, CommandStoreError
+from gateway.commands.errors import CommandError, CommandRefused, CommandStoreError, StillArriving
 from gateway.commands.orders import OrderBody, order_of, parse_body
 from gateway.commands.records import Command, Event, ReplyTo
 from gateway.commands.store import CommandStore, Untold
@@ -166,6 +166,9 @@ class CommandChannel:
             submission = await self._desk.submit(order, parsed.mac, _party(parsed.tenant), "mqtt")
             if not submission.is_new:
                 await self._tell_again(submission.command, reply_to)
+        except StillArriving:
+            # The first of the two is told of.
+            return
         except CommandError as error:
             self._statistics.count(Counted.COMMAND, "refused")
             _log.info("an order was refused", topic=arrival.topic, reason=str(error))

@@ -189,6 +189,20 @@ async def test_the_same_id_is_taken_once_and_told_again(gateway: Gateway, nic: U
     assert len(nic.executed) == 1
 
 
+async def test_an_order_that_is_published_again_at_once_is_no_second_one(
+    gateway: Gateway, nic: UdpNic, client: Client
+) -> None:
+    appear(gateway, nic)
+    for _ in range(5):
+        await client.order("again")
+    await wait_for(client, "answered")
+    await client.order("fence", b"{}")
+    while (await wait_for(client, "failed"))["id"] != "fence":
+        pass
+    assert [document["event"] for _, document, _ in client.heard if document["id"] == "again"].count("failed") == 0
+    assert len(nic.executed) == 1
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"\xff", b"[]", b"{}", json.dumps(BODY | {"id": "else"}).encode(), b'{"a":"' + b"x" * 20_000 + b'"}']
 )
