@@ -57,6 +57,7 @@ def _record(port: PortInfo, configured: str | None, warning: str | None) -> dict
     record: dict[str, object] = {
         "port": port.stable_name,
         "device": port.device,
+        "names": list(port.names),
         "description": port.description,
         "hardware_id": port.hardware_id,
         "holders": [{"pid": holder.pid, "command": holder.command} for holder in port.holders],

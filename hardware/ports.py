@@ -23,14 +23,15 @@ from hardware.port_spec import (
     UrlPort,
     parse_port,
 )
-from hardware.serial_pipe import known_ports, open_serial
+from hardware.serial_pipe import KnownPort, known_ports, open_serial
 from hardware.sim_port import open_sim
 from hardware.wake_line import WakeInput
 from meshwire.pipe import Pipe, PtyPipe, open_pty, open_tcp
 
 __all__ = ["PortInfo", "list_ports", "moving_name", "open_port", "peer_path"]
 
-_STABLE_FOLDERS: Final = ("/dev/serial/by-id", "/dev/serial/by-path")
+_STABLE_FOLDERS: Final = ("/dev/serial/by-id", "/dev/meshwire", "/dev/serial/by-path")
+"""In the order in which their names are preferred; /dev/meshwire is made by `deploy/udev`."""
 _NUMBERED_IN_ORDER: Final = re.compile(r"/dev/(ttyUSB|ttyACM|cu\.usb|rfcomm)")
 """Devices that the system numbers in the order in which they were plugged in."""
 
@@ -45,6 +46,7 @@ class PortInfo:
         description: what the device calls itself.
         hardware_id: vendor, product and serial number, as pyserial writes them.
         holders: the processes that have it open, as far as this user may see.
+        names: all names of it that last, the preferred one first.
     """
 
     device: str
@@ -52,6 +54,7 @@ class PortInfo:
     description: str
     hardware_id: str
     holders: tuple[Holder, ...]
+    names: tuple[str, ...] = ()
 
 
 async def open_port(uri: str, *, baud: int = 38400, wake: WakeInput = WakeInput.NONE) -> Pipe:
@@ -103,13 +106,15 @@ def peer_path(pipe: Pipe) -> str | None:
 
 def list_ports() -> tuple[PortInfo, ...]:
     """The serial ports of this machine, sorted by device path, with their stable names and who holds them."""
-    stable = {device: name for name, device in _stable_names()}
-    return tuple(
-        PortInfo(
-            port.device, stable.get(port.device, port.device), port.description, port.hardware_id, holders(port.device)
-        )
-        for port in known_ports()
-    )
+    stable: dict[str, list[str]] = {}
+    for name, device in _stable_names():
+        stable.setdefault(device, []).append(name)
+    return tuple(_info(port, tuple(stable.get(port.device, ()))) for port in known_ports())
+
+
+def _info(port: KnownPort, names: tuple[str, ...]) -> PortInfo:
+    stable_name = names[0] if names else port.device
+    return PortInfo(port.device, stable_name, port.description, port.hardware_id, holders(port.device), names)
 
 
 def moving_name(configured: str, found: Sequence[PortInfo]) -> str | None:
@@ -119,7 +124,7 @@ def moving_name(configured: str, found: Sequence[PortInfo]) -> str | None:
         configured: PORT as it stands in a configuration.
         found: the ports of this machine.
     """
-    path = configured.removeprefix("fault+").partition("?")[0]
+    path = re.sub(r"^((fault|tap)\+)*", "", configured).partition("?")[0]
     if not _NUMBERED_IN_ORDER.match(path):
         return None
     known = next((port for port in found if port.device == path), None)
@@ -132,8 +137,8 @@ def moving_name(configured: str, found: Sequence[PortInfo]) -> str | None:
 
 
 def _stable_names() -> Iterator[tuple[str, str]]:
-    """(stable name, device), by-path before by-id: the last one told for a device is the one that is kept."""
-    for folder in reversed(_STABLE_FOLDERS):
+    """(stable name, device), the preferred ones first."""
+    for folder in _STABLE_FOLDERS:
         try:
             links = sorted(Path(folder).iterdir())
         except OSError:

@@ -13,8 +13,9 @@ from hardware.cli import ports_app
 from hardware.holders import Holder
 from hardware.ports import PortInfo, moving_name
 
+NAMES = ("/dev/serial/by-id/usb-FTDI_1-port0", "/dev/serial/by-path/pci-0000:00:14.0-usb-0:2:1.0-port0")
 PORTS = (
-    PortInfo("/dev/ttyUSB0", "/dev/serial/by-id/usb-FTDI_1-port0", "FT232R", "USB VID:PID=0403:6001", ()),
+    PortInfo("/dev/ttyUSB0", "/dev/serial/by-id/usb-FTDI_1-port0", "FT232R", "USB VID:PID=0403:6001", (), NAMES),
     PortInfo("/dev/ttyUSB1", "/dev/ttyUSB1", "CP2102", "n/a", (Holder(42, "meshwire"),)),
 )
 
@@ -32,6 +33,7 @@ class TestPorts:
             {
                 "port": "/dev/serial/by-id/usb-FTDI_1-port0",
                 "device": "/dev/ttyUSB0",
+                "names": list(NAMES),
                 "description": "FT232R",
                 "hardware_id": "USB VID:PID=0403:6001",
                 "holders": [],
@@ -39,6 +41,7 @@ class TestPorts:
             {
                 "port": "/dev/ttyUSB1",
                 "device": "/dev/ttyUSB1",
+                "names": [],
                 "description": "CP2102",
                 "hardware_id": "n/a",
                 "holders": [{"pid": 42, "command": "meshwire"}],

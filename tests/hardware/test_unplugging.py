@@ -68,7 +68,8 @@ class Socket:
         self._pipe: Pipe | None = None
 
     async def open(self) -> Pipe:
-        await self._plugged.wait()
+        while not self._plugged.is_set():  # it may have been pulled out again before this wakes
+            await self._plugged.wait()
         self._pipe = open_pty(self._link)
         return self._pipe
 
