@@ -206,6 +206,10 @@ class BoardClient:
             if isinstance(result, Message):
                 return result
             self.counters[f"sending-{result.fate.value}"] += 1
+            if result.fate is Fate.UNSENT and result.reason is DownReason.PIPE_LOST:
+                # It never was on the line: without this a flood against an absent board would use up all message IDs
+                # within the 247 s in which a board may take one for a repetition (RFC 7252 section 4.4).
+                self._mid = (self._mid - 1) & 0xFFFF
             if (failure := failure_of(result, message.code, repeats, LINK_RETRY_S)) is not None:
                 raise failure
             repeats += 1

@@ -372,3 +372,13 @@ def test_a_request_that_was_delivered_does_not_wait_for_an_answer_that_cannot_co
         return took_s
 
     assert (run(scenario()) > 1.0) is waits
+
+
+def test_requests_that_were_never_on_the_line_use_up_no_message_ids(run: Any) -> None:
+    """A board takes a message ID that comes again within 247 s for a repetition."""
+    lost = down(DownReason.PIPE_LOST, "unsent")
+    link, client, _ = conversation([lost] * 50 + [answer()])
+    results = run(ask(client, *[get() for _ in range(51)]))
+    assert all(isinstance(result, LinkUnavailable) for result in results[:50])
+    assert isinstance(results[50], Message)
+    assert len({message.mid for message in link.sent}) == 1
