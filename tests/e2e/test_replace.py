@@ -98,6 +98,7 @@ def test_by_command_and_over_http_subscribers_notice_only_fresher_data(environme
     assert "Traceback" not in talk
 
 
+@pytest.mark.slow
 def test_by_the_key_r(environment: dict[str, str]) -> None:
     near, far = pty.openpty()
     demo = subprocess.Popen(

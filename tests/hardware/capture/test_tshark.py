@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +42,28 @@ def test_plain_wireshark_sees_the_messages_that_we_see(
     name: str, request: pytest.FixtureRequest, tshark: Fields
 ) -> None:
     path: Path = request.getfixturevalue(name)
+    assert_same_messages(path, tshark)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_plain_wireshark_sees_in_the_demo_what_we_see(tmp_path: Path, tshark: Fields) -> None:
+    """Two boards of a demo, a standard one and a Milli one, each behind a tap."""
+    files = {profile: tmp_path / f"{profile}.pcapng" for profile in ("standard", "milli-1.4.8")}
+    replace = [
+        f"--replace=001350050047000{number}=tap+sim://{profile}?sensor=temp&period=2&file={file}"
+        for number, (profile, file) in enumerate(files.items(), 1)
+    ]
+    command = [str(Path(sys.executable).parent / "meshwire"), "demo", "--nics", "2", "--for", "18", "--json", *replace]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    demo = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert demo.returncode == 0, demo.stderr
+    for file in files.values():
+        assert_same_messages(file, tshark)
+
+
+def assert_same_messages(path: Path, tshark: Fields) -> None:
+    """Codes, identifiers, paths and observe numbers, by Wireshark without plug-in and by us."""
     rows = tshark(path, "coap.code", "coap.mid", "coap.token", "coap.opt.uri_path", "coap.opt.observe", where="coap")
     expected = [
         [

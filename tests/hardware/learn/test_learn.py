@@ -192,6 +192,7 @@ def test_a_board_that_cannot_be_played_is_refused(board: LearnedBoard, says: str
         load_learned(file)
 
 
+@pytest.mark.slow
 def test_as_a_newcomer_does_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two commands on real ptys, the second one on what the first one wrote."""
     file, second = tmp_path / "board.toml", tmp_path / "again.toml"
