@@ -231,7 +231,8 @@ class _Trial:
         address = self._address
         key = base64.b64encode(secrets.token_bytes(16)).decode()
         try:
-            self.sock.sendall(opening(f"{address.name}:{address.port}", address.path, key))
+            name = f"[{address.name}]" if ":" in address.name else address.name
+            self.sock.sendall(opening(f"{name}:{address.port}", address.path, key))
             head = b""
             while b"\r\n\r\n" not in head and len(head) < 16_384:
                 part = self.sock.recv(4096)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import http.client
 import json
+import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -21,7 +22,9 @@ from gateway.aliases.store import AliasStore, build
 from gateway.envelope import StoredNotification, pack
 from gateway.gateway import Gateway
 from gateway.outbox import Outbox
-from gateway.settings import BridgeSettings
+from gateway.registry import Registry
+from gateway.registry.opening import open_database
+from gateway.settings import BridgeSettings, RegistrySettings
 from gateway.storage import FileStorage
 from meshwire.coap import codes, encode
 from meshwire.identity import DeviceId, TenantId
@@ -230,3 +233,46 @@ async def test_what_a_worker_has_left_is_drained(
     async with running(Gateway(settings_for(), site)):
         assert (await seen.summary())[0].startswith("out/acme/")
         await eventually(lambda: not store.queue_folder(2).exists() or not any(store.queue_folder(2).iterdir()))
+
+
+async def start_process(config: Path, state: Path) -> tuple[asyncio.subprocess.Process, int]:
+    """A gateway as a process of its own, and its CoAP port."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", "--config", str(config), "--json",
+        env=os.environ | {"MESHWIRE_STATE": str(state)}, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        ready = json.loads(await process.stdout.readline())
+    return process, int(ready["coap"])
+
+
+async def test_nothing_that_a_nic_was_told_is_stored_is_lost_by_a_kill(
+    site: Site, tmp_path: Path, mosquitto: Any, witness: Any, connect: Any, bubble_up: Any
+) -> None:
+    await mosquitto.kill()
+    config = tmp_path / "gateway.toml"
+    config.write_text(
+        '[gateway]\nport = 0\nhttp = ""\n[gateway.bridge]\nenabled = false\n[[gateway.alias]]\nname = "plant"\n'
+        f'enabled = true\nhost = "tcp://127.0.0.1:{mosquitto.port}"\n'
+        '[[gateway.alias.publish]]\ntopic = "out/{type}"\n'
+    )
+    other = Site(tmp_path / "other")
+    Registry(open_database(RegistrySettings(), other)).add_device(MAC, TenantId("acme"))
+    process, port = await start_process(config, other.state_dir)
+    try:
+        client = connect(port=port)
+        for number in range(1, 31):
+            client.send(encode(bubble_up(observe=number, payload=b"%d" % number)))
+            assert (await client.receive()).code == codes.CHANGED
+    finally:
+        process.kill()
+        await process.wait()
+    await mosquitto.start()
+    seen = await witness(mosquitto.port, "out/#")
+    process, _ = await start_process(config, other.state_dir)
+    try:
+        assert [(await seen.next())["payload"] for _ in range(30)] == [str(number) for number in range(1, 31)]
+    finally:
+        process.terminate()
+        await process.wait()
