@@ -28,6 +28,7 @@ COUNTERS: Final[Mapping[Event, tuple[str, str, str]]] = {
     Event.REFUSED: ("meshwire_gateway_notifications_refused", "reason", "Notifications and registrations refused."),
     Event.DUPLICATE: ("meshwire_gateway_duplicates", "kind", "Repetitions, answered again and not stored."),
     Event.PUBLISHED: ("meshwire_gateway_messages_published", "category", "MQTT messages that the broker has taken."),
+    Event.DECODED: ("meshwire_gateway_decoded_copies", "outcome", "Decoded copies: made, or why there is none."),
     Event.LOST: ("meshwire_gateway_notifications_lost", "reason", "Notifications acknowledged and never published."),
     Event.BRIDGE: ("meshwire_gateway_broker_connections", "event", "Life of the connections to the broker."),
     Event.WORKER: ("meshwire_gateway_workers", "event", "Worker processes started again."),
