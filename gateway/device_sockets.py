@@ -53,11 +53,17 @@ class DeviceSockets:
         Raises:
             OSError: no socket of either family can be had.
         """
+        failure: OSError | None = None
         try:
             self._four = _bound(socket.AF_INET, "127.0.0.1" if self._loopback_only else "0.0.0.0")
-        finally:
-            with contextlib.suppress(OSError):
-                self._six = _bound(socket.AF_INET6, "::1" if self._loopback_only else "::")
+        except OSError as error:
+            failure = error
+        try:
+            self._six = _bound(socket.AF_INET6, "::1" if self._loopback_only else "::")
+        except OSError:
+            # Many machines have no IPv6.
+            if failure is not None:
+                raise failure from None
         loop = asyncio.get_running_loop()
         for sock in (self._four, self._six):
             if sock is not None:

@@ -8,6 +8,7 @@ changes or leaves.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -334,7 +335,8 @@ class Proxy:
             on_end.append(call)
             return lambda: on_end.remove(call) if call in on_end else None
         if principal.expires_at is not None:
-            self._deadlines.at(self._now_s() + principal.expires_at - time.time(), call)
+            # A timer that can be taken back: tokens live for an hour, most observations for less.
+            return asyncio.get_running_loop().call_later(principal.expires_at - time.time(), call).cancel
         return lambda: None
 
 
