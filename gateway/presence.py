@@ -1,13 +1,16 @@
 """Which devices are online, told on retained topics by an MQTT client of its own (`gw-presence-…`) with a will.
 
 A device is online from its registration (or any data) on, and offline when it has been silent for a few registration
-intervals. The will says on `ssni/presence/gateway` that the gateway itself has gone. States are kept in the registry,
-so everything is told again after each reconnect: a broker may have forgotten what it retained.
+intervals; each change is also an event on `{tenant}/event/{mac}`, with the time it was heard last. A device that is
+removed, or moved to another tenant, has its retained state taken away from where it was. The will says on
+`ssni/presence/gateway` that the gateway itself has gone. States are kept in the registry, so everything is told again
+after each reconnect: a broker may have forgotten what it retained.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
@@ -17,7 +20,7 @@ from gateway.reconnecting import stay_connected
 from gateway.registry import Device, Registry
 from gateway.settings import PresenceSettings
 from meshwire.identity import INTERNAL_TENANT, DeviceId, TenantId
-from meshwire.topics import Branch, presence_topic
+from meshwire.topics import Branch, event_topic, presence_topic
 
 __all__ = ["OFFLINE", "ONLINE", "Presence", "PresenceState", "presence_of"]
 
@@ -66,6 +69,8 @@ class Presence:
         self._login = login
         self._now_s = now_s
         self._told: dict[DeviceId, tuple[TenantId, bytes]] = {}
+        self._announced: dict[DeviceId, bytes] = {}
+        """States that were told as events: those are not told again after a reconnect."""
         self._wake = asyncio.Event()
 
     def registered(self, device: Device) -> None:
@@ -74,25 +79,38 @@ class Presence:
             self._wake.set()
 
     def changes(self) -> list[Publication]:
-        """What is to be told now: the state of each device whose state is not what was told last.
-
-        Where a device was, and is no longer (it was moved or removed), what was retained goes.
-        """
+        """What is to be told now: the state of each device whose state is not what was told last."""
         now_s = self._now_s()
-        publications, gone = [], dict(self._told)
-        for device in self._registry.devices():
-            before = gone.pop(device.mac, None)
-            if before is not None and before[0] != device.tenant:
-                gone[device.mac] = before
+        publications = []
+        devices = {device.mac: device for device in self._registry.devices()}
+        for mac, (tenant, _) in list(self._told.items()):
+            if mac not in devices or devices[mac].tenant != tenant:
+                del self._told[mac]
+                publications.append(Publication(presence_topic(tenant, mac), b"", 1, retain=True))
+        for device in devices.values():
             state = self._state(device, now_s)
-            if state is not None and before != (device.tenant, state):
+            if state is None:
+                continue
+            if self._told.get(device.mac) != (device.tenant, state):
                 self._told[device.mac] = (device.tenant, state)
                 publications.append(Publication(presence_topic(device.tenant, device.mac), state, 1, retain=True))
-        for mac, (tenant, _) in gone.items():
-            publications.append(Publication(presence_topic(tenant, mac), b"", 1, retain=True))
-            if self._told[mac][0] == tenant:
-                del self._told[mac]
+            if self._announced.get(device.mac) != state:
+                self._announced[device.mac] = state
+                publications.append(self._event(device, state, now_s))
         return publications
+
+    def tell_again(self) -> None:
+        """The broker may have forgotten everything."""
+        self._told = {mac: (tenant, b"") for mac, (tenant, _) in self._told.items()}
+
+    def _event(self, device: Device, state: bytes, now_s: float) -> Publication:
+        sighting = self._registry.sighting(device.mac)
+        event = {"event": state.decode(), "time": round(now_s, 3)}
+        if sighting is not None:
+            event["lastSeen"] = round(sighting.seen_s, 3)
+        return Publication(
+            event_topic(device.tenant, device.mac), json.dumps(event).encode(), 1, content_type="application/json"
+        )
 
     async def run(self) -> None:
         """Tell states until cancelled."""
@@ -100,7 +118,7 @@ class Presence:
         await stay_connected(self._login, self._serve, will=will)
 
     async def _serve(self, connection: Connection) -> ConnectionLost:
-        self._told.clear()
+        self.tell_again()
         lost = asyncio.create_task(connection.wait_lost(), name="presence connection")
         lost.add_done_callback(lambda task: self._wake.set())
         try:
