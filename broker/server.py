@@ -139,6 +139,7 @@ class Broker:
         listeners: list[Listener] = []
         announcement: Announcement | None = None
         assert self._users is not None and self._roles is not None
+        self.engine.addresses.book = self._addresses
         revocation = Revocation(self.engine, self._users, self._roles, authenticator, self._permissions_of)
         revocation.apply(asyncio.get_running_loop().time())  # what changed while the broker was away
         try:

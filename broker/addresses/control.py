@@ -1,8 +1,8 @@
-"""Looking at addresses while the broker runs: list, browse and purge, as requests over MQTT for ADMIN.
+"""Addresses while the broker runs: list, browse, purge, put and remove, as requests over MQTT for ADMIN.
 
 A request is a JSON object published to `$CONTROL/address/v1`; the answer goes to its response topic, or to
 `$CONTROL/address/v1/response` where it names none, with its correlation data. Browsing changes nothing: messages stay
-where they are, and nobody's turn.
+where they are, and nobody's turn. Put and remove write the addresses file, as `meshwire address` does.
 """
 
 import base64
@@ -11,8 +11,10 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from broker.addresses.address import Address
 from broker.addresses.competing import CompetingAddress, Entry
 from broker.addresses.space import AddressSpace, LiveAddress
+from broker.errors import AddressError
 from broker.message import Message
 from meshwire.mqtt import Properties
 
@@ -29,12 +31,14 @@ Record = dict[str, object]
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    command: Literal["list", "browse", "purge"]
+    command: Literal["list", "browse", "purge", "put", "remove"]
     tenant: str | None = None
     address: str | None = None
     after: int = Field(default=0, ge=0)
     """Browse: the `sequence` after which to begin."""
     limit: int = Field(default=100, ge=1, le=1_000)
+    definition: Address | None = None
+    """Put: the address, with all its bounds."""
 
 
 def figures_of(live: LiveAddress) -> dict[str, int]:
@@ -65,6 +69,8 @@ def answer(space: AddressSpace, asked: Message, now: float) -> Message:
         body = _answer(space, _Request.model_validate_json(asked.payload), now)
     except ValidationError as error:
         body = {"error": f"request is not valid: {error.errors()[0]['msg']}"}
+    except AddressError as error:
+        body = {"error": str(error)}
     properties = Properties(content_type="application/json", correlation_data=asked.properties.correlation_data)
     topic = asked.properties.response_topic or RESPONSE_TOPIC
     return Message(topic, json.dumps(body).encode(), min(asked.qos, 1), False, properties)
@@ -72,19 +78,31 @@ def answer(space: AddressSpace, asked: Message, now: float) -> Message:
 
 def _answer(space: AddressSpace, request: _Request, now: float) -> Record:
     if request.command == "list":
-        return {"addresses": [_listed(live) for live in space if request.tenant in (None, live.address.tenant)]}
+        return {"addresses": [_listed(space, live) for live in space if request.tenant in (None, live.address.tenant)]}
+    if request.command == "put":
+        if request.definition is None:
+            return {"error": "put needs a definition"}
+        space.put(request.definition, now)
+        return {"put": request.definition.name}
     live = space.of(request.tenant or "", request.address or "")
     if live is None:
         return {"error": f"no address {request.address!r} in tenant {request.tenant!r}"}
+    if request.command == "remove":
+        space.remove(live.address, now)
+        return {"removed": live.address.name}
     if not isinstance(live, CompetingAddress):
         return {"error": f"an address of type {live.address.type} holds nothing"}
     return {"purged": live.purge()} if request.command == "purge" else _browse(live, request, now)
 
 
-def _listed(live: LiveAddress) -> Record:
-    address = live.address
-    described = address.model_dump(mode="json", exclude_none=True, include={"tenant", "name", "type"})
-    return {**described, "filter": address.topic_filter, **figures_of(live)}
+def _listed(space: AddressSpace, live: LiveAddress) -> Record:
+    described = live.address.model_dump(mode="json", exclude_none=True)
+    own = {
+        "topic_filter": live.address.topic_filter,
+        "senders": space.senders(live),
+        "receivers": space.receivers(live),
+    }
+    return {**described, **figures_of(live), **own}
 
 
 def _browse(live: CompetingAddress, request: _Request, now: float) -> Record:

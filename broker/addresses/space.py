@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from broker.addresses.address import Address, clamp_ttl
+from broker.addresses.book import AddressBook
 from broker.addresses.competing import CompetingAddress, Entry
 from broker.addresses.outcome import Receipt
 from broker.addresses.spreading import SpreadingAddress
+from broker.errors import AddressError
 from broker.journal import Journal
 from broker.message import Message
 from broker.policy import filter_of_subscription
@@ -40,6 +42,8 @@ class AddressSpace:
     def __init__(self, engine: "Engine") -> None:
         self.dirty: set[CompetingAddress] = set()
         """Those that `settle` has to look at."""
+        self.book: AddressBook | None = None
+        """Where definitions are written down; None: they can't be changed from here."""
         self._engine = engine
         self._live: dict[tuple[str, str], LiveAddress] = {}
         self._competing: dict[str, CompetingAddress] = {}
@@ -179,6 +183,46 @@ class AddressSpace:
                 self._open(key, item)
         self._topics.clear()
         self._engine.on_addresses_changed(now)
+
+    def put(self, address: Address, now: float) -> None:
+        """Adds or replaces an address, in the book as well. Raises AddressError."""
+        book, most = self._writable(), self.tenants.of(address.tenant).plan.max_addresses
+        known = book.in_tenant(address.tenant)
+        if most is not None and len(known) >= most and book.of(address.tenant, address.name) is None:
+            raise AddressError(
+                "the tenant's plan allows no more addresses", evidence=f"{address.tenant}: {most}", code="MW-BRK-022"
+            )
+        book.put(address)
+        self.apply(book, now)
+
+    def remove(self, address: Address, now: float) -> None:
+        """Removes an address, in the book as well. Raises AddressError."""
+        book = self._writable()
+        book.remove(address.tenant, address.name)
+        self.apply(book, now)
+
+    def _writable(self) -> AddressBook:
+        if self.book is None:
+            raise AddressError("addresses can't be changed here", evidence="this broker has no addresses file")
+        return self.book
+
+    def senders(self, live: LiveAddress) -> int:
+        """Connected clients that have sent to an address; looks at every session."""
+        return sum(
+            session.outlet is not None and any(self.of_topic(topic) is live for topic in session.publishable)
+            for session in self._engine.sessions.values()
+        )
+
+    def receivers(self, live: LiveAddress) -> int | None:
+        """Connected clients that receive from it; None: it has no topic of its own to ask about."""
+        if isinstance(live, CompetingAddress):
+            return live.receivers
+        if live.address.topic is None:
+            return None
+        match = self._engine.subscriptions.match(live.address.topic)
+        everyone = {target.subscriber for target in match.targets}
+        everyone |= {target.subscriber for group in match.groups for target in group.members}
+        return sum(session.outlet is not None for session in everyone)
 
     def _within_plans(self, addresses: Iterable[Address]) -> Iterator[Address]:
         counts: dict[str, int] = {}
