@@ -261,6 +261,7 @@ class Gateway:
             self._commands.desk,
             self.ask,
             self.messaging,
+            self._aliases,
         )
 
     def _endpoints(self) -> dict[str, str]:

@@ -8,9 +8,18 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from gateway.aliases.service import AliasService
 from gateway.api.deliveries import Ask
 from gateway.commands.desk import CommandDesk
-from gateway.console import account_pages, messaging_pages, network_pages, nic_pages, overview_pages, static_files
+from gateway.console import (
+    account_pages,
+    alias_pages,
+    messaging_pages,
+    network_pages,
+    nic_pages,
+    overview_pages,
+    static_files,
+)
 from gateway.console.pulse import Pulse
 from gateway.console.rendering import Pages
 from gateway.console.rows import Row
@@ -35,6 +44,7 @@ class Console:
         desk: takes commands.
         ask: knows where notifications are.
         messaging: instances, accounts, endpoints.
+        aliases: MQTT connections to other brokers.
     """
 
     def __init__(
@@ -47,6 +57,7 @@ class Console:
         desk: CommandDesk,
         ask: Ask,
         messaging: MessagingService,
+        aliases: AliasService,
     ) -> None:
         self.pulse = Pulse(status)
         pages = Pages(Visitors(registry, credentials), time.monotonic)
@@ -63,6 +74,7 @@ class Console:
         self.router.include_router(network_pages.router(pages, registry, row, endpoints))
         self.router.include_router(nic_pages.router(pages, registry, row, endpoints, desk, ask))
         self.router.include_router(messaging_pages.router(pages, registry, messaging))
+        self.router.include_router(alias_pages.router(pages, aliases))
 
     async def run(self) -> None:
         """Feed the live figures until cancelled."""
