@@ -1,4 +1,4 @@
-"""MQTT connection aliases: a list with live states, a form of the fields, the walk to the broker, enable and disable."""
+"""MQTT connection aliases: a list with states, a form of the fields, the walk to the broker, enable and disable."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ __all__ = ["WalkStep", "router", "walk_of"]
 
 T = TypeVar("T")
 PLACE = "/console/messaging"
+NO_INSTANCE = "there is no instance yet; a broker that belongs to none serves every account"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,10 @@ def walk_of(picture: Picture, id: str, clients: Sequence[str]) -> list[WalkStep]
     """How far an account is on its way to a client that connects."""
     standing, endpoints = picture.tree.standing(id, picture.instances), picture.endpoints_of(id)
     is_served, may = standing.instance is not None, words(standing.options)
+    nowhere = "every instance refuses it" if picture.instances else NO_INSTANCE
     return [
         WalkStep("Created", True, f"level {picture.tree.level(id)}"),
-        WalkStep("Assigned", is_served, f"to {standing.instance}" if is_served else "every instance refuses it"),
+        WalkStep("Assigned", is_served, f"to {standing.instance}" if is_served else nowhere),
         WalkStep("Connection settings", bool(standing.options), may if is_served else "follow from the instance"),
         WalkStep("Endpoint", bool(endpoints), ", ".join(each.url for each in endpoints) or "clients know no address"),
         WalkStep("Credentials", bool(clients), f"{len(clients)} clients" if clients else "no client can log in"),
