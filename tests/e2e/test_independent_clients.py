@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -84,6 +85,21 @@ def test_foreign_clients_read_set_observe_and_subscribe(site: ProcessSite) -> No
         assert "4.0" not in put.stderr, put.stderr
         observe(site, "coap-client-notls", "-s", "12", "-B", "20", *arguments)
 
+    # A session belongs to libcoap's source port: the directory of the tenant's devices, and nothing after its end.
+    port = free_udp_port()
+    client = ["coap-client-notls", "-p", str(port), "-B", "20"]
+    site.attempt(*client, "-m", "post", "-e", riverside, f"{proxy}/sessions")
+    endpoints = site.attempt(*client, f"{proxy}/rd-lookup/ep")
+    assert STANDARD in endpoints.stdout and MILLI not in endpoints.stdout, endpoints.stderr
+    resources = site.attempt(*client, f"{proxy}/rd-lookup/res")
+    assert f"coap://SSN{STANDARD}.{DOMAIN}:4849/snsr/arduino/temp" in resources.stdout, resources.stderr
+    blocks = site.attempt(*client, "-b", "64", f"{proxy}/rd-lookup/res")
+    assert blocks.stdout == resources.stdout, blocks.stderr
+    by_path = site.attempt(*client, f"{proxy}/devices/{STANDARD}/snsr/arduino/temp?sens")
+    assert "temp" in by_path.stdout, by_path.stderr
+    site.attempt(*client, "-m", "delete", f"{proxy}/sessions")
+    assert "4.01" in site.attempt(*client, f"{proxy}/rd-lookup/ep").stderr
+
     # A device of another tenant answers like one that does not exist.
     foreign = site.attempt("aiocoap-client", "--proxy", proxy, uri(STANDARD, "snsr/arduino/temp?sens", hilltop))
     unknown = site.attempt(
@@ -113,6 +129,13 @@ async def main(proxy, uri, token):
 asyncio.run(main(*sys.argv[1:]))
 """
 """A session by token, then an observation from the same socket, with aiocoap's library."""
+
+
+def free_udp_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def observe(site: ProcessSite, *command: str, count: int = 3) -> None:
