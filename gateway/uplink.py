@@ -37,7 +37,7 @@ _FLOAT: Final = struct.Struct(">Bd")
 class Route:
     """What the constant options of a datagram say: device, resource and content format."""
 
-    __slots__ = ("content_format", "delta", "device", "key_prefix", "memo", "path", "tenants")
+    __slots__ = ("content_format", "delta", "device", "epochs", "key_prefix", "memo", "path", "tenants")
 
     def __init__(self, device: DeviceId, path: str, content_format: int | None) -> None:
         self.device = device
@@ -47,6 +47,8 @@ class Route:
         self.key_prefix = f"{device}/{path}/".encode()
         self.tenants: dict[str, bytes] = {}
         """Tenant -> the envelope's octets up to the path."""
+        self.epochs: dict[bytes, bytes] = {}
+        """Epoch as it was spelled -> the envelope's octets of epoch and content format; the latest epoch alone."""
         self.memo: dict[tuple[str, bytes], object] = {}
         """For the publishing side: what it makes of this route once."""
 
@@ -159,14 +161,19 @@ def pack_uplink(uplink: Uplink, tenant: str) -> bytes:
     if head is None:
         texts = b"".join(_head(3, text.encode()) for text in (tenant, route.device.value, route.path))
         head = route.tenants[tenant] = bytes((0x89, VERSION)) + texts
-    content_format = b"\xf6" if route.content_format is None else _integer(0, route.content_format)
+    epoch = route.epochs.get(uplink.epoch)
+    if epoch is None:
+        content_format = b"\xf6" if route.content_format is None else _integer(0, route.content_format)
+        epoch = _integer(0, int(uplink.epoch)) + content_format
+        route.epochs = {uplink.epoch: epoch}
+    payload, length = uplink.payload, len(uplink.payload)
     return b"%b%b%b%b%b%b" % (
         head,
         _integer(0, int(uplink.observe)),
-        _integer(0, int(uplink.epoch)),
-        content_format,
+        epoch,
         _FLOAT.pack(0xFB, float(uplink.time)),
-        _head(2, uplink.payload),
+        _OCTETS_HEADS[length] if length < 0x100 else _integer(2, length),
+        payload,
     )
 
 
@@ -186,3 +193,7 @@ def _integer(major: int, value: int) -> bytes:
     if value < 0x1_0000_0000:
         return b"%c%b" % (first | 26, value.to_bytes(4, "big"))
     return b"%c%b" % (first | 27, value.to_bytes(8, "big"))
+
+
+_OCTETS_HEADS: Final = tuple(_integer(2, length) for length in range(0x100))
+"""The heads of short byte strings: of nearly every payload."""
