@@ -2,7 +2,8 @@
 
 The proxy has one core; clients and NIC share the other. Every GET goes to the NIC and back, none is answered from a
 cache. Ours checks the session, whose device it is and where it is, and takes Proxy-Uri with a host name; the others are
-open to everybody and take Proxy-Scheme with an IP address (aiocoap-proxy refuses Proxy-Uri).
+open to everybody and take Proxy-Scheme with an IP address (aiocoap-proxy refuses Proxy-Uri). The NIC acknowledges
+everything at once, so ours is told to have up to 64 requests under way to it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ RUNS: Final = 5
 SECONDS: Final = 2.0
 QUICK_SECONDS: Final = 1.0
 START_S: Final = 20.0
+UNDER_WAY: Final = 64
+"""Requests that the light NIC may have at once from ours; the default is what a NIC lets wait for its board."""
 AIOCOAP_BAR: Final = 4.0
 """The ratio to aiocoap-proxy that has to be reached."""
 
@@ -97,6 +100,7 @@ def _ours() -> Iterator[_Proxy]:
     with tempfile.TemporaryDirectory() as folder:
         token = Site(Path(folder)).signing_keys().issue(TenantId(TENANT), [Role.COMMAND_CLIENT], now=time.time())
         settings = {"listen": ["127.0.0.1"], "port": 0, "http": "", "bridge": {"enabled": False}}
+        settings["proxy"] = {"max_under_way": UNDER_WAY}
         command = [sys.executable, "-m", "bench.bridge_load_gateway", json.dumps(settings), folder]
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=pinned(0)
