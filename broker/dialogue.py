@@ -238,7 +238,7 @@ class Dialogue:
         self._acknowledge(PUBCOMP, packet.packet_id, reason)
 
     def _on_puback(self, packet: PubAck, now: float) -> None:
-        if is_failure(packet.reason_code):
+        if packet.reason_code >= 0x80:  # spelled out: this is asked for every message
             self._session.refuse(packet.packet_id, packet.reason_code, now)
             return
         self._session.acknowledge(packet.packet_id, Answer.PUBACK, now)

@@ -116,6 +116,7 @@ def trial(
     nodes: Annotated[int, typer.Option(min=1, max=7, help="How many RabbitMQ nodes.")] = 3,
     authority: Annotated[str, typer.Option(help="HOST:PORT of a running authority.")] = "127.0.0.1:8099",
     directory: Annotated[Path | None, typer.Option(help="Keep the nodes' files here.")] = None,
+    amqp: Annotated[bool, typer.Option("--amqp", help="AMQP 1.0 as well, with the site's addresses.")] = False,
 ) -> None:
     """Run RabbitMQ nodes on this machine until interrupted: own folders, free ports, no service touched."""
     url = f"http://{authority}/{Site.default().secret('broker-authority')}"
@@ -123,12 +124,13 @@ def trial(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stopped.set())
     with tempfile.TemporaryDirectory(prefix="meshwire-rabbitmq-") as made:
-        cluster = PrivateCluster(directory or Path(made), url, nodes)
+        addresses = tuple(AddressBook(Site.default().path("broker", "addresses.json"))) if amqp else ()
+        cluster = PrivateCluster(directory or Path(made), url, nodes, amqp=amqp, addresses=addresses)
         cluster.start()
         try:
             for node in cluster.nodes:
                 line = {"node": node.name, "mqtt": node.mqtt_port, "ws": node.web_mqtt_port}
-                typer.echo(json.dumps(line))
+                typer.echo(json.dumps(line | ({"amqp": node.amqp_port} if amqp else {})))
             sys.stdout.flush()
             serve_sizes(cluster, stopped.wait)
         finally:

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from broker.adapters.__main__ import app
 from broker.adapters.generation import GENERATORS, example_facts, generate
 from broker.adapters.mosquitto.dynsec import MosquittoUser, dynsec_document, role_record
+from broker.addresses.address import Address
+from broker.addresses.book import AddressBook
 from broker.authority.vernemq import HOOK_HEADER
 from broker.policy import BUILT_IN_ROLES, RoleRule
 from meshwire.identity import LoginKind, TenantId
@@ -115,6 +117,21 @@ def test_the_command_writes_files_that_only_the_owner_reads(tmp_path: Path, monk
         assert done.exit_code == 0, done.output
         for line in done.output.splitlines():
             assert Path(line).stat().st_mode & 0o777 == 0o600
+
+
+def test_amqp_comes_with_the_queues_of_the_sites_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESHWIRE_STATE", str(tmp_path / "state"))
+    book = AddressBook(tmp_path / "state" / "broker" / "addresses.json")
+    book.put(Address.model_validate({"tenant": "acme", "name": "orders", "type": "queue"}))
+    for arguments, there in (((), False), (("--amqp",), True)):
+        done = CliRunner().invoke(app, ["generate", "rabbitmq", "--directory", str(tmp_path / "files"), *arguments])
+        assert done.exit_code == 0, done.output
+        texts = {name: (tmp_path / "files" / name).read_text() for name in ("rabbitmq.conf", "enabled_plugins")}
+        assert ("rabbitmq_amqp1_0" in texts["enabled_plugins"]) is there
+        assert ("listeners.tcp.default = 0.0.0.0:5672" in texts["rabbitmq.conf"]) is there
+        assert ("auth_mechanisms.1 = PLAIN" in texts["rabbitmq.conf"]) is there
+        made = json.loads((tmp_path / "files" / "definitions.json").read_text())
+        assert [queue["name"] for queue in made.get("queues", [])] == ["acme.address.orders"] * there
 
 
 def test_the_table_is_shown_for_people_and_for_programs() -> None:
