@@ -75,7 +75,7 @@ def test_a_stored_command_by_each_way_to_a_board_that_comes_later(site: ProcessS
         publish(token, "riverside", "by-mqtt", method="PUT", path=f"{target}C", mode="stored")
         return "accepted" in listener.kinds("by-mqtt")
 
-    wait_for(accepted, 20, f"an order by MQTT\n{site.logs()}")
+    wait_for(accepted, 60, f"an order by MQTT\n{site.logs()}")
     place = f"http://127.0.0.1:{site.http}/api/solutions/x/devices/{MAC}/commands"
     order = {"method": "PUT", "path": f"{target}F", "mode": "stored", "ttl": 100, "id": "by-http"}
     headers = ["-H", f"Authorization: {token}", "-H", "Content-Type: application/json"]
@@ -102,7 +102,7 @@ def test_a_stored_command_by_each_way_to_a_board_that_comes_later(site: ProcessS
     site.await_servers()
     site.add_board_and_nic(MAC, "riverside", "standard", "temp")
     for id in ("by-mqtt", "by-http", coap_id, shell_id):
-        wait_for(lambda id=id: "answered" in listener.kinds(id), 40, f"{id}: {listener.events()}\n{site.logs()}")  # type: ignore[misc]
+        wait_for(lambda id=id: "answered" in listener.kinds(id), 90, f"{id}: {listener.events()}\n{site.logs()}")  # type: ignore[misc]
         events = {event["number"]: event for _, event in listener.events() if event["id"] == id}
         assert [events[number]["event"] for number in sorted(events)][:3] == ["accepted", "queued", "sent"]
         assert events[max(events)]["success"] and sorted(events) == list(range(1, max(events) + 1))

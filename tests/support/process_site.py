@@ -92,7 +92,7 @@ class ProcessSite:
 
     def await_servers(self) -> None:
         for port in (self.mqtt, self.http):
-            wait_for(lambda port=port: is_open(port), 20, f"port {port} open\n{self.logs()}")  # type: ignore[misc]
+            wait_for(lambda port=port: is_open(port), 60, f"port {port} open\n{self.logs()}")  # type: ignore[misc]
 
     def add_board_and_nic(self, mac: str, tenant: str, profile: str, sensor: str, *, period: float = 1.0) -> None:
         """Provision, and start a board on a symlinked pty and a NIC on it."""

@@ -16,6 +16,7 @@ from gateway.commands.records import FINAL_STATES, Command, Mode, State, bare
 from gateway.commands.store import Filter
 from gateway.device_failure import DeviceFailure, DeviceRefused, DeviceSilent
 from gateway.exchange import Response
+from gateway.registry import Device
 from meshwire.coap import Message, codes, options
 from meshwire.identity import DeviceId
 
@@ -228,8 +229,7 @@ async def test_nothing_leaves_that_is_not_on_disk(bench: Any) -> None:
 
 async def test_a_group_that_can_not_be_stored_whole_is_not_taken(bench: Any) -> None:
     macs = [DeviceId(f"00135005{number:08x}") for number in range(0x3001, 0x3001 + 500)]
-    for mac in macs:
-        bench.registry.add_device(mac, ACME)
+    bench.registry.add_devices([Device(mac, ACME) for mac in macs])
     store, commits = bench.service.store, 0
     inner = store._commit
 
@@ -307,8 +307,7 @@ async def test_a_thousand_commands_to_devices_that_come_and_go_while_the_gateway
     dice = random.Random(seed)
     bench = make_bench()
     macs = [DeviceId(f"00135005{number:08x}") for number in range(0x1001, 0x1029)]
-    for mac in macs:
-        bench.registry.add_device(mac, ACME)
+    bench.registry.add_devices([Device(mac, ACME) for mac in macs])
     await bench.start()
     turns = {"answer": 80, "later": 6, "silent": 4, "lost": 3, "hang": 2, "reset": 3, "error": 2}
 
