@@ -117,7 +117,7 @@ def test_conform(port: str, tmp_path: Path) -> None:
 
 
 def test_learn(port: str, tmp_path: Path) -> None:
-    learned = run("learn", port, "-w", str(tmp_path / "board.toml"), "--samples", "1", "--listen", "4", "--json")
+    learned = run("learn", port, "-w", str(tmp_path / "board.toml"), "--samples", "1", "--listen", "2", "--json")
     assert learned.returncode == 0, learned.stderr
     (sensor,) = json.loads(learned.stdout)["sensors"]
     assert (sensor["path"], sensor["observable"]) == ("arduino/temp", True)
