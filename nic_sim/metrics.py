@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+import structlog
+
 from meshwire.link import LinkState
 from meshwire.link_stats import LinkStats
 from nic_sim.errors import NicError
@@ -18,6 +20,7 @@ from nic_sim.settings import HostPort
 __all__ = ["MetricsServer", "link_metrics"]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_log = structlog.get_logger(__name__)
 _REQUEST_S: Final = 5.0
 _MAX_REQUEST_OCTETS: Final = 8192
 _NAME: Final = "meshwire_nic_link_"
@@ -124,6 +127,7 @@ class MetricsServer:
             ) from None
         async with server:
             self.port = server.sockets[0].getsockname()[1]
+            _log.info("metrics page", address=self._address.host, port=self.port)
             await server.serve_forever()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
