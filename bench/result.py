@@ -42,7 +42,7 @@ class Figure:
     def record(self) -> dict[str, object]:
         """The JSON line."""
         line: dict[str, object] = {"bench": self.bench, "case": self.case, "value": _round(self.value)}
-        line |= {"unit": self.unit, "runs": len(self.values)}
+        line |= {"unit": self.unit, "runs": len(self.values), **_spread("", self.values)}
         return line | _remarks(self.bar, _reaches(self.value, self.bar, self.more_is_better), self.note)
 
 
@@ -73,8 +73,18 @@ class Comparison:
     @property
     def ratio(self) -> float:
         """Above 1: ours is the better one. Medians of the runs."""
-        ours, theirs = median(self.ours), median(self.theirs)
-        return ours / theirs if self.more_is_better else theirs / ours
+        return self._ratio(median(self.ours), median(self.theirs))
+
+    @property
+    def ratios(self) -> list[float]:
+        """Of each run, both sides measured in turn; where one side ran less often, its last runs count for all."""
+        runs = max(len(self.ours), len(self.theirs))
+        ours, theirs = _as_long(self.ours, runs), _as_long(self.theirs, runs)
+        return [self._ratio(mine, other) for mine, other in zip(ours, theirs, strict=True)]
+
+    def _ratio(self, ours: float, theirs: float) -> float:
+        better, worse = (ours, theirs) if self.more_is_better else (theirs, ours)
+        return better / max(worse, _LEAST)
 
     def record(self) -> dict[str, object]:
         """The JSON line."""
@@ -82,10 +92,14 @@ class Comparison:
         line: dict[str, object] = {"bench": self.bench, "case": self.case, "ours": _round(ours), "peer": self.peer}
         line |= {"theirs": _round(median(self.theirs)), "ratio": _round(self.ratio)}
         line |= {"unit": self.unit, "runs": len(self.ours)}
+        line |= {**_spread("ours_", self.ours), **_spread("theirs_", self.theirs), **_spread("ratio_", self.ratios)}
         if self.ratio_bar is not None:
             return line | {"ratio_bar": self.ratio_bar, "met": self.ratio >= self.ratio_bar} | _remarks(note=self.note)
         return line | _remarks(self.bar, _reaches(ours, self.bar, self.more_is_better), self.note)
 
+
+_LEAST = 1e-9
+"""In place of nothing at all, by which no ratio can be formed."""
 
 Result = Figure | Comparison
 
@@ -128,6 +142,17 @@ def _reaches(value: float, bar: float | None, more_is_better: bool) -> bool:
 def _remarks(bar: float | None = None, met: bool = True, note: str = "") -> dict[str, object]:
     remarks: dict[str, object] = {} if bar is None else {"bar": bar, "met": met}
     return remarks | ({"note": note} if note else {})
+
+
+def _as_long(values: Sequence[float], runs: int) -> list[float]:
+    return [*values, *[values[-1]] * (runs - len(values))]
+
+
+def _spread(name: str, values: Sequence[float]) -> dict[str, object]:
+    """Least and greatest of several runs; one run has no spread."""
+    if len(values) < 2:
+        return {}
+    return {f"{name}min": _round(min(values)), f"{name}max": _round(max(values))}
 
 
 def _round(number: float) -> float:

@@ -33,6 +33,7 @@ CATALOGUES: Final = (
     "gateway.tools.errors",
     "gateway.aliases.errors",
     "gateway.lab",
+    "bench.against",
     "broker.errors",
     "broker.authority.errors",
     "broker.adapters.errors",

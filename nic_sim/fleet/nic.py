@@ -230,7 +230,9 @@ class LightNic:
         """Let the board take a reading now."""
         octets = self.wire.report(now, self._host.unix_time(now))
         if octets is None:
-            # The board has forgotten us (it rebooted without a word): observe it again, and report then.
+            # The board has forgotten us (it rebooted without a word): observe it again, and report then. Its Observe
+            # numbers begin anew, so the epoch has to grow, or new readings would look like old ones.
+            self.epoch += 1
             self._observe(now)
             octets = self.wire.report(now, self._host.unix_time(now))
         if octets is not None:

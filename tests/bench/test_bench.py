@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import cast
 
@@ -33,6 +34,10 @@ class TestResults:
             "ratio": 2.0,
             "unit": "messages/s",
             "runs": 3,
+            "ours_min": 100.0,
+            "ours_max": 300.0,
+            "ratio_min": 1.0,
+            "ratio_max": 3.0,
         }
         size = Comparison("broker", "idle-1000", [2.0], "mosquitto", [3.0], "KB/client", more_is_better=False)
         assert size.record()["ratio"] == 1.5
@@ -45,6 +50,8 @@ class TestResults:
             "value": 0.9123,
             "unit": "fraction",
             "runs": 3,
+            "min": 0.85,
+            "max": 0.95,
             "bar": 0.9,
             "met": True,
         }
@@ -77,6 +84,16 @@ class TestCommand:
         assert "fake whole" in result.stdout
         assert "MISSED" in result.stdout
         assert "things/s (peer)" in result.stdout
+
+    def test_an_earlier_report_is_set_beside(self, tmp_path: Path) -> None:
+        report = tmp_path / "before.json"
+        old = {"bench": "fake", "case": "pair", "ours": 4.0, "peer": "peer", "theirs": 1.0, "ratio": 4.0}
+        report.write_text(json.dumps({"machine": "another one"}) + "\n" + json.dumps(old) + "\n")
+        result = CliRunner().invoke(app, ["fake", "--json", "--against", str(report)])
+        lines = {line["case"]: line for line in map(json.loads, result.stdout.splitlines()[1:])}
+        assert lines["pair"]["before"] == 4.0 and lines["pair"]["change"] == 0.5
+        assert "before" not in lines["whole"]
+        assert "another one" in result.stderr
 
     def test_an_unknown_name_is_a_usage_error(self) -> None:
         result = CliRunner().invoke(app, ["nonesuch"])

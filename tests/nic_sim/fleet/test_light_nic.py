@@ -159,6 +159,15 @@ class TestLightNic:
         nic.report(6.0)
         assert [reading.epoch for reading in nic.waiting] == [7, 8]
 
+    def test_a_board_that_rebooted_without_a_word_is_observed_again_with_a_new_epoch(self, kind: WireKind) -> None:
+        host = FakeHost(period_s=0)
+        nic = make_nic(host, kind)
+        nic.start(0.0, 0.0)
+        nic.report(1.0)
+        nic.wire.restart(2.0)
+        nic.report(3.0)
+        assert [(reading.epoch, reading.observe) for reading in nic.waiting] == [(7, 2), (8, 2)]
+
     def test_the_wire_carries_real_frames(self) -> None:
         wire = make_wire(WireKind.HDLC, LightBoard(1, 1))
         assert isinstance(wire, HdlcWire)
