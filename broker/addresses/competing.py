@@ -224,7 +224,7 @@ class CompetingAddress:
 
     def _hand(self, entry: Entry, session: "Session", held: Subscription, now: float) -> None:
         if entry.receipt is not None and entry.receipt.is_void:
-            self._forget(entry)  # the sender went before anybody took it, and sends it again when it comes back
+            self._forget(entry)
             return
         if entry.message.is_expired(now):
             self._expire(entry, now)
@@ -236,14 +236,24 @@ class CompetingAddress:
 
     def _dismiss(self) -> None:
         """No receiver is there any more: whoever can be told is told; a 3.1.1 sender's messages wait for the next."""
+        self._withdraw()
         waiting, self._ready = self._ready, deque()
         for entry in waiting:
-            if entry.receipt is not None and not entry.receipt.can_be_told and not entry.receipt.is_void:
+            if entry.receipt is not None and not entry.receipt.can_be_told:
                 self._ready.append(entry)
             else:
                 self._forget(entry, Outcome.NOBODY)
                 self.counters.turned_away[Outcome.NOBODY.value] += 1
                 self._space.lost(entry.message.topic, Drop.NO_RECEIVER)
+
+    def _withdraw(self) -> None:
+        """Forgets what waits for nobody any more: its sender is gone, and sends it again when it comes back."""
+        waiting, self._ready = self._ready, deque()
+        for entry in waiting:
+            if entry.receipt is not None and entry.receipt.is_void:
+                self._forget(entry)
+            else:
+                self._ready.append(entry)
 
     # --- how a delivery ends ------------------------------------------------------------------------------------------
 
@@ -314,7 +324,9 @@ class CompetingAddress:
     # --- by the clock, and the end ------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Takes out what has expired."""
+        """Takes out what has expired, or was withdrawn."""
+        if not self._is_queue and self._ready:
+            self._withdraw()
         if self._next_expiry is None or now < self._next_expiry:
             return
         waiting, self._ready, self._next_expiry = self._ready, deque(), None

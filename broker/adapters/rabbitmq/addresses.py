@@ -55,7 +55,8 @@ def _queue(address: Address, replicated: bool) -> Record:
     if address.type is AddressType.ANYCAST:
         arguments["x-message-ttl"] = 0  # a message that no receiver has credit for ends at once
     else:
-        arguments |= {"x-max-length": address.max_messages, "x-overflow": "reject-publish"}
+        # Refusing the newest would cut its sender off, over MQTT as over AMQP 1.0, and that may be everybody's gateway.
+        arguments |= {"x-max-length": address.max_messages, "x-overflow": "drop-head"}
         arguments["x-max-length-bytes"] = address.max_octets
         if address.max_ttl_s is not None:
             arguments["x-message-ttl"] = address.max_ttl_s * 1000

@@ -51,7 +51,7 @@ def test_the_definitions_of_addresses() -> None:
     assert queues["acme.address.orders"] == {
         "x-max-length": 50_000,
         "x-max-length-bytes": 67_108_864,
-        "x-overflow": "reject-publish",
+        "x-overflow": "drop-head",
         "x-message-ttl": 60_000,
         "x-dead-letter-exchange": "amq.topic",
         "x-dead-letter-routing-key": "acme.address.dead",

@@ -407,6 +407,17 @@ def test_what_waits_is_withdrawn_with_its_sender() -> None:
     assert engine.tenants.of("acme").queued_messages == 0
 
 
+def test_what_a_3_1_1_sender_left_behind_is_forgotten_soon() -> None:
+    engine = engine_of(orders("anycast"))
+    sender = Client(engine, "s", V311, expiry_s=60).connect()
+    sender.publish("a")
+    sender.leave()
+    assert engine.tenants.of("acme").queued_messages == 1
+    engine.tick(1.0)
+    assert engine.tenants.of("acme").queued_messages == 0
+    assert drops(engine, Drop.NO_RECEIVER) == 0, "the sender has it and sends it again"
+
+
 def test_a_refusal_by_all_is_told() -> None:
     engine = engine_of(orders("anycast", max_deliveries=2))
     sender = Client(engine, "s").connect()
