@@ -45,6 +45,7 @@ __all__ = ["Gateway"]
 
 HOUSEKEEPING_S: Final = 1.0
 FLUSH_EVERY_S: Final = 30.0
+FORGET_EVERY_S: Final = 3600.0
 
 _log = structlog.get_logger(__name__)
 
@@ -280,6 +281,8 @@ class Gateway:
             await asyncio.sleep(HOUSEKEEPING_S)
             self._sessions.expire(time.time())
             await self._keep_registry(moved_only=turn % int(FLUSH_EVERY_S / HOUSEKEEPING_S) != 0)
+            if turn % int(FORGET_EVERY_S / HOUSEKEEPING_S) == 1:
+                await self._forget_old_lines()
 
     async def _keep_registry(self, *, moved_only: bool) -> None:
         """The database may be slow, or away for a while; what is in memory serves on."""
@@ -289,6 +292,7 @@ class Gateway:
             if changes is not None:
                 self.registry.show_changes(changes)
             await asyncio.to_thread(self.registry.save, unsaved)
+            await asyncio.to_thread(self.registry.audit.save)
             await asyncio.to_thread(self.messaging.keep)
         except (RegistryError, OSError) as error:
             self.registry.keep_unsaved(unsaved)
@@ -297,6 +301,13 @@ class Gateway:
             self._registry_failed = True
         else:
             self._registry_failed = False
+
+    async def _forget_old_lines(self) -> None:
+        before_s = time.time() - self.settings.registry.audit_days * 86_400.0
+        try:
+            await asyncio.to_thread(self.registry.audit.forget, before_s)
+        except RegistryError as error:
+            _log.warning("old lines of the audit log are kept", reason=str(error))
 
     # --- for operators
 

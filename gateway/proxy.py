@@ -257,7 +257,12 @@ class Proxy:
     # --- change
 
     def _change(self, wanted: _Wanted, reply: Reply) -> GiveUp | None:
-        mac = wanted.device.mac
+        mac, principal, request = wanted.device.mac, wanted.principal, wanted.request
+        path = "/".join(
+            value.decode(errors="replace") for number, value in request.options if number == options.URI_PATH
+        )
+        by = principal.client or principal.name
+        self._registry.audit.commanded(by, mac, wanted.device.tenant, request.code, path=path, via="coap")
         self._cache.changing(mac)
 
         def answered(response: Response) -> None:

@@ -244,6 +244,8 @@ class RegistrySettings(_Section):
     """postgresql://USER@HOST:PORT/NAME, or sqlite:///FILE; empty: `gateway/registry.db` in the state folder."""
     password_file: Path | None = None
     """File with the password of the PostgreSQL user."""
+    audit_days: int = Field(default=400, ge=1)
+    """Lines of the audit log are kept for so long."""
     max_devices: int = Field(default=0, ge=0)
     """Most devices of a tenant that has no bound of its own (`meshwire tenant set --max-devices`); 0: any number."""
 

@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from gateway.api.callers import Caller, is_admin
 from gateway.registry import Registry
-from gateway.registry.audit import AuditLog
 
 __all__ = ["router"]
 
@@ -35,7 +34,7 @@ class Lines(BaseModel):
 
 def router(registry: Registry) -> APIRouter:
     """The route."""
-    log = AuditLog(registry.database)
+    log = registry.audit
     routes = APIRouter(tags=["audit"])
 
     @routes.get("/api/audit")

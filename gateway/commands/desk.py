@@ -39,6 +39,7 @@ from gateway.commands.records import (
     Mode,
     Order,
     Origin,
+    target_text,
 )
 from gateway.commands.store import CommandStore, Filter
 from gateway.registry import Device, Registry
@@ -413,11 +414,18 @@ class CommandDesk:
             if change.event is not None:
                 self._statistics.count(Counted.COMMAND, change.event.kind)
                 _log_event(change.command, change.event)
+                if change.event.number == 1:
+                    self._note(change.command)
             for name in (change.command.key, change.command.group):
                 for changed in self._followers.get(name, ()) if name is not None else ():
                     changed.set()
         for told in self.on_change:
             told()
+
+    def _note(self, command: Command) -> None:
+        key, origin = command.key, command.origin
+        detail = {"path": target_text(command.request), "via": origin.via, "id": key.id}
+        self._registry.audit.commanded(origin.principal, key.mac, key.tenant, command.request.code, **detail)
 
     @contextmanager
     def _watching(self, name: CommandKey | str) -> Iterator[asyncio.Event]:

@@ -17,9 +17,11 @@ from sqlalchemy import delete, insert, select
 
 from gateway.registry import schema
 from gateway.registry.database import Database
+from meshwire.identity import DeviceId, TenantId
 
 __all__ = ["AuditEntry", "AuditLog"]
 
+_METHODS: Final = ("get", "post", "put", "delete", "fetch", "patch", "ipatch")
 MOST_WAITING: Final = 10_000
 """Notes in memory; further ones are lost, and counted."""
 
@@ -66,6 +68,19 @@ class AuditLog:
         self._waiting.append(
             {"at": time.time(), "by": by, "action": action, "tenant": tenant, "subject": subject, "detail": detail}
         )
+
+    def commanded(self, by: str, mac: DeviceId, tenant: TenantId, code: int, /, **detail: object) -> None:
+        """Note who commanded a device.
+
+        Args:
+            by: who.
+            mac: the device.
+            tenant: whose it is.
+            code: CoAP method (RFC 7252 section 12.1.1), 1 to 7; other codes are no commands.
+            detail: path, way, …
+        """
+        if 0 < code <= len(_METHODS):
+            self.note(by, f"command.{_METHODS[code - 1]}", mac.value, tenant.value, **detail)
 
     def save(self) -> None:
         """Write what was noted; raises RegistryError when the database fails, and keeps it then."""

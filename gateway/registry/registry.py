@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Row, delete, func, select
 from gateway.errors import RegistryError
 from gateway.registry import schema
 from gateway.registry.accounts import AccountTable
+from gateway.registry.audit import AuditLog
 from gateway.registry.database import SYSTEM, Change, Database
 from gateway.registry.records import Device, check_device_type, check_domain, check_tags
 from gateway.registry.sightings import SightingTable
@@ -73,6 +74,8 @@ class Registry(AccountTable, SightingTable):
         self._served: dict[DeviceId, Device] = {}
         """The devices as those see them who serve them: the ones of closed accounts are disabled."""
         super().__init__(where if isinstance(where, Database) else Database(where))
+        self.audit = AuditLog(self.database)
+        """Who changed what, and who commanded what."""
         self._devices: dict[DeviceId, Device] = {}
         self._revision = 0
         self._own: dict[DeviceId, int] = {}

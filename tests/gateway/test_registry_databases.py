@@ -236,7 +236,8 @@ def test_the_log_says_who_did_what(registry: Registry) -> None:
     registry.add_device(FIRST, ACME, by="ann")
     registry.set_device(FIRST, enabled=False, by="ben")
     registry.add_client(ACME, ["A"], by="ann")
-    log.note("acme-1", "command.put", FIRST.value, "acme", path="/snsr/arduino/temp")
+    log.commanded("acme-1", FIRST, ACME, 3, path="/snsr/arduino/temp")
+    log.commanded("acme-1", FIRST, ACME, 69)
     assert len(log.entries()) == 4, "a note waits"
     log.save()
     log.save()

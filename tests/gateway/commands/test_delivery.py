@@ -399,3 +399,13 @@ async def test_nobody_elses_device(bench: Any) -> None:
     for mac in (FOREIGN_MAC, DeviceId("0000000000000001"), None):
         with pytest.raises(NoSuchDevice):
             await bench.service.desk.submit(order(), mac, party(), "http")
+
+
+async def test_who_commanded_what_stands_in_the_audit_log_once(bench: Any) -> None:
+    bench.appear()
+    made = await submit(bench)
+    await bench.round()
+    bench.registry.audit.save()
+    (entry,) = bench.registry.audit.entries(action="command.")
+    assert (entry.subject, entry.tenant) == (MAC.value, "acme")
+    assert entry.detail["id"] == made.key.id and entry.detail["via"] == "http" and entry.detail["path"]
