@@ -47,8 +47,8 @@ def provision(gateway: Gateway) -> None:
 
 
 def readings(broker: ScriptedBroker) -> list[bytes]:
-    """What has come, without the presence of NICs."""
-    return [payload for payload in broker.taken if payload not in (b"online", b"offline")]
+    """What has come, without the presence of NICs and its changes."""
+    return [payload for payload in broker.taken if payload not in (b"online", b"offline") and b'"event"' not in payload]
 
 
 def request(bubble_up: Any, mac: DeviceId, number: int) -> bytes:
