@@ -10,7 +10,9 @@ after each reconnect: a broker may have forgotten what it retained.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import time
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
@@ -28,6 +30,9 @@ ONLINE: Final = b"online"
 OFFLINE: Final = b"offline"
 GATEWAY_TOPIC: Final = f"{INTERNAL_TENANT}/{Branch.PRESENCE}/gateway"
 LOOK_EVERY_S: Final = 1.0
+LOOK_SHARE: Final = 20.0
+"""Looking at all devices takes at most one twentieth of the time: with very many it is done more seldom."""
+NEWS_A_TURN: Final = 50
 
 
 class PresenceState(StrEnum):
@@ -71,12 +76,26 @@ class Presence:
         self._told: dict[DeviceId, tuple[TenantId, bytes]] = {}
         self._announced: dict[DeviceId, bytes] = {}
         """States that were told as events: those are not told again after a reconnect."""
+        self._news: dict[DeviceId, None] = {}
+        """Devices that have registered and were not online, in that order."""
         self._wake = asyncio.Event()
 
     def registered(self, device: Device) -> None:
         """A device has registered."""
         if self._told.get(device.mac) != (device.tenant, ONLINE):
+            self._news[device.mac] = None
             self._wake.set()
+
+    def news(self) -> list[Publication]:
+        """What is to be told of devices that have registered, at most `NEWS_A_TURN` of them: no look at all others."""
+        now_s = self._now_s()
+        publications: list[Publication] = []
+        for mac in list(itertools.islice(self._news, NEWS_A_TURN)):
+            del self._news[mac]
+            device = self._registry.device(mac)
+            if device is not None:
+                publications += self._changes_of(device, now_s)
+        return publications
 
     def changes(self) -> list[Publication]:
         """What is to be told now: the state of each device whose state is not what was told last."""
@@ -88,15 +107,20 @@ class Presence:
                 del self._told[mac]
                 publications.append(Publication(presence_topic(tenant, mac), b"", 1, retain=True))
         for device in devices.values():
-            state = self._state(device, now_s)
-            if state is None:
-                continue
-            if self._told.get(device.mac) != (device.tenant, state):
-                self._told[device.mac] = (device.tenant, state)
-                publications.append(Publication(presence_topic(device.tenant, device.mac), state, 1, retain=True))
-            if self._announced.get(device.mac) != state:
-                self._announced[device.mac] = state
-                publications.append(self._event(device, state, now_s))
+            publications += self._changes_of(device, now_s)
+        return publications
+
+    def _changes_of(self, device: Device, now_s: float) -> list[Publication]:
+        publications: list[Publication] = []
+        state = self._state(device, now_s)
+        if state is None:
+            return publications
+        if self._told.get(device.mac) != (device.tenant, state):
+            self._told[device.mac] = (device.tenant, state)
+            publications.append(Publication(presence_topic(device.tenant, device.mac), state, 1, retain=True))
+        if self._announced.get(device.mac) != state:
+            self._announced[device.mac] = state
+            publications.append(self._event(device, state, now_s))
         return publications
 
     def tell_again(self) -> None:
@@ -123,10 +147,18 @@ class Presence:
         lost.add_done_callback(lambda task: self._wake.set())
         try:
             self._publish(connection, Publication(GATEWAY_TOPIC, ONLINE, 1, retain=True))
+            look_at = 0.0
             while not lost.done():
-                for publication in self.changes():
+                began = time.monotonic()
+                is_time = began >= look_at
+                for publication in self.changes() if is_time else self.news():
                     self._publish(connection, publication)
-                await self._wait()
+                if is_time:
+                    look_at = began + max(LOOK_EVERY_S, LOOK_SHARE * (time.monotonic() - began))
+                if not self._news:
+                    await self._wait()
+                else:
+                    await asyncio.sleep(0)
             return lost.result()
         except ConnectionLost as failure:
             return failure

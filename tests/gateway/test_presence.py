@@ -94,3 +94,18 @@ def test_a_moved_device_is_not_shown_to_its_former_tenant(bench: Bench) -> None:
     bench.registry.seen(MAC, HOME, bench.now_s)
     told = bench.told()
     assert told[TOPIC] == b"" and told[f"other/presence/{MAC}"] == ONLINE
+
+
+def test_news_of_registrations_need_no_look_at_all_devices(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [DeviceId(f"{0x135005F2000000 + number:016x}") for number in range(120)]
+    for mac in many:
+        bench.presence.registered(bench.registry.add_device(mac, ACME))
+        bench.registry.registered(mac, HOME, bench.now_s, None)
+    monkeypatch.setattr(bench.registry, "devices", lambda: pytest.fail("looked at all devices"))
+    told: list[str] = []
+    turns = 0
+    while batch := bench.presence.news():
+        told += [one.topic for one in batch if one.retain]
+        turns += 1
+    assert sorted(told) == sorted(f"acme/presence/{mac}" for mac in many), "each once"
+    assert turns == 3, "not all in one turn of the loop"
