@@ -2,7 +2,7 @@
 
 The fleet, the gateway and the broker are a process each; the fleet has the last core with the broker and the
 subscriber, the gateway has the first. `--nics`, `--seconds` and `--period` of the end-to-end case are set by
-`MESHWIRE_BENCH_FLEET=NICS,SECONDS,PERIOD_S` (default 10000,300,10; quick: 2000,10,10).
+`MESHWIRE_BENCH_FLEET=NICS,SECONDS,PERIOD_S` (default 10000,300,10; quick: 1000,6,3).
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ BENCH: Final = "fleet"
 RUNS: Final = 3
 NICS: Final = 10_000
 MANY_NICS: Final = 100_000
+QUICK_MANY_NICS: Final = 5_000
+FEW_NICS: Final = 1_000
 STARTUP_BAR_S: Final = 10.0
 MEMORY_BAR_KB: Final = 10.0
 IDLE_BAR: Final = 0.1
@@ -36,29 +38,30 @@ PEER: Final = "aiocoap context each"
 
 
 def measure(quick: bool) -> Iterator[Result]:
-    """All cases; quick: one run each, 20,000 NICs in place of 100,000, ten seconds of traffic."""
+    """All cases; quick: one run each, 5,000 NICs in place of 100,000, six seconds of traffic."""
     runs = 1 if quick else RUNS
-    contexts = [_child({"what": "contexts", "seconds": 5 if quick else 60}) for _ in range(runs)]
-    starts = [_with_gateway(NICS, {"what": "start", "idle_s": 0 if quick else 60}) for _ in range(runs)]
+    idle_s = 5 if quick else 60
+    contexts = [_child({"what": "contexts", "seconds": 2 if quick else 60}) for _ in range(runs)]
+    starts = [_with_gateway(NICS, {"what": "start", "idle_s": idle_s}) for _ in range(runs)]
     yield from _costs(starts, contexts)
-    if not quick:
-        idle = [start["idle_cpu"] for start in starts]
-        note = f"{NICS} NICs, one reading a minute each, for 60 s; of one core; fleet alone"
-        yield Figure(BENCH, "idle-cpu", idle, "fraction", IDLE_BAR, note, more_is_better=False)
-    else:
-        yield _quick_idle()
-    framed = _with_gateway(1000, {"what": "start", "idle_s": 0, "wire": "hdlc"})
-    yield Figure(BENCH, "memory-per-nic-hdlc", [framed["kb_per_nic"]], "KB/NIC", note="both HDLC stations a NIC")
-    many = 20_000 if quick else MANY_NICS
+    idle = [start["idle_cpu"] for start in starts]
+    note = f"{NICS} NICs, one reading a minute each, for {idle_s} s; of one core; the fleet's process alone"
+    yield Figure(BENCH, "idle-cpu", idle, "fraction", IDLE_BAR, note, more_is_better=False)
+    framed = _with_gateway(FEW_NICS, {"what": "start", "idle_s": 0, "wire": "hdlc"})
+    note = "both HDLC stations a NIC"
+    yield Figure(BENCH, "memory-per-nic-hdlc", [framed["kb_per_nic"]], "KB/NIC", note=note, more_is_better=False)
+    kb = [(start["gateway_kb"] - framed["gateway_kb"]) / (NICS - FEW_NICS) for start in starts]
+    note = f"resident memory of the gateway with {NICS} devices provisioned and registered, beside one with {FEW_NICS}"
+    yield Figure(BENCH, "gateway-memory-per-device", kb, "KB/device", note=note, more_is_better=False)
+    many = QUICK_MANY_NICS if quick else MANY_NICS
     once = _with_gateway(many, {"what": "once"})
     note = f"registered {once['registered']}, reported {once['reported']}; {once['kb_per_nic']:.2f} KB a NIC"
     yield Figure(BENCH, f"once-{many}", [once["all_s"]], "s", note=note, more_is_better=False)
-    nics, seconds, period_s = _traffic(quick)
-    yield from _end_to_end(nics, seconds, period_s)
+    yield from _end_to_end(*_traffic(quick))
 
 
 def _traffic(quick: bool) -> tuple[int, float, float]:
-    chosen = os.environ.get("MESHWIRE_BENCH_FLEET", "2000,10,10" if quick else "10000,300,10")
+    chosen = os.environ.get("MESHWIRE_BENCH_FLEET", "1000,6,3" if quick else "10000,300,10")
     nics, seconds, period_s = chosen.split(",")
     return int(nics), float(seconds), float(period_s)
 
@@ -79,14 +82,8 @@ def _costs(starts: list[dict[str, Any]], contexts: list[dict[str, Any]]) -> Iter
     yield Figure(BENCH, "contexts-that-fit", [float(item["count"]) for item in contexts], "NICs", note=note)
 
 
-def _quick_idle() -> Figure:
-    start = _with_gateway(NICS, {"what": "start", "idle_s": 6})
-    note = f"{NICS} NICs, one reading a minute each, for 6 s; of one core; fleet alone"
-    return Figure(BENCH, "idle-cpu", [start["idle_cpu"]], "fraction", IDLE_BAR, note, more_is_better=False)
-
-
 def _end_to_end(nics: int, seconds: float, period_s: float) -> Iterator[Result]:
-    with our_broker('durability = "memory"') as broker, _gateway(nics, broker) as gateway:
+    with our_broker('durability = "memory"') as broker, _gateway(nics, broker) as (gateway, _):
         job = {"what": "traffic", "nics": nics, "gateway": gateway, "seconds": seconds, "period_s": period_s}
         job |= {"broker": broker.port, "username": broker.username, "password": broker.password}
         done = _child(job)
@@ -99,8 +96,16 @@ def _end_to_end(nics: int, seconds: float, period_s: float) -> Iterator[Result]:
 
 
 def _with_gateway(nics: int, job: dict[str, object]) -> dict[str, Any]:
-    with _gateway(nics, None) as port:
-        return _child(job | {"nics": nics, "gateway": port})
+    with _gateway(nics, None) as (port, process):
+        outcome = _child(job | {"nics": nics, "gateway": port})
+        return outcome | {"gateway_kb": _resident_kb(process)}
+
+
+def _resident_kb(process: int) -> int:
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    return 0
 
 
 def _child(job: dict[str, object]) -> dict[str, Any]:
@@ -113,8 +118,8 @@ def _child(job: dict[str, object]) -> dict[str, Any]:
 
 
 @contextmanager
-def _gateway(nics: int, broker: Contender | None) -> Iterator[int]:
-    """A gateway that knows the NICs; without a broker it stores and does not publish."""
+def _gateway(nics: int, broker: Contender | None) -> Iterator[tuple[int, int]]:
+    """CoAP port and process of a gateway that knows the NICs; without a broker it stores and does not publish."""
     with tempfile.TemporaryDirectory() as folder:
         password = Path(folder, "password")
         password.write_text((broker and broker.password) or "none")
@@ -130,7 +135,7 @@ def _gateway(nics: int, broker: Contender | None) -> Iterator[int]:
             if not line:
                 raise RuntimeError("the gateway did not start")
             time.sleep(0.2)
-            yield int(line)
+            yield int(line), process.pid
         finally:
             process.terminate()
             try:
