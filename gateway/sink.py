@@ -34,7 +34,7 @@ REGISTER: Final = "register"
 
 MAX_MESSAGES: Final = 65_536
 MAX_KEYS: Final = 65_536
-KEY_LIFETIME_S: Final = 3600.0
+KEY_LIFETIME_S: Final = 86_400.0
 """How long a stored notification is recognised when a NIC sends it again with another message ID."""
 
 _SIGHTING_S: Final = 0.1
