@@ -10,7 +10,6 @@ acknowledgement and store nothing. Ours speaks MQTT 5 and sends five user proper
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
@@ -29,8 +28,6 @@ BENCH: Final = "bridge"
 RUNS: Final = 5
 SECONDS: Final = 1.0
 QUICK_SECONDS: Final = 0.6
-SETTLE_S: Final = 0.3
-"""What was taken in and not yet published leaves before the next one has its turn."""
 WORKERS_NICS: Final = 32
 """Enough that both workers have their share: a NIC stays with its worker."""
 P99_BAR_MS: Final = 50.0
@@ -102,7 +99,7 @@ def _in_turn(job: Job, runs: int, entrants: list[_Entrant]) -> None:
     for turn in range(runs):
         for entrant in entrants:
             entrant.outcomes.append(entrant.bridge.load(replace(job, qos=entrant.qos, epoch=turn + 1)))
-            time.sleep(SETTLE_S)
+            entrant.bridge.settle()
 
 
 def _compared(ours: _Entrant, others: dict[str, _Entrant]) -> Iterator[Result]:

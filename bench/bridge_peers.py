@@ -7,22 +7,28 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from bench.bridge_load import Job, Outcome
+from bench.bridge_load import TENANT, Job, Outcome
 from bench.brokers import Contender, pinned
+from meshwire.mqtt import Connect, ProtocolVersion, Subscribe, TopicSubscription, encode
 
 __all__ = ["Bridge", "Unobtainable", "c_loop", "naive", "node", "ours", "to_last_core"]
 
 INSTALL_S: Final = 90.0
 COMPILE_S: Final = 60.0
+QUIET_S: Final = 0.3
+SETTLE_MAX_S: Final = 30.0
+V311: Final = ProtocolVersion.V3_1_1
 QOS_NAMES: Final = ("AT_MOST_ONCE", "AT_LEAST_ONCE", "EXACTLY_ONCE")
 HERE: Final = Path(__file__).parent
 NODE_PACKAGES: Final = ("coap@1", "mqtt@5")
@@ -62,6 +68,23 @@ class Bridge:
         if done.returncode:
             raise RuntimeError(f"{self.name}: the load failed")
         return Outcome(**json.loads(done.stdout))
+
+    def settle(self) -> None:
+        """Returns when the broker has delivered nothing for `QUIET_S`: what this bridge had taken in and not published
+        must not reach the next one's subscriber, which expects another QoS.
+        """
+        deadline = time.monotonic() + SETTLE_MAX_S
+        password = None if self.broker.password is None else self.broker.password.encode()
+        hello = Connect("bench-settling", V311, username=self.broker.username, password=password)
+        with socket.create_connection(("127.0.0.1", self.broker.port), timeout=QUIET_S) as listener:
+            listener.sendall(encode(hello, V311) + encode(Subscribe(1, (TopicSubscription(f"{TENANT}/#", 0),)), V311))
+            while time.monotonic() < deadline:
+                try:
+                    if not listener.recv(65_536):
+                        raise RuntimeError(f"{self.name}: the broker closes while the bridge settles")
+                except TimeoutError:
+                    return
+        raise RuntimeError(f"{self.name}: it does not settle within {SETTLE_MAX_S:.0f} s")
 
 
 def to_last_core(broker: Contender) -> None:
