@@ -155,6 +155,7 @@ async def contexts(job: dict[str, Any]) -> dict[str, object]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     before, began = resources_now(), time.perf_counter()
     made: list[Any] = []
+    spare = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]  # for looking at ourselves when all others are taken
     why = f"{job['seconds']} s were over"
     while time.perf_counter() - began < job["seconds"]:
         site = Site()
@@ -166,7 +167,10 @@ async def contexts(job: dict[str, Any]) -> dict[str, object]:
         except OSError as error:
             why = f"the system said: {error.strerror} (limit of descriptors {hard})"
             break
-    seconds, after = time.perf_counter() - began, resources_now()
+    seconds = time.perf_counter() - began
+    for descriptor in spare:
+        os.close(descriptor)
+    after = resources_now()
     kb = (after.resident_octets - before.resident_octets) / 1024 / max(1, len(made))
     return {"count": len(made), "seconds": seconds, "kb": kb, "why": why, "kb_how": f"of {len(made)} contexts"}
 
