@@ -14,6 +14,7 @@ from gateway.commands.desk import CommandDesk
 from gateway.console import (
     account_pages,
     alias_pages,
+    client_pages,
     messaging_pages,
     network_pages,
     nic_pages,
@@ -71,7 +72,8 @@ class Console:
             seen_s = sighting.seen_s if sighting is not None else None
             return Row(device, presence(device, now_s), str(sighting.address) if sighting else None, seen_s)
 
-        self.router.include_router(network_pages.router(pages, registry, row, endpoints))
+        self.router.include_router(network_pages.router(pages, registry, row))
+        self.router.include_router(client_pages.router(pages, registry, endpoints, messaging))
         self.router.include_router(nic_pages.router(pages, registry, row, endpoints, desk, ask))
         self.router.include_router(messaging_pages.router(pages, registry, messaging))
         self.router.include_router(alias_pages.router(pages, aliases))

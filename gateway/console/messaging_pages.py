@@ -76,6 +76,7 @@ def router(pages: Pages, registry: Registry, service: MessagingService) -> APIRo
         error: str | None = None,
         confirm: dict[str, Any] | None = None,
         checked: tuple[str, list[Step]] | None = None,
+        editing: str = "",
     ) -> Response:
         states, picture = await do(service.instance_states), await do(service.picture)
         try:
@@ -102,6 +103,7 @@ def router(pages: Pages, registry: Registry, service: MessagingService) -> APIRo
             walk=walk_of(picture, id, clients),
             confirm=confirm,
             checked=checked,
+            editing=editing,
             words=words,
         )
 
@@ -136,8 +138,8 @@ def router(pages: Pages, registry: Registry, service: MessagingService) -> APIRo
         return pages.go(f"{PLACE}/accounts/{id}")
 
     @routes.get(f"{PLACE}/accounts/{{id}}")
-    async def account(request: Request, id: str) -> Response:
-        return await account_page(await pages.administrator(request), id)
+    async def account(request: Request, id: str, edit: str = "") -> Response:
+        return await account_page(await pages.administrator(request), id, editing=edit)
 
     @routes.post(f"{PLACE}/accounts/{{id}}/assign")
     async def assign(request: Request, id: str) -> Response:
@@ -163,6 +165,23 @@ def router(pages: Pages, registry: Registry, service: MessagingService) -> APIRo
             scheme, port = Scheme(form.text("scheme")), int(form.text("port"))
             domain, secure = form.text("domain"), bool(form.text("secure"))
             return lambda: service.add_endpoint(id, scheme, domain, port, secure=secure, by=form.visitor.name)
+
+        return await change(request, id, act)
+
+    @routes.post(f"{PLACE}/accounts/{{id}}/endpoints/{{endpoint}}")
+    async def set_endpoint(request: Request, id: str, endpoint: str) -> Response:
+        def act(form: Form) -> Callable[[], object]:
+            scheme, port = Scheme(form.text("scheme")), int(form.text("port"))
+            domain, secure = form.text("domain"), bool(form.text("secure"))
+            return lambda: service.set_endpoint(
+                endpoint,
+                scheme=scheme,
+                domain=domain,
+                port=port,
+                secure=secure,
+                confirmed=bool(form.text("confirmed")),
+                by=form.visitor.name,
+            )
 
         return await change(request, id, act)
 

@@ -42,3 +42,18 @@ for (const form of document.querySelectorAll("form[data-confirm]")) {
     if (!confirm(form.dataset.confirm)) event.preventDefault();
   });
 }
+
+// Copy what stands in front of the button; where the clipboard is out of reach (plain HTTP from elsewhere), select it.
+for (const button of document.querySelectorAll("button[data-copy]")) {
+  const text = button.parentElement.querySelector("code");
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(text);
+      button.textContent = "Selected: copy it by keyboard";
+    }
+  });
+}
