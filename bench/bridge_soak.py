@@ -1,7 +1,7 @@
 """`meshwire bench bridge-soak`: the bridge at full load for ten minutes; whether its memory stays flat.
 
-Every notification is a new one, so that the tables which recognise repetitions fill up: 65,536 message IDs and as many
-keys. From a fifth of the time on, and when twice as many notifications have come, nothing may grow.
+Every notification is a new one, so that the tables which recognise repetitions fill up: 65,536 message IDs, and
+64 keys a NIC. From a fifth of the time on, and when twice as many notifications have come, nothing may grow.
 """
 
 from __future__ import annotations

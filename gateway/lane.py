@@ -29,7 +29,7 @@ from gateway.rate import RateMeter
 from gateway.registry import Device
 from gateway.segments import Record, read_records
 from gateway.settings import BridgeSettings, Durability, GatewaySettings
-from gateway.sink import KEY_LIFETIME_S, MAX_KEYS, Directory, Sink
+from gateway.sink import KEY_LIFETIME_S, Directory, Sink
 from gateway.statistics import Event, Statistics
 from gateway.storage import FileStorage, MemoryStorage, Storage
 from meshwire.site import Site
@@ -43,6 +43,8 @@ MAIN: Final = 0
 _FOLDER: Final = "outbox"
 _LETTERS: Final = "-abcdefghijklmnopqrstuvwxyz"
 """In the MQTT client id: the lane, behind the gateway's number."""
+_RECALLED: Final = 65_536
+"""Notifications in the log whose keys are known again after a start."""
 _LOOK_S: Final = 0.5
 KEEP_S: Final = 1.0
 
@@ -106,7 +108,7 @@ class Lane:
             records = [item for item in read_records(octets) if isinstance(item, Record)]
             for record in reversed(records):
                 age_s = max(0.0, (now_ms - record.time_ms) / 1000)
-                if age_s >= KEY_LIFETIME_S or len(found) >= MAX_KEYS:
+                if age_s >= KEY_LIFETIME_S or len(found) >= _RECALLED:
                     return found[::-1]
                 with contextlib.suppress(EnvelopeError):
                     found.append((unpack(record.payload).notification.key.encode(), age_s))

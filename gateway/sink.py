@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from gateway.addresses import Address
-from gateway.deduplication import EXCHANGE_LIFETIME_S, ExpiringTable
+from gateway.deduplication import EXCHANGE_LIFETIME_S, ExpiringTable, RecentKeys
 from gateway.direct import DirectDelivery
 from gateway.envelope import StoredNotification, pack
 from gateway.outbox import Outbox, OutboxFull
@@ -27,15 +27,15 @@ from meshwire.coap import ACK, CON, NON, Message, codes, decode, encode, options
 from meshwire.identity import DeviceId, IdentityError
 from meshwire.notification import BUBBLE_UP, NotificationError, parse_uplink
 
-__all__ = ["KEY_LIFETIME_S", "MAX_KEYS", "REGISTER", "Datagram", "Directory", "Sink", "is_for_sink"]
+__all__ = ["KEY_LIFETIME_S", "REGISTER", "Datagram", "Directory", "Sink", "is_for_sink"]
 
 REGISTER: Final = "register"
 """First path segment of an address registration: `POST /register/{mac}`."""
 
 MAX_MESSAGES: Final = 65_536
-MAX_KEYS: Final = 65_536
 KEY_LIFETIME_S: Final = 86_400.0
-"""How long a stored notification is recognised when a NIC sends it again with another message ID."""
+"""How long a stored notification is recognised at least when a NIC sends it again with another message ID, as long as
+it is one of the device's latest (`RecentKeys`)."""
 
 _SIGHTING_S: Final = 0.1
 """Signs of life of a device from one address are noted this often."""
@@ -82,7 +82,7 @@ class _Exchange:
 
 @dataclass(slots=True)
 class _Entry:
-    """One notification by its key whose commit has not succeeded; then the table holds True in its place."""
+    """One notification by its key, from its arrival until it is known whether it was stored."""
 
     stored: bool = False
 
@@ -176,7 +176,11 @@ class Sink:
         self._exchanges: ExpiringTable[_ExchangeKey, _Exchange | bytes] = ExpiringTable(
             EXCHANGE_LIFETIME_S, MAX_MESSAGES
         )
-        self._keys: ExpiringTable[bytes, _Entry | bool] = ExpiringTable(KEY_LIFETIME_S, MAX_KEYS)
+        self._entries: dict[bytes, _Entry] = {}
+        """Notifications under way, by key."""
+        self._stored = RecentKeys(KEY_LIFETIME_S)
+        self._now = 0.0
+        """Monotonic time of the latest request."""
         self._routes = RouteTable()
         self._appended: list[_Waiting] = []
         self._committing: list[_Waiting] = []
@@ -190,7 +194,7 @@ class Sink:
         """
         for key, age_s in stored:
             if age_s < KEY_LIFETIME_S:
-                self._keys.put(key, True, now - age_s)
+                self._stored.add(key, now)
 
     def receive(self, message: Message, source: Address, now: float, now_s: float) -> Datagram | None:
         """Take one request in.
@@ -209,10 +213,10 @@ class Sink:
         if known is not None:
             self._statistics.count(Event.DUPLICATE, "message-id")
             return Datagram(source, known) if isinstance(known, bytes) and known else None
-        exchange = _Exchange(exchange_key)
+        exchange, self._now = _Exchange(exchange_key), now
         self._exchanges.put(exchange_key, exchange, now)
         try:
-            answer = self._handle(message, source, exchange, now, now_s)
+            answer = self._handle(message, source, exchange, now_s)
         except _Refusal as refusal:
             self._statistics.count(Event.REFUSED, refusal.reason)
             self._on_refusal(_spelled_mac(message), refusal.reason, source, now_s)
@@ -230,7 +234,7 @@ class Sink:
             return False
         exchange_key = (source.host, source.port, octets[2] << 8 | octets[3])
         key = uplink.key
-        if self._exchanges.get(exchange_key, now) is not None or self._keys.get(key, now) is not None:
+        if self._exchanges.get(exchange_key, now) is not None or key in self._entries or key in self._stored:
             return False
         device = self._registry.device(uplink.route.device)
         if device is None or not device.enabled:
@@ -242,7 +246,7 @@ class Sink:
             return False
         exchange, entry = _Exchange(exchange_key), _Entry()
         self._exchanges.put(exchange_key, exchange, now)
-        self._keys.put(key, entry, now)
+        self._entries[key], self._now = entry, now
         self._appended.append(_Waiting(source, octets, exchange, key, entry, False))
         return True
 
@@ -261,8 +265,7 @@ class Sink:
         stored = 0
         for waiting in done:
             if not waiting.repeats:
-                waiting.entry.stored = True
-                self._keys.replace(waiting.key, True)
+                self._note_stored(waiting.key, waiting.entry)
                 stored += 1
         self._statistics.count(Event.STORED, times=stored)
         return self._answers(done)
@@ -272,11 +275,16 @@ class Sink:
         done, self._committing = self._committing, []
         for waiting in done:
             if not waiting.repeats:
-                self._keys.drop(waiting.key)
+                del self._entries[waiting.key]
                 self._statistics.count(Event.REFUSED, "unwritable")
         return self._answers(done)
 
     # --- private
+
+    def _note_stored(self, key: bytes, entry: _Entry) -> None:
+        entry.stored = True
+        del self._entries[key]
+        self._stored.add(key, self._now)
 
     def _answers(self, done: list[_Waiting]) -> list[Datagram]:
         answers = []
@@ -308,9 +316,7 @@ class Sink:
         if known is None or now_s - known.seen_s > _SIGHTING_S or known.address != source:
             self._registry.seen(mac, source, now_s)
 
-    def _handle(
-        self, message: Message, source: Address, exchange: _Exchange, now: float, now_s: float
-    ) -> _Answer | None:
+    def _handle(self, message: Message, source: Address, exchange: _Exchange, now_s: float) -> _Answer | None:
         if message.code != codes.POST:
             raise _Refusal(_Answer(codes.METHOD_NOT_ALLOWED), "method")
         for number, _ in message.options:
@@ -318,7 +324,7 @@ class Sink:
                 raise _Refusal(_Answer(codes.BAD_OPTION, f"gateway: option {number}"), "option")
         if message.option(options.URI_PATH) == REGISTER.encode():
             return self._register(message, source, now_s)
-        return self._bubble_up(message, source, exchange, now, now_s)
+        return self._bubble_up(message, source, exchange, now_s)
 
     def _register(self, message: Message, source: Address, now_s: float) -> _Answer:
         path = message.path()
@@ -332,9 +338,7 @@ class Sink:
         self._on_registration(device)
         return _CHANGED
 
-    def _bubble_up(
-        self, message: Message, source: Address, exchange: _Exchange, now: float, now_s: float
-    ) -> _Answer | None:
+    def _bubble_up(self, message: Message, source: Address, exchange: _Exchange, now_s: float) -> _Answer | None:
         content_format = message.uint(options.CONTENT_FORMAT)
         try:
             notification = parse_uplink(message.path(), message.query(), content_format, message.payload)
@@ -343,21 +347,21 @@ class Sink:
         device = self._device(notification.device)
         self._registry.seen(device.mac, source, now_s)
         key = notification.key.encode()
-        entry = self._keys.get(key, now)
+        entry = self._entries.get(key)
         repeats = entry is not None
-        if entry is not None:
+        if repeats or key in self._stored:
             self._statistics.count(Event.DUPLICATE, "key")
-            if isinstance(entry, bool) or entry.stored:
+        if entry is None:
+            if key in self._stored:
                 return _CHANGED
-        else:
             stored, entry = StoredNotification(device.tenant, notification), _Entry()
             if self._direct is not None and self._direct.takes(stored):
-                self._keys.put(key, entry, now)
+                self._entries[key] = entry
                 waiting = _Waiting(source, message, exchange, key, entry, False)
                 self._direct.send(stored, partial(self._direct_done, waiting, now_s))
                 return None
             self._append(stored, now_s)
-            self._keys.put(key, entry, now)
+            self._entries[key] = entry
         self._appended.append(_Waiting(source, message, exchange, key, entry, repeats))
         return None
 
@@ -366,14 +370,13 @@ class Sink:
         source, request, exchange, key, entry, _ = waiting
         assert isinstance(request, Message) and self._direct is not None
         if reason:
-            self._keys.drop(key)
+            del self._entries[key]
             self._statistics.count(Event.REFUSED, reason)
             self._on_refusal(_spelled_mac(request), reason, source, now_s)
             words = f"gateway: {_DIRECT_REASONS.get(reason, reason)}"
             answer = _Answer(codes.SERVICE_UNAVAILABLE, words, self._direct.retry_after_s)
         else:
-            entry.stored = True
-            self._keys.replace(key, True)
+            self._note_stored(key, entry)
             self._statistics.count(Event.PUBLISHED)
             answer = _CHANGED
         datagram = self._answer(request, source, exchange, answer)

@@ -20,7 +20,8 @@ from meshwire.notification import NotificationError, parse_uplink
 
 __all__ = ["Origin", "Route", "RouteTable", "Uplink", "pack_uplink"]
 
-MAX_ROUTES: Final = 16_384
+MAX_ROUTES: Final = 100_000
+"""Resources of devices whose routes are remembered at least; twice as many at most."""
 _CON_POST: Final = 2
 _REST: Final = re.compile(
     rb"[\x33-\x3a\x43-\x4a]o=(0|[1-9][0-9]{0,7})"
@@ -76,10 +77,15 @@ class Origin(NamedTuple):
 
 
 class RouteTable:
-    """The routes seen so far, bounded; how long the constant part is, is remembered for each source port."""
+    """The routes seen of late; how long the constant part is, is remembered for each source port.
+
+    There are two generations: when the young one is full it becomes the old one, and what is used again moves over.
+    So what was in use longest ago is forgotten, and a route in use costs one look.
+    """
 
     def __init__(self) -> None:
         self._routes: dict[bytes, Route] = {}
+        self._old_routes: dict[bytes, Route] = {}
         self._lengths: dict[int, int] = {}
 
     def read(self, octets: bytes, port: int) -> Uplink | None:
@@ -95,7 +101,8 @@ class RouteTable:
         route = self._routes.get(octets[begin:end])
         if route is None:
             end = _first_query(octets, begin)
-            route = self._routes.get(octets[begin:end]) or self._learn(octets[begin:end])
+            constant = octets[begin:end]
+            route = self._routes.get(constant) or self._recall(constant) or self._learn(constant)
             if route is None:
                 return None
             self._lengths[port] = end - begin
@@ -125,11 +132,19 @@ class RouteTable:
         if encode(Message(CON, codes.POST, 0, b"", message.options)) != b"\x40\x02\0\0" + constant:
             return None
         route = Route(notification.device, notification.path, content_format)
-        if len(self._routes) >= MAX_ROUTES:
-            self._routes.clear()
-            self._lengths.clear()
-        self._routes[constant] = route
+        self._remember(constant, route)
         return route
+
+    def _recall(self, constant: bytes) -> Route | None:
+        route = self._old_routes.get(constant)
+        if route is not None:
+            self._remember(constant, route)
+        return route
+
+    def _remember(self, constant: bytes, route: Route) -> None:
+        if len(self._routes) >= MAX_ROUTES:
+            self._old_routes, self._routes = self._routes, {}
+        self._routes[constant] = route
 
 
 def _first_query(octets: bytes, position: int) -> int:

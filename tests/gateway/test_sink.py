@@ -224,14 +224,29 @@ def test_no_response_is_honoured(bench: Bench, bubble_up: Make) -> None:
     assert bench.commit() == [Message(ACK, codes.EMPTY, 2)]
 
 
-def test_memory_is_bounded(bench: Bench, bubble_up: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, bubble_up: Make) -> None:
     monkeypatch.setattr("gateway.sink.MAX_MESSAGES", 50)
-    monkeypatch.setattr("gateway.sink.MAX_KEYS", 50)
     bench = Bench()
     for n in range(500):
         bench.receive(bubble_up(observe=n, mid=n))
         bench.commit()
-    assert len(bench.sink._exchanges) <= 51 and len(bench.sink._keys) <= 51
+    assert len(bench.sink._exchanges) <= 51
+    assert not bench.sink._entries and len(bench.sink._stored) == 1
+
+
+def test_a_repetition_is_recognised_whatever_other_devices_send_meanwhile(bench: Bench, bubble_up: Make) -> None:
+    """A minute's readings at 1,000/s, and more: formerly the table of all devices together had forgotten by then."""
+    others = [DeviceId(f"{number:016x}") for number in range(1000)]
+    for other in others:
+        bench.registry.add_device(other, TenantId("acme"))
+    bench.receive(bubble_up(observe=1, mid=1))
+    bench.commit()
+    bench.sink.recall([(f"{others[n % 1000]}/a/1/{n}".encode(), 0.0) for n in range(70_000)], bench.now)
+    bench.now += 300
+    answer = bench.receive(bubble_up(observe=1, mid=2))
+    assert answer is not None and answer.code == codes.CHANGED
+    assert bench.statistics.by_reason(Event.DUPLICATE) == {"key": 1}
+    assert bench.outbox.status(0).depth == 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from gateway.envelope import StoredNotification, pack
 from gateway.publication import PacketMaker
 from gateway.segments import Record
 from gateway.settings import BridgeSettings, CategoryRule, Qos
-from gateway.uplink import Origin, RouteTable, Uplink, pack_uplink
+from gateway.uplink import MAX_ROUTES, Origin, RouteTable, Uplink, pack_uplink
 from meshwire.coap import CON, Message, MessageError, codes, decode, encode, options
 from meshwire.identity import DeviceId, TenantId
 from meshwire.mqtt import MqttError, ProtocolVersion
@@ -107,7 +107,31 @@ def test_routes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     table = RouteTable()
     for number in range(100):
         assert table.read(request(replace(USUAL, path=f"a/{number}")), number % 7) is not None
-        assert len(table._routes) <= 10
+        assert len(table._routes) <= 10 and len(table._old_routes) <= 10
+
+
+def test_a_route_that_is_used_is_kept_while_others_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.uplink.MAX_ROUTES", 10)
+    table = RouteTable()
+    first = table.read(request(USUAL), 1)
+    for number in range(100):
+        table.read(request(replace(USUAL, path=f"a/{number}")), 2)
+        if number % 5 == 0:
+            again = table.read(request(USUAL), 1)
+            assert first is not None and again is not None and again.route is first.route
+
+
+def test_as_many_devices_as_a_large_site_has_are_each_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.uplink.MAX_ROUTES", MAX_ROUTES // 1000)
+    table, devices = RouteTable(), MAX_ROUTES // 1000
+    learnt: list[bytes] = []
+    learn = table._learn
+    monkeypatch.setattr(table, "_learn", lambda constant: learnt.append(constant) or learn(constant))
+    for turn in range(3):
+        for number in range(devices):
+            one = replace(USUAL, device=DeviceId(f"{number:016x}"), observe=turn)
+            assert table.read(request(one), 4849) is not None
+    assert MAX_ROUTES == 100_000 and len(learnt) == devices
 
 
 @given(NOTIFICATIONS, st.sampled_from(list(Qos)), st.sampled_from(list(CategoryRule)), st.booleans())
