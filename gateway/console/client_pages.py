@@ -57,7 +57,7 @@ def connection_lines(
     )
     subscribe = (
         f"mosquitto_sub -h {host} -p {port}{' --tls-use-os-certs' if is_tls else ''} "
-        f"-u notused -P \"$TOKEN\" -t '{tenant}/read/#' -v"
+        f"-u notused -P \"$TOKEN\" -t '{tenant}/read/#' -F '%t %x'"
     )
     python = "\n".join(
         (

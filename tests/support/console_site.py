@@ -1,0 +1,131 @@
+"""A site behind the console, in the test's own loop: a broker that is an instance, a gateway, readings of NICs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+from console_browser import Browser, set_up
+
+from broker.server import Broker
+from broker.settings import BrokerSettings, InstanceSettings, ListenerSettings
+from gateway.gateway import Gateway
+from gateway.settings import BridgeSettings, GatewaySettings
+from meshwire.coap import CON, Message, codes, decode, encode, options
+from meshwire.identity import DeviceId, Role, TenantId
+from meshwire.notification import Notification, uplink_request
+from meshwire.site import Site
+
+RECORD = bytes.fromhex("a2006474656d70017231373030303030303030352c37322e35302c46")
+"""One reading of a board: temp, 72.50 °F."""
+
+
+class ConsoleSite:
+    """See the module; `broker` is the instance `main`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.site = Site(folder)
+        self.broker = self.make_broker("main")
+        self.gateway: Gateway
+        self._numbers = itertools.count(1)
+
+    def make_broker(self, instance: str, **listener: Any) -> Broker:
+        """A broker that belongs to an instance of this site."""
+        settings = BrokerSettings(
+            listener=(ListenerSettings(port=0, **listener),),
+            instance=InstanceSettings(name=instance, node=f"{instance}-1"),
+            durability="memory",
+        )
+        return Broker(settings, site=self.site)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[ConsoleSite]:
+        """Broker and gateway, from ready to ended."""
+        async with serving(self.broker):
+            bridge = BridgeSettings(port=self.broker.ports[0])
+            settings = GatewaySettings(listen=["127.0.0.1"], port=0, http="127.0.0.1:0", bridge=bridge)
+            self.gateway = Gateway(settings, self.site)
+            async with serving(self.gateway):
+                yield self
+
+    @property
+    def url(self) -> str:
+        """Of the console."""
+        return f"http://127.0.0.1:{self.gateway.http_port}/console/"
+
+    async def cookie(self) -> dict[str, str]:
+        """The session of an administrator, who is made for it; for `BrowserContext.add_cookies`."""
+        name, _, value = (await set_up(Browser(self.gateway.http_port))).cookie.partition("=")
+        return {"name": name, "value": value, "url": self.url}
+
+    async def send_reading(self, mac: DeviceId, path: str = "snsr/arduino/temp") -> None:
+        """Bubble one reading up, as a NIC does, and see it taken."""
+        number = next(self._numbers)
+        segments, queries = uplink_request(Notification(mac, path, number, 1, options.CBOR, RECORD, 1_700_000_000.0))
+        pairs = [(options.URI_PATH, each.encode()) for each in segments]
+        pairs.append((options.CONTENT_FORMAT, options.encode_uint(options.CBOR)))
+        pairs += [(options.URI_QUERY, each.encode()) for each in queries]
+        answers: asyncio.Queue[bytes] = asyncio.Queue()
+        nic, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: _Answers(answers), remote_addr=("127.0.0.1", self.gateway.coap_port)
+        )
+        try:
+            nic.sendto(encode(Message(CON, codes.POST, number, b"up", tuple(pairs), RECORD)))
+            async with asyncio.timeout(10):
+                answer = decode(await answers.get())
+        finally:
+            nic.close()
+        assert answer.code == codes.CHANGED, answer
+
+    async def is_let_in(self, tenant: str, broker: Broker | None = None) -> bool:
+        """Whether an application of a tenant may connect."""
+        token = self.site.signing_keys().issue(TenantId(tenant), (Role.BUBBLE_UP_READ_CONSUMER,), now=time.time())
+        port, version = (broker or self.broker).ports[0], aiomqtt.ProtocolVersion.V5
+        try:
+            async with aiomqtt.Client("127.0.0.1", port, username="notused", password=token, protocol=version):
+                return True
+        except aiomqtt.MqttError:
+            return False
+
+    async def until_let_in(self, tenant: str, broker: Broker | None = None) -> None:
+        """Brokers learn of an assignment at their next tick."""
+        for _ in range(500):
+            if await self.is_let_in(tenant, broker):
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"{tenant} is not let in")
+
+    def add_device(self, mac: DeviceId, tenant: str) -> None:
+        self.gateway.registry.add_device(mac, TenantId(tenant))
+
+
+class _Answers(asyncio.DatagramProtocol):
+    def __init__(self, answers: asyncio.Queue[bytes]) -> None:
+        self._answers = answers
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self._answers.put_nowait(data)
+
+
+@asynccontextmanager
+async def serving(server: Any) -> AsyncIterator[None]:
+    """Anything with `run` and `ready`, until the block ends."""
+    task = asyncio.create_task(server.run())
+    ready = asyncio.create_task(server.ready.wait())
+    await asyncio.wait({task, ready}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+    ready.cancel()
+    if task.done():
+        await task
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
