@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 
 import jwt
 import structlog
@@ -215,8 +215,18 @@ def issuer_of(token: str) -> tuple[object, object]:
     return claims.get("iss"), header.get("kid")
 
 
+class _StaysThere(urllib.request.HTTPRedirectHandler):
+    """Asks nobody but whom the configuration names: a redirect could lead to any address that this machine reaches."""
+
+    def redirect_request(self, req: object, fp: object, code: int, msg: str, headers: object, newurl: str) -> NoReturn:
+        raise ValueError(f"{code}, a redirect to {newurl}, which is not followed: set jwks_url to where the keys are")
+
+
+_OPENER: Final = urllib.request.build_opener(_StaysThere)
+
+
 def _fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_S) as response:
+    with _OPENER.open(url, timeout=FETCH_TIMEOUT_S) as response:
         data = response.read(MAX_KEY_SET_OCTETS + 1)
     if not isinstance(data, bytes) or len(data) > MAX_KEY_SET_OCTETS:
         raise ValueError("key set is too long")

@@ -4,19 +4,21 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
+import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 from pydantic import ValidationError
 
 from broker.claims import roles_of, tenant_of
 from broker.discovery import discovery_url, jwks_url
-from broker.issuers import IssuerSettings
+from broker.issuers import Issuer, IssuerSettings
 from broker.policy import BUILT_IN_ROLES
 from broker.settings import BrokerSettings
 from meshwire.config import load_config, read_settings
@@ -33,6 +35,8 @@ class Provider:
     def __init__(self) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.asked: list[str] = []
+        self.moved: dict[str, str] = {}
+        """From a path to where it redirects."""
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -47,7 +51,10 @@ class Provider:
             def do_GET(self) -> None:
                 provider.asked.append(self.path)
                 body = json.dumps(provider.documents().get(self.path, {})).encode()
-                self.send_response(200)
+                target = provider.moved.get(self.path)
+                self.send_response(200 if target is None else 302)
+                if target is not None:
+                    self.send_header("Location", target)
                 self.end_headers()
                 self.wfile.write(body)
 
@@ -105,6 +112,20 @@ async def test_a_token_of_a_discovered_provider_is_a_login(start: Any, dial: Any
     assert provider.asked == [f"{PATH}/.well-known/openid-configuration", f"{PATH}/certs"], "once, for all logins"
     for changes in ({"aud": "other"}, {"exp": time.time() - 1}, {"tenant": ""}, {"tenant": ["acme", "globex"]}):
         assert (await login(provider.token(**changes)))[1] == ReasonCode.BAD_USER_NAME_OR_PASSWORD
+
+
+@pytest.mark.parametrize("document", ["/.well-known/openid-configuration", "/certs"])
+async def test_a_redirect_is_not_followed(provider: Provider, document: str) -> None:
+    """Whoever the provider names would be asked from inside this site, and could sign tokens."""
+    provider.moved = {PATH + document: f"http://127.0.0.1:{provider.server.server_port}/internal"}
+    with ThreadPoolExecutor(1) as pool, structlog.testing.capture_logs() as lines:
+        issuer = Issuer(IssuerSettings(issuer=provider.issuer, tenant_claim="tenant"), pool)
+        await issuer.refresh()
+        with pytest.raises(TokenError, match="unknown key"):
+            issuer.verify(provider.token().decode(), now=time.time())
+    assert "/internal" not in provider.asked
+    (line,) = lines
+    assert "302, a redirect to" in line["error"] and "not followed" in line["error"]
 
 
 ANSWERS: list[tuple[object, str]] = [
