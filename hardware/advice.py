@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from hardware.frame_text import discarded_line, frame_line, hex_text
 from hardware.probe_report import BoardFacts, Finding, PortReport, Transport, check_errors
+from meshwire.frame_text import discarded_line, frame_line, hex_text
 
 __all__ = ["Cause", "causes", "evidence", "reason"]
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final
 
 from hardware.errors import PortError, PortProblem
-from hardware.frame_text import frame_line, message_line
 from hardware.holders import Holder, holders
 from hardware.port_spec import DevicePort, FaultyPort, PortSpec, PtyPort, SimPort, parse_port
 from hardware.ports import open_port
@@ -25,6 +24,7 @@ from hardware.probe_report import Attempt, BoardFacts, Finding, PortReport, Tran
 from hardware.probe_session import ProbeSession, snrm_frame
 from hardware.uart_errors import UartErrors
 from meshwire.coap.message import Message
+from meshwire.frame_text import frame_line, message_line
 from meshwire.hdlc.control import FrameKind
 from meshwire.hdlc.errors import ParameterError
 from meshwire.hdlc.frame import Frame

@@ -25,7 +25,7 @@ CATALOGUES: Final = (
     "hardware.errors",
     "hardware.shell.errors",
     "hardware.learn.cli",
-    "hardware.capture.errors",
+    "meshwire.capture.errors",
     "hardware.conform.errors",
     "gateway.errors",
     "gateway.commands.errors",

@@ -18,7 +18,7 @@ import structlog
 from meshwire.hdlc.events import DataReceived, DownReason, Event, LinkDown, LinkUp
 from meshwire.pipe import Pipe, pulse_reset
 
-__all__ = ["Link", "LinkCounters", "LinkState", "LinkStatus", "PollingStation", "Station"]
+__all__ = ["LineTap", "Link", "LinkCounters", "LinkState", "LinkStatus", "PollingStation", "Station"]
 
 FIRST_RETRY_S: Final = 0.2
 """The first pause before a lost or missing port is tried again; each further pause is twice as long …"""
@@ -54,6 +54,13 @@ class PollingStation(Protocol):
     def connect(self, now: float) -> None: ...
     def disconnect(self, now: float) -> None: ...
     def poll(self, now: float) -> None: ...
+
+
+class LineTap(Protocol):
+    """Somebody who watches the line; it is told and asked nothing."""
+
+    def octets(self, outgoing: bool, data: bytes) -> None: ...
+    def event(self, outgoing: bool, note: str) -> None: ...
 
 
 class LinkState(Enum):
@@ -126,6 +133,8 @@ class Link:
     ) -> None:
         self.name = name
         self.station = station
+        self.tap: LineTap | None = None
+        """Told of every octet that passes, and of what happens beside them; None: nobody."""
         self._open_pipe = open_pipe
         self._primary = station if isinstance(station, PollingStation) else None
         self._attention_on_send = attention_on_send
@@ -254,6 +263,8 @@ class Link:
             self._step()
             while data := await pipe.read():
                 self._counters.octets_in += len(data)
+                if self.tap is not None:
+                    self.tap.octets(False, data)
                 self.station.receive_data(data, self._now())
                 self._step()
                 await pipe.drain()
@@ -268,6 +279,8 @@ class Link:
             self._timer.cancel()
             self._timer = None
         self._counters.pipe_losses += 1
+        if self.tap is not None:
+            self.tap.event(False, "port lost")
         self.station.pipe_lost(self._now())
         self._hand_out_events()
 
@@ -296,6 +309,8 @@ class Link:
     def _flush(self) -> None:
         if self._pipe is not None and (data := self.station.data_to_send(self._now())):
             self._counters.octets_out += len(data)
+            if self.tap is not None:
+                self.tap.octets(True, data)
             self._pipe.write(data)
 
     def _hand_out_events(self) -> None:
@@ -324,6 +339,8 @@ class Link:
 
     def _attend(self) -> None:
         self._counters.attentions += 1
+        if self.tap is not None:
+            self.tap.event(False, "wake line pulsed")
         self.poll()
 
     # ---- what is visible

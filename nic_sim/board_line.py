@@ -15,7 +15,7 @@ import structlog
 
 from meshwire.hdlc.events import Event
 from meshwire.hdlc.primary import PrimaryStation
-from meshwire.link import Link, LinkStatus
+from meshwire.link import LineTap, Link, LinkStatus
 from meshwire.pipe import Pipe
 from nic_sim.board_profile import BoardProfile
 
@@ -51,6 +51,7 @@ class BoardLine:
         self._name = name
         self._listeners: list[Callable[[Event], None]] = []
         self._driver: asyncio.Task[None] | None = None
+        self._tap: LineTap | None = None
         self._built = asyncio.Event()
         self._build(open_pipe, profile)
 
@@ -58,6 +59,7 @@ class BoardLine:
         self.station = PrimaryStation(profile.link)
         self.link = Link(open_pipe, self.station, name=self._name)
         self.link.subscribe(self._tell)
+        self.link.tap = self._tap
         self._built.set()
 
     async def run(self) -> None:
@@ -89,6 +91,15 @@ class BoardLine:
             return action
         self.link.reopen()
         return ResetAction.LINK
+
+    @property
+    def tap(self) -> LineTap | None:
+        """Who watches the present link and those after it."""
+        return self._tap
+
+    @tap.setter
+    def tap(self, tap: LineTap | None) -> None:
+        self._tap = self.link.tap = tap
 
     # ---- what BoardClient needs of a link
 

@@ -20,6 +20,7 @@ from nic_sim.board_line import BoardLine, OpenPipe
 from nic_sim.board_profile import ProfileName
 from nic_sim.endpoint import open_context
 from nic_sim.forward import Forwarder
+from nic_sim.frame_watch import FrameWatch
 from nic_sim.gateway_channel import CoapGatewayChannel
 from nic_sim.instruments import Instruments
 from nic_sim.metrics import MetricsServer, link_metrics
@@ -73,6 +74,7 @@ class Nic:
         self._told_before = 0  # notifications of boards that were replaced
         profile, folder = settings.board, settings.state_folder
         self.line = BoardLine(open_pipe, profile, name=settings.mac)
+        self.watch = FrameWatch(self.line, unix_time)
         self.client = BoardClient(self.line, profile, seed=settings.seed)
         self.alarm = SilenceAlarm(
             self.device,
@@ -143,6 +145,7 @@ class Nic:
                     tasks.create_task(self.metrics_server.run(), name="metrics page")
         finally:
             self.ready.clear()
+            self.watch.end()
             self.queue.close()
             await context.shutdown()
 
@@ -223,6 +226,12 @@ class Nic:
     def metrics(self) -> str:
         """The figures in the Prometheus text format."""
         return link_metrics(self.settings.mac, self.settings.serial or "", self.link_stats(), self.alarm.report())
+
+    def frames(self, after: int, lease_s: float) -> bytes:
+        return self.watch.read(after, lease_s)
+
+    def unwatch(self) -> None:
+        self.watch.end()
 
     def uplink_report(self) -> Mapping[str, object]:
         uplink = self._uplink

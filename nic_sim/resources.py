@@ -15,14 +15,20 @@ from typing import Final, Protocol
 
 from meshwire.coap import codes
 from meshwire.coap.message import Message
-from meshwire.coap.options import JSON, LINK_FORMAT, TEXT
+from meshwire.coap.options import CBOR, JSON, LINK_FORMAT, TEXT
 from meshwire.identity import DeviceId
+from nic_sim.frame_watch import DEFAULT_LEASE_S, LONGEST_LEASE_S
 from nic_sim.instruments import Instruments
 from nic_sim.observation import Observation, ObservationRow
 
 __all__ = ["NicView", "Reply", "Resource", "ResourceError", "board_links", "build_resources", "link_format"]
 
-FORMAT_NAMES: Final = {TEXT: "text/plain", LINK_FORMAT: "application/link-format", JSON: "application/json"}
+FORMAT_NAMES: Final = {
+    TEXT: "text/plain",
+    LINK_FORMAT: "application/link-format",
+    JSON: "application/json",
+    CBOR: "application/cbor",
+}
 REBOOT_QUERY: Final = "ev=rbt"
 
 
@@ -76,6 +82,8 @@ class NicView(Protocol):
     def uplink_report(self) -> Mapping[str, object]: ...
     def coap_report(self) -> Mapping[str, object]: ...
     def metrics(self) -> str: ...
+    def frames(self, after: int, lease_s: float) -> bytes: ...
+    def unwatch(self) -> None: ...
 
 
 def build_resources(view: NicView) -> dict[str, Resource]:
@@ -102,6 +110,13 @@ def build_resources(view: NicView) -> dict[str, Resource]:
     add("sys/uplink", "way to the gateway and its counters", JSON, GET=lambda _: _json(view.uplink_report(), 0))
     add("sys/link/stats", "figures of the serial link", JSON, GET=lambda _: _json(view.stats_report(), 0))
     add("sys/metrics", "figures of the serial link for Prometheus", TEXT, GET=lambda _: _text(view.metrics(), 0))
+    add(
+        "sys/link/frames",
+        "frames on the serial line (?after=&lease= seconds; DELETE ends)",
+        CBOR,
+        GET=lambda request: _frames(view, request),
+        DELETE=lambda _: _unwatch(view),
+    )
     add("sys/coap", "CoAP counters", JSON, GET=lambda _: _json(view.coap_report(), 0))
     add(
         "sys/observe",
@@ -169,6 +184,21 @@ def _chosen(view: NicView, request: Message, *, needs_path: bool) -> list[Observ
     if paths and not found:
         raise ResourceError(codes.NOT_FOUND, f"{paths[0]} is not observed")
     return found
+
+
+def _frames(view: NicView, request: Message) -> Reply:
+    arguments = dict(part.split("=", 1) for part in request.query() if "=" in part)
+    after, lease_s = arguments.get("after", "0"), arguments.get("lease", f"{DEFAULT_LEASE_S:.0f}")
+    if not all(text.isascii() and text.isdigit() and len(text) <= 18 for text in (after, lease_s)):
+        raise ResourceError(codes.BAD_REQUEST, "after= and lease= are whole numbers")
+    if not 1 <= int(lease_s) <= LONGEST_LEASE_S:
+        raise ResourceError(codes.BAD_REQUEST, f"lease= is 1 to {LONGEST_LEASE_S:.0f} seconds")
+    return Reply(codes.CONTENT, CBOR, view.frames(int(after), float(lease_s)), 0)
+
+
+def _unwatch(view: NicView) -> Reply:
+    view.unwatch()
+    return Reply(codes.DELETED)
 
 
 def _reboot(view: NicView, request: Message) -> Reply:

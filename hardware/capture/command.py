@@ -15,14 +15,14 @@ from typing import Annotated, Final
 import typer
 
 import hardware
-from hardware.capture.errors import CaptureError, CaptureProblem
-from hardware.capture.file import CaptureFile, open_capture
-from hardware.capture.record import Record, Side, describe
-from hardware.capture.recorder import Recorder, Sink
 from hardware.capture.session import CaptureSession
 from hardware.port_spec import parse_port
 from hardware.ports import open_port, peer_path
 from hardware.wake_line import WakeInput
+from meshwire.capture.errors import CaptureError, CaptureProblem
+from meshwire.capture.file import CaptureFile, open_capture
+from meshwire.capture.record import Record, Side, describe
+from meshwire.capture.recorder import Recorder, Sink
 
 __all__ = ["capture_app", "record_port"]
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from hardware.capture.command import record_port
-from hardware.capture.pcapng import LinkType
-from hardware.capture.record import Side
 from hardware.ports import list_ports
 from meshwire import __version__
+from meshwire.capture.pcapng import LinkType
+from meshwire.capture.record import Side
 from meshwire.errors import ExitCode, MeshwireError
 
 __all__ = ["main"]

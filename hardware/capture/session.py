@@ -14,10 +14,10 @@ from typing import Final
 
 import structlog
 
-from hardware.capture.errors import CaptureError, CaptureProblem
-from hardware.capture.record import Side
-from hardware.capture.recorder import Recorder
 from hardware.capture.tap import TappedPipe
+from meshwire.capture.errors import CaptureError, CaptureProblem
+from meshwire.capture.record import Side
+from meshwire.capture.recorder import Recorder
 from meshwire.pipe import Pipe
 
 __all__ = ["CaptureSession"]

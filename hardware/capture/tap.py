@@ -12,9 +12,9 @@ from pathlib import Path
 
 import structlog
 
-from hardware.capture.file import open_capture
-from hardware.capture.record import Side
-from hardware.capture.recorder import Recorder
+from meshwire.capture.file import open_capture
+from meshwire.capture.record import Side
+from meshwire.capture.recorder import Recorder
 from meshwire.pipe import Pipe
 
 __all__ = ["TappedPipe", "tap_to_file"]

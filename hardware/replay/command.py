@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from hardware.capture.record import Record, Side, describe
 from hardware.ports import open_port, peer_path
 from hardware.replay.compare import DEFAULT_MASKS, Mask
 from hardware.replay.line import FrameLine
 from hardware.replay.player import Settings, Verdict, play_board, play_nic
 from hardware.replay.recording import Turn, load_turns
+from meshwire.capture.record import Record, Side, describe
 from meshwire.errors import ExitCode
 from meshwire.hdlc.frame import Frame, encode_frame
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hardware.capture.errors import CaptureError, CaptureProblem
-from hardware.capture.pcapng import Direction, LinkType, read_packets
-from hardware.capture.record import Side
+from meshwire.capture.errors import CaptureError, CaptureProblem
+from meshwire.capture.pcapng import Direction, LinkType, read_packets
+from meshwire.capture.record import Side
 from meshwire.hdlc.control import FrameKind
 from meshwire.hdlc.deframer import Deframer
 from meshwire.hdlc.frame import Frame

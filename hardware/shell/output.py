@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from hardware.frame_text import discarded_line, frame_line, hex_text, message_line, payload_text
 from hardware.shell.board import Answer
 from hardware.shell.tap import Seen
 from meshwire.coap.codes import code_text
 from meshwire.coap.message import Message
 from meshwire.coap.options import CONTENT_FORMAT, OBSERVE
+from meshwire.frame_text import discarded_line, frame_line, hex_text, message_line, payload_text
 from meshwire.hdlc.frame import Frame, encode_frame
 from meshwire.link_stats import LinkStats
 

@@ -58,6 +58,12 @@ class _View:
     def metrics(self) -> str:
         return ""
 
+    def frames(self, after: int, lease_s: float) -> bytes:
+        raise ResourceError(codes.NOT_FOUND, "a light NIC has no serial line to watch")
+
+    def unwatch(self) -> None:
+        raise ResourceError(codes.NOT_FOUND, "a light NIC has no serial line to watch")
+
     def uplink_report(self) -> Mapping[str, object]:
         return {"registered": self._nic.is_registered, "queued": len(self._nic.waiting)}
 

@@ -59,6 +59,12 @@ class View:
     def metrics(self) -> str:
         return "# none\n"
 
+    def frames(self, after: int, lease_s: float) -> bytes:
+        return b"\x80"
+
+    def unwatch(self) -> None:
+        pass
+
     def coap_report(self) -> Mapping[str, object]:
         return {}
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hardware.capture.file import open_capture
-from hardware.capture.recorder import Recorder
 from hardware.capture.tap import TappedPipe
+from meshwire.capture.file import open_capture
+from meshwire.capture.recorder import Recorder
 from meshwire.coap.codes import GET
 from meshwire.coap.message import ACK, CON, Message, decode, encode
 from meshwire.coap.options import OBSERVE, URI_PATH, URI_QUERY

@@ -15,8 +15,8 @@ import pytest
 
 import hardware
 from hardware.capture import extcap
-from hardware.capture.pcapng import Packet, read_packets
 from hardware.ports import PortInfo, open_port, peer_path
+from meshwire.capture.pcapng import Packet, read_packets
 
 SCRIPT = Path(hardware.__file__).parent / "wireshark" / "meshwire-extcap"
 DISC = bytes.fromhex("7ea00703035380d77e")

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from hardware.capture.file import CaptureFile
-from hardware.capture.pcapng import Direction, Packet, read_packets
-from hardware.capture.record import Record, Side
-from hardware.capture.recorder import Recorder
 from hardware.capture.session import CaptureSession
 from hardware.capture.tap import TappedPipe
 from hardware.errors import PortError
 from hardware.port_spec import DevicePort, FaultyPort, SimPort, TappedPort, parse_port
 from hardware.ports import open_port, peer_path
+from meshwire.capture.file import CaptureFile
+from meshwire.capture.pcapng import Direction, Packet, read_packets
+from meshwire.capture.record import Record, Side
+from meshwire.capture.recorder import Recorder
 from meshwire.hdlc.deframer import Deframer
 from meshwire.pipe import Pipe, memory_pair
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import hardware
-from hardware.capture.file import HDLC, open_capture
-from hardware.capture.pcapng import read_packets
-from hardware.capture.record import Side
-from hardware.capture.recorder import Recorder
+from meshwire.capture.file import HDLC, open_capture
+from meshwire.capture.pcapng import read_packets
+from meshwire.capture.record import Side
+from meshwire.capture.recorder import Recorder
 from meshwire.coap.message import Message, decode
 from meshwire.coap.options import OBSERVE
 from meshwire.hdlc.address import Address

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hardware.capture.errors import CaptureError
-from hardware.capture.file import open_capture
-from hardware.capture.record import Side
-from hardware.capture.recorder import Recorder
 from hardware.capture.tap import TappedPipe
 from hardware.replay.command import replay_app
 from hardware.replay.compare import DEFAULT_MASKS, Mask, Translation, differences
 from hardware.replay.line import FrameLine
 from hardware.replay.player import Settings, Verdict, play_board, play_nic
 from hardware.replay.recording import Turn, load_turns
+from meshwire.capture.errors import CaptureError
+from meshwire.capture.file import open_capture
+from meshwire.capture.record import Side
+from meshwire.capture.recorder import Recorder
 from meshwire.coap.message import ACK, CON, NON, Message, encode
 from meshwire.coap.options import OBSERVE, URI_PATH, URI_QUERY
 from meshwire.hdlc.address import Address

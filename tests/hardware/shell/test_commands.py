@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from hardware.frame_text import coap_line, frame_line
 from hardware.shell.commands import (
     Cancel,
     Command,
@@ -27,6 +26,7 @@ from hardware.shell.guard import check_frame, check_message, check_sdu
 from meshwire.coap import codes
 from meshwire.coap.message import CON, Message
 from meshwire.coap.options import OBSERVE
+from meshwire.frame_text import coap_line, frame_line
 from meshwire.hdlc.control import information
 from meshwire.hdlc.deframer import Deframer
 from meshwire.hdlc.frame import Frame, encode_frame

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from hardware.capture.record import Record, Side
+from meshwire.capture.record import Record, Side
 from meshwire.hdlc.control import MODULUS, FrameKind
 from meshwire.hdlc.deframer import Deframer, Discarded
 from meshwire.hdlc.errors import DiscardReason

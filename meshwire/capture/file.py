@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final
 
-from hardware.capture.errors import CaptureError, CaptureProblem
-from hardware.capture.exported_pdu import coap_pdu
-from hardware.capture.pcapng import (
+from meshwire import __version__
+from meshwire.capture.errors import CaptureError, CaptureProblem
+from meshwire.capture.exported_pdu import coap_pdu
+from meshwire.capture.pcapng import (
     Direction,
     Interface,
     LinkType,
@@ -22,8 +23,7 @@ from hardware.capture.pcapng import (
     interface_description,
     section_header,
 )
-from hardware.capture.record import Record, Side
-from meshwire import __version__
+from meshwire.capture.record import Record, Side
 
 __all__ = ["COAP", "HDLC", "CaptureFile", "open_capture"]
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware.capture.errors import CaptureError
-from hardware.capture.exported_pdu import coap_pdu
-from hardware.capture.pcapng import (
+from meshwire.capture.errors import CaptureError
+from meshwire.capture.exported_pdu import coap_pdu
+from meshwire.capture.pcapng import (
     Direction,
     Interface,
     Packet,
@@ -20,7 +20,7 @@ from hardware.capture.pcapng import (
     read_packets,
     section_header,
 )
-from hardware.capture.record import Side
+from meshwire.capture.record import Side
 
 USER0 = Interface(147, "hdlc", "a line")
 START = section_header("test") + interface_description(USER0)

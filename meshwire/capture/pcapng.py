@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import BinaryIO, Final
 
-from hardware.capture.errors import CaptureError, CaptureProblem
+from meshwire.capture.errors import CaptureError, CaptureProblem
 
 __all__ = [
     "Direction",

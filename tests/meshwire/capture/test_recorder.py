@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hardware.capture.record import Record, Side, describe
-from hardware.capture.recorder import OCTET_TIMEOUT_NS, Recorder
+from meshwire.capture.record import Record, Side, describe
+from meshwire.capture.recorder import OCTET_TIMEOUT_NS, Recorder
 from meshwire.hdlc.address import Address
 from meshwire.hdlc.control import ControlField, FrameKind, decode_control, information
 from meshwire.hdlc.errors import DiscardReason

@@ -13,7 +13,7 @@ from enum import IntEnum
 from ipaddress import IPv6Address
 from typing import Final
 
-from hardware.capture.record import Side
+from meshwire.capture.record import Side
 
 __all__ = ["ADDRESSES", "COAP_PORT", "coap_pdu"]
 
