@@ -23,6 +23,7 @@ from broker.doorman import Credentials, Doorman
 from broker.engine import Engine, OpenRequest
 from broker.flusher import Flusher
 from broker.handshake import RefusedConnect
+from broker.outlet import ConnectionFacts
 from broker.output import Output
 from broker.policy import Permissions
 from broker.session import Session
@@ -115,6 +116,9 @@ class Connection(asyncio.Protocol):
             on_overflow=self.end_slow_reader,
             on_taken_over=lambda: self.end(Ending.TAKEN_OVER, ReasonCode.SESSION_TAKEN_OVER),
             on_revoked=lambda: self.end(Ending.REVOKED, ReasonCode.NOT_AUTHORIZED),
+            on_kicked=lambda: self.end(
+                Ending.KICKED, ReasonCode.ADMINISTRATIVE_ACTION, words="an administrator ended the connection"
+            ),
         )
         self._around = around
         self._statistics = around.statistics
@@ -398,7 +402,8 @@ class Connection(asyncio.Protocol):
             self._refuse(refused, detail=refused.words, tenant=key.tenant)
             return
         wanted = handshake.session_expiry_s(packet)
-        request = OpenRequest(key, principal, permissions, self.output, packet.clean_start, wanted, packet.will)
+        facts = self._facts(principal)
+        request = OpenRequest(key, principal, permissions, self.output, packet.clean_start, wanted, packet.will, facts)
         opened = around.engine.open(request, now)
         if opened is None:
             self._refuse(RefusedConnect(ReasonCode.QUOTA_EXCEEDED, "too-many-sessions"), tenant=key.tenant)
@@ -417,6 +422,12 @@ class Connection(asyncio.Protocol):
         if around.engine.hooks.connect:
             around.engine.hooks.fire(around.engine.hooks.connect, session.client)
         session.pump(now)
+
+    def _facts(self, principal: Principal) -> ConnectionFacts:
+        user, protection = principal.client or principal.name, self._protection()
+        return ConnectionFacts(
+            user, self._address, self._listener.kind.value, protection.value, self._around.wall_clock()
+        )
 
     def _log_connected(self, packet: Connect, principal: Principal, permissions: Permissions, present: bool) -> None:
         _log.info(

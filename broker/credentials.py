@@ -389,6 +389,6 @@ def open_users(path: Path, site: Site, hasher: PasswordHasher | None = None) -> 
     """
     users = UsersFile(path, hasher)
     if not path.exists():
-        users.add(GATEWAY_USER, site.secret("gateway-mqtt"), roles=(Role.GATEWAY,))
+        users.add(GATEWAY_USER, site.secret("gateway-mqtt"), roles=(Role.GATEWAY, Role.OPERATOR))
         _log.info("users file made", path=str(path), users=[GATEWAY_USER])
     return users

@@ -125,6 +125,7 @@ class Dialogue:
         """QoS 0, 1 and 2 from the client (MQTT 5.0 section 4.3)."""
         qos, topic, properties = packet.qos, packet.topic, packet.properties
         self.has_published = True
+        self._session.received += 1
         statistics = self._statistics
         statistics.messages_received[qos] += 1
         statistics.payload_octets_received[qos] += len(packet.payload)
@@ -150,6 +151,7 @@ class Dialogue:
             life = properties.message_expiry_interval
             expires_at = None if life is None else now + life
             message = Message(topic, packet.payload, qos, packet.retain, properties, expires_at, self._session)
+            self._engine.topics_seen.saw(topic, now)
             verdict = _SUCCESS if self._engine.publish(message, now) else ReasonCode.NO_MATCHING_SUBSCRIBERS
         if qos and not reason:
             self._acknowledge(PUBACK if qos == 1 else PUBREC, packet.packet_id, verdict)
@@ -162,6 +164,8 @@ class Dialogue:
         expires_at = None if life is None else now + life
         message = Message(topic, packet.payload, packet.qos, packet.retain, properties, expires_at, session)
         receipt = Receipt(session, self._outlet, packet.packet_id, packet.qos) if packet.qos else None
+        if topic[0] != "$":
+            self._engine.topics_seen.saw(topic, now)
         self._engine.offer(message, receipt, now)
 
     def _above_plan(self, packet: Publish) -> str:

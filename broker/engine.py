@@ -8,7 +8,7 @@ seconds.
 The caller owes: `tick` about once a second.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
@@ -16,11 +16,13 @@ from typing import Final
 import structlog
 
 from broker.addresses.competing import MAX_QOS, CompetingAddress
-from broker.addresses.control import CONTROL_TOPIC, answer
+from broker.addresses.control import CONTROL_TOPIC
+from broker.addresses.control import answer as answer_about_addresses
 from broker.addresses.outcome import Outcome, Receipt
 from broker.addresses.space import AddressSpace
 from broker.journal import Journal
 from broker.message import Message
+from broker.outlet import ConnectionFacts
 from broker.plugins import Hooks
 from broker.policy import NOTHING, Permissions, filter_of_subscription
 from broker.retained import RetainedMessages
@@ -29,6 +31,7 @@ from broker.session import Outlet, Session, SessionKey
 from broker.settings import BrokerSettings
 from broker.statistics import Drop, Statistics
 from broker.tenants import Tenants
+from broker.topics_seen import TopicsSeen
 from meshwire.identity import Principal
 from meshwire.mqtt import NO_PROPERTIES, Properties, ReasonCode, TopicSubscription, Will
 
@@ -64,6 +67,7 @@ class OpenRequest:
     clean_start: bool
     expiry_s: int
     will: Will | None = None
+    facts: ConnectionFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,11 @@ class Engine:
         self.retained = RetainedMessages(self.limits.max_retained_messages, self.limits.max_retained_octets)
         self.subscriptions: SubscriptionTree[Session] = SubscriptionTree(_may_receive)
         self.addresses = AddressSpace(self)
+        self.topics_seen = TopicsSeen()
+        self.controls: dict[str, Callable[[Message, float], Message]] = {
+            CONTROL_TOPIC: lambda asked, now: answer_about_addresses(self.addresses, asked, now)
+        }
+        """Topics at which the broker itself answers."""
         self._waiting_for_will: dict[SessionKey, Session] = {}
         self._away: dict[SessionKey, Session] = {}
 
@@ -124,7 +133,7 @@ class Engine:
         self._admit(session, request)
         session.will = request.will
         session.expiry_s = min(request.expiry_s, self.limits.max_session_expiry_s)
-        session.attach(request.outlet)
+        session.attach(request.outlet, request.facts)
         if session.journal is not None:
             session.journal.touch(session)
         elif self.journal is not None and session.expiry_s:
@@ -357,8 +366,8 @@ class Engine:
         return self.subscriptions.remove(session, held) if address is None else address.detach(session, held)
 
     def is_addressed(self, topic: str) -> bool:
-        """The topic belongs to an address, or is that of requests about addresses: use `offer`."""
-        return topic == CONTROL_TOPIC or self.addresses.of_topic(topic) is not None
+        """The topic belongs to an address, or to what the broker itself answers: use `offer`."""
+        return topic in self.controls or self.addresses.of_topic(topic) is not None
 
     def release_subscriptions(self, address: CompetingAddress) -> None:
         """The address goes; those who competed for it have ordinary subscriptions from now on."""
@@ -386,11 +395,12 @@ class Engine:
         return Message(source.topic, source.payload, source.qos, source.retain, properties, expires_at, publisher)
 
     def offer(self, message: Message, receipt: Receipt | None, now: float) -> None:
-        """A message for an address, which answers; where the address has just gone, an ordinary message. Requests about
-        addresses are answered here.
+        """A message for an address, which answers; where the address has just gone, an ordinary message. Requests to
+        the broker itself are answered here.
         """
-        if message.topic == CONTROL_TOPIC:
-            self.publish(answer(self.addresses, message, now), now)
+        control = self.controls.get(message.topic)
+        if control is not None:
+            self.publish(control(message, now), now)
             if receipt is not None:
                 receipt.settle(Outcome.TAKEN)
             return

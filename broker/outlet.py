@@ -1,11 +1,12 @@
 """What a session knows of the world: its own name, and the connection it writes to."""
 
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from meshwire.identity import LoginKind
 from meshwire.mqtt import ProtocolVersion
 
-__all__ = ["Outlet", "SessionKey"]
+__all__ = ["ConnectionFacts", "Outlet", "SessionKey"]
 
 
 class SessionKey(NamedTuple):
@@ -16,6 +17,22 @@ class SessionKey(NamedTuple):
     tenant: str
     kind: LoginKind
     client_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFacts:
+    """What an operator wants to know of a connection."""
+
+    user: str
+    """Who logged in: a password user, or the party that a token or certificate names."""
+    address: str
+    """IP address it comes from."""
+    listener: str
+    """mqtt, mqtts, ws or wss."""
+    protection: str
+    """plain, tls or mutual."""
+    since_s: float
+    """Unix time of its CONNECT."""
 
 
 class Outlet(Protocol):
@@ -39,3 +56,6 @@ class Outlet(Protocol):
 
     def revoked(self) -> None:
         """The client may not be connected any more."""
+
+    def kicked(self) -> None:
+        """An operator ends the connection; the client may come back."""

@@ -34,6 +34,7 @@ class Output:
         on_room: called when a pause ends that was not the transport's: more can be written.
         on_overflow: called when more than `max_backlog_octets` wait for the network.
         on_revoked: called when the client may not be connected any more.
+        on_kicked: called when an operator ends the connection.
         on_taken_over: called when another connection took the session.
     """
 
@@ -44,6 +45,7 @@ class Output:
         "_is_closing",
         "_is_paused",
         "_max_backlog_octets",
+        "_on_kicked",
         "_on_overflow",
         "_on_revoked",
         "_on_room",
@@ -69,6 +71,7 @@ class Output:
         on_overflow: Callable[[], None],
         on_taken_over: Callable[[], None],
         on_revoked: Callable[[], None],
+        on_kicked: Callable[[], None],
     ) -> None:
         self.version = ProtocolVersion.V3_1_1
         self.max_packet_octets = LONGEST_PACKET_OCTETS
@@ -83,6 +86,7 @@ class Output:
         self._on_overflow = on_overflow
         self._on_taken_over = on_taken_over
         self._on_revoked = on_revoked
+        self._on_kicked = on_kicked
         self._transport: asyncio.Transport | None = None
         self._collected: list[bytes] = []
         self._collected_octets = 0
@@ -164,6 +168,10 @@ class Output:
     def revoked(self) -> None:
         """The client may not be connected any more."""
         self._on_revoked()
+
+    def kicked(self) -> None:
+        """An operator ends the connection."""
+        self._on_kicked()
 
     def close(self, *, abort: bool) -> None:
         """Sends what was collected and closes.

@@ -49,9 +49,14 @@ BUILT_IN_ROLES: Final[Mapping[str, RoleRule]] = MappingProxyType(
             publish=("+/read/#", "+/alert/#", "+/decoded/#", "+/presence/#", "+/event/#", "+/cmd/+/res/+"),
             password_only=True,
         ),
+        Role.OPERATOR: RoleRule(
+            subscribe=("$SYS/#", "$CONTROL/address/v1/response", "$CONTROL/broker/v1/response"),
+            publish=("$CONTROL/address/v1", "$CONTROL/broker/v1"),
+            password_only=True,
+        ),
         Role.ADMIN: RoleRule(
-            subscribe=("#", "$SYS/#", "$CONTROL/address/v1/response"),
-            publish=("#", "$CONTROL/address/v1"),
+            subscribe=("#", "$SYS/#", "$CONTROL/address/v1/response", "$CONTROL/broker/v1/response"),
+            publish=("#", "$CONTROL/address/v1", "$CONTROL/broker/v1"),
             password_only=True,
         ),
     }

@@ -22,6 +22,7 @@ from broker.engine import Engine
 from broker.flusher import Flusher
 from broker.journal import Journal
 from broker.listener import Listener
+from broker.operations import OPERATIONS_TOPIC, Operations
 from broker.plugins import BrokerHook, Hooks, load_hooks
 from broker.policy import Permissions, permissions_of
 from broker.recovery import recover
@@ -153,6 +154,8 @@ class Broker:
                     await listeners[-1].open()
                 self._on_listening(listeners)
                 named = list(zip(self.settings.listener, self.ports, strict=True))
+                operations = Operations(self.engine, self._roles, named, self._wall_offset_s)
+                self.engine.controls[OPERATIONS_TOPIC] = operations.answer
                 announcement = Announcement(self.settings.instance, self._site, named, self._wall_clock())
                 await self._tick_for_ever(listeners, revocation, announcement)
         except BaseExceptionGroup as errors:  # one fault is told as itself

@@ -24,7 +24,7 @@ import structlog
 from broker.aliases import OutgoingAliases
 from broker.delivery import STEPS, Answer, Delivery, Lease, Step
 from broker.message import Message
-from broker.outlet import Outlet, SessionKey
+from broker.outlet import ConnectionFacts, Outlet, SessionKey
 from broker.plugins import Client, Hooks
 from broker.policy import NOTHING, Permissions
 from broker.router import Subscription
@@ -66,6 +66,7 @@ class Session:
         "aliases",
         "expires_at",
         "expiry_s",
+        "facts",
         "hooks",
         "incoming",
         "journal",
@@ -77,6 +78,8 @@ class Session:
         "principal",
         "publishable",
         "queue",
+        "received",
+        "sent",
         "subscriptions",
         "tenant",
         "will",
@@ -110,6 +113,12 @@ class Session:
         self.number = 0
         """Its key in the store; 0: not stored."""
         self.outlet: Outlet | None = None
+        self.facts: ConnectionFacts | None = None
+        """Of the connection, for operators."""
+        self.received = 0
+        """PUBLISH packets of the client on this connection."""
+        self.sent = 0
+        """PUBLISH packets to it on this connection."""
         self.may_explain = True
         """The connected client takes reason strings (Request Problem Information, MQTT 5.0 section 3.1.2.11.7)."""
         self.expiry_s = 0
@@ -146,16 +155,18 @@ class Session:
 
     # --- connection -------------------------------------------------------------------------------------------------
 
-    def attach(self, outlet: Outlet) -> None:
+    def attach(self, outlet: Outlet, facts: ConnectionFacts | None = None) -> None:
         """A connection took the session; call `pump` after its CONNACK is written."""
         self.outlet = outlet
+        self.facts = facts
+        self.received = self.sent = 0
         self.expires_at = None
         known = self._inflight
         self._resend = deque(sorted(known, key=lambda packet_id: known[packet_id].step is not Step.AWAIT_PUBCOMP))
 
     def detach(self) -> None:
         """The connection is gone. QoS 0 messages are never kept for a client that is away."""
-        self.outlet = self.aliases = None
+        self.outlet = self.aliases = self.facts = None
         self.publishable.clear()
         leases = self._give_back()
         kept = deque(item for item in self.queue if item.qos)
@@ -233,6 +244,7 @@ class Session:
             self._lose(item, Drop.TOO_LARGE_FOR_CLIENT)
             return
         outlet.write(bytes((head[0] | 8,)) + head[1:] + packet_id.to_bytes(2, "big") + tail)
+        self.sent += 1
         self._statistics.messages_sent[item.qos] += 1
 
     # --- towards the client -----------------------------------------------------------------------------------------
@@ -302,6 +314,7 @@ class Session:
         if alias and self.aliases is not None:
             self.aliases.sent(message.topic, alias)
         outlet.write(head + tail)
+        self.sent += 1
         statistics = self._statistics
         statistics.messages_sent[0] += 1
         statistics.payload_octets_sent[0] += len(message.payload)
@@ -330,6 +343,7 @@ class Session:
             else:
                 journal.add(self, item)
         outlet.write(head + packet_id.to_bytes(2, "big") + tail)
+        self.sent += 1
         statistics = self._statistics
         statistics.messages_sent[qos] += 1
         statistics.payload_octets_sent[qos] += len(message.payload)

@@ -41,6 +41,7 @@ class Ending(StrEnum):
     LOGIN_EXPIRED = "login-expired"
     REVOKED = "revoked"
     ACCOUNT_NOT_SERVED = "account-not-served"
+    KICKED = "kicked"
     SLOW_READER = "slow-reader"
     EVICTED = "evicted-unauthenticated"
     SHUTDOWN = "shutdown"

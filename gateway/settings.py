@@ -21,12 +21,14 @@ from meshwire.identity import Role
 
 __all__ = [
     "BridgeSettings",
+    "BrokerEngine",
     "CategoryRule",
     "CommandSettings",
     "DirectSettings",
     "Durability",
     "GatewaySettings",
     "MessageRule",
+    "OperationsSettings",
     "OscoreSettings",
     "OutboxSettings",
     "PresenceSettings",
@@ -142,6 +144,27 @@ class BridgeSettings(_Section):
     """The connection is given up when the broker acknowledges nothing for so long, in seconds."""
     keepalive_s: int = Field(default=15, ge=5)
     """MQTT keep alive in seconds."""
+
+
+class BrokerEngine(StrEnum):
+    """Who made the broker."""
+
+    EMBEDDED = "embedded"
+    MOSQUITTO = "mosquitto"
+    RABBITMQ = "rabbitmq"
+
+
+class OperationsSettings(_Section):
+    """`[gateway.operations]`: how the broker is asked about itself."""
+
+    engine: BrokerEngine = BrokerEngine.EMBEDDED
+    """embedded, mosquitto or rabbitmq."""
+    username: str = ""
+    """Who asks: a user with role OPERATOR, one of RabbitMQ with the tag administrator; empty: the bridge's own."""
+    password_file: Path | None = None
+    """File with its password."""
+    url: str = "http://127.0.0.1:15672"
+    """Of RabbitMQ's management plugin."""
 
 
 class OutboxSettings(_Section):
@@ -284,6 +307,7 @@ class GatewaySettings(_Section):
     """Messaging service instance that this gateway belongs to: devices of accounts that are not assigned to it are
     refused; empty: nobody is."""
     bridge: BridgeSettings = Field(default_factory=BridgeSettings)
+    operations: OperationsSettings = Field(default_factory=OperationsSettings)
     outbox: OutboxSettings = Field(default_factory=OutboxSettings)
     direct: DirectSettings = Field(default_factory=DirectSettings)
     sessions: SessionSettings = Field(default_factory=SessionSettings)

@@ -30,6 +30,7 @@ CATALOGUES: Final = (
     "gateway.errors",
     "gateway.commands.errors",
     "gateway.messaging.errors",
+    "gateway.operations.errors",
     "gateway.tools.errors",
     "gateway.aliases.errors",
     "gateway.lab",

@@ -6,7 +6,6 @@ where they are, and nobody's turn. Put and remove write the addresses file, as `
 """
 
 import base64
-import json
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from broker.addresses.address import Address
 from broker.addresses.competing import CompetingAddress, Entry
 from broker.addresses.space import AddressSpace, LiveAddress
+from broker.control_reply import reply
 from broker.errors import AddressError
 from broker.message import Message
-from meshwire.mqtt import Properties
 
 __all__ = ["CONTROL_TOPIC", "RESPONSE_TOPIC", "answer", "figures_of"]
 
@@ -71,14 +70,17 @@ def answer(space: AddressSpace, asked: Message, now: float) -> Message:
         body = {"error": f"request is not valid: {error.errors()[0]['msg']}"}
     except AddressError as error:
         body = {"error": str(error)}
-    properties = Properties(content_type="application/json", correlation_data=asked.properties.correlation_data)
-    topic = asked.properties.response_topic or RESPONSE_TOPIC
-    return Message(topic, json.dumps(body).encode(), min(asked.qos, 1), False, properties)
+    return reply(asked, body)
 
 
 def _answer(space: AddressSpace, request: _Request, now: float) -> Record:
     if request.command == "list":
-        return {"addresses": [_listed(space, live) for live in space if request.tenant in (None, live.address.tenant)]}
+        senders = space.senders()
+        return {
+            "addresses": [
+                _listed(space, live, senders[live]) for live in space if request.tenant in (None, live.address.tenant)
+            ]
+        }
     if request.command == "put":
         if request.definition is None:
             return {"error": "put needs a definition"}
@@ -95,11 +97,11 @@ def _answer(space: AddressSpace, request: _Request, now: float) -> Record:
     return {"purged": live.purge()} if request.command == "purge" else _browse(live, request, now)
 
 
-def _listed(space: AddressSpace, live: LiveAddress) -> Record:
+def _listed(space: AddressSpace, live: LiveAddress, senders: int) -> Record:
     described = live.address.model_dump(mode="json", exclude_none=True)
     own = {
         "topic_filter": live.address.topic_filter,
-        "senders": space.senders(live),
+        "senders": senders,
         "receivers": space.receivers(live),
     }
     return {**described, **figures_of(live), **own}

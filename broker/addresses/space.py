@@ -1,5 +1,6 @@
 """All addresses of a broker: which topic belongs to which, what they share of the engine, and changes while it runs."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -206,12 +207,13 @@ class AddressSpace:
             raise AddressError("addresses can't be changed here", evidence="this broker has no addresses file")
         return self.book
 
-    def senders(self, live: LiveAddress) -> int:
-        """Connected clients that have sent to an address; looks at every session."""
-        return sum(
-            session.outlet is not None and any(self.of_topic(topic) is live for topic in session.publishable)
-            for session in self._engine.sessions.values()
-        )
+    def senders(self) -> Counter[LiveAddress]:
+        """Connected clients that have sent to each address; looks at every session."""
+        found: Counter[LiveAddress] = Counter()
+        for session in self._engine.sessions.values():
+            if session.outlet is not None:
+                found.update({live for topic in session.publishable if (live := self.of_topic(topic)) is not None})
+        return found
 
     def receivers(self, live: LiveAddress) -> int | None:
         """Connected clients that receive from it; None: it has no topic of its own to ask about."""

@@ -46,6 +46,7 @@ def output_of(limits: Limits | None = None) -> tuple[Output, Transport, list[str
         on_overflow=lambda: said.append("overflow"),
         on_taken_over=lambda: said.append("taken over"),
         on_revoked=lambda: said.append("revoked"),
+        on_kicked=lambda: said.append("kicked"),
     )
     transport = Transport()
     output.open(transport)

@@ -33,7 +33,7 @@ def test_a_user_is_added_listed_and_removed(state: Path, tmp_path: Path) -> None
     listed = [json.loads(line) for line in run.invoke(app, ["list", "--json"]).stdout.splitlines()]
     assert listed == [
         {"name": "desk", "tenant": "ssni", "roles": ["BUBBLE_UP_READ_CONSUMER_ALL"]},
-        {"name": "gateway", "tenant": "ssni", "roles": ["GATEWAY"]},
+        {"name": "gateway", "tenant": "ssni", "roles": ["GATEWAY", "OPERATOR"]},
         {"name": "other", "tenant": "acme", "roles": []},
     ]
     assert run.invoke(app, ["remove", "other"]).exit_code == 0
