@@ -6,6 +6,7 @@ sequence numbers, bounded; losses have a book of their own; refusals are counted
 
 States: `received` (not on disk yet), `outbox`, `published` (under way to the broker), and in the end `acknowledged`
 (QoS 0: handed to the system) or `dropped` with its reason. A refused notification never got a 2.04: its NIC has it.
+A direct reading is `published` until it is `acknowledged`, or `refused` with its reason.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from gateway.addresses import Address
+from gateway.direct_record import DirectReading, DirectRecord
 from gateway.envelope import EnvelopeError, StoredNotification, unpack
 from gateway.losses import Loss, LossBook
 from gateway.outbox import Outbox
@@ -50,7 +52,9 @@ class Delivery:
     published_at: float | None = None
     acknowledged_at: float | None = None
     dropped_at: float | None = None
+    """Or, of a direct reading, when it was refused."""
     reason: str | None = None
+    direct: bool = False
 
 
 @dataclass(slots=True)
@@ -109,6 +113,8 @@ class DeliveryRecord:
         self._statistics = statistics
         self._published = _Batches()
         self._acknowledged = _Batches()
+        self.direct = DirectRecord()
+        """Told by whoever publishes readings that are not stored."""
         self._refusals: OrderedDict[tuple[str, str], Refusal] = OrderedDict()
 
     # --- told by the hot path
@@ -158,7 +164,9 @@ class DeliveryRecord:
             if (stored := _wanted(payload, device.encode(), key)) is not None
         ]
         committed = [self._judge(record, stored) for record, stored in found]
-        return [*reversed(waiting), *committed][:limit]
+        direct = [self._judge_direct(reading) for reading in self.direct.find(device, key)]
+        together = [*reversed(waiting), *committed, *direct]
+        return sorted(together, key=lambda each: -each.received_at)[:limit]
 
     def refusals(self, device: str) -> list[Refusal]:
         """What was refused to a device."""
@@ -174,6 +182,26 @@ class DeliveryRecord:
             acknowledged = self._acknowledged.find(sequence)
             return self._delivery(stored, sequence, record.time_ms, "acknowledged", published, acknowledged)
         return self._delivery(stored, sequence, record.time_ms, "published" if published else "outbox", published)
+
+    def _judge_direct(self, reading: DirectReading) -> Delivery:
+        state = "published" if reading.ended_at is None else "refused" if reading.reason else "acknowledged"
+        return Delivery(
+            reading.key,
+            reading.device,
+            reading.tenant,
+            reading.path,
+            state,
+            self._lane,
+            0,
+            reading.octets,
+            reading.sampled_at,
+            reading.received_at,
+            reading.published_at,
+            reading.ended_at if state == "acknowledged" else None,
+            reading.ended_at if state == "refused" else None,
+            reading.reason or None,
+            direct=True,
+        )
 
     def _delivery(
         self,

@@ -12,10 +12,12 @@ Does not: know CoAP (`sink.py`), connect (`reconnecting.py`), know packets (`mqt
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from gateway.direct_record import DirectReading, DirectRecord
 from gateway.envelope import StoredNotification
 from gateway.mqtt import ConnectionLost, Login, MqttVersion
 from gateway.mqtt_publisher import PublisherConnection
@@ -47,6 +49,7 @@ Outcome = Callable[[str], None]
 class _Waiting:
     """A reading whose verdict has not come."""
 
+    reading: DirectReading
     outcome: Outcome
     timer: asyncio.TimerHandle
 
@@ -59,14 +62,23 @@ class DirectDelivery:
         bridge: categories, rules and decoders, as for stored notifications.
         login: towards the broker; the client id is this part's own.
         statistics: counted here.
+        record: told of each reading and what became of it.
     """
 
-    def __init__(self, settings: DirectSettings, bridge: BridgeSettings, login: Login, statistics: Statistics) -> None:
+    def __init__(
+        self,
+        settings: DirectSettings,
+        bridge: BridgeSettings,
+        login: Login,
+        statistics: Statistics,
+        record: DirectRecord,
+    ) -> None:
         self.retry_after_s = settings.retry_after_s
         self._settings = settings
         self._bridge = bridge
         self._login = login
         self._statistics = statistics
+        self._record = record
         self._tenants = frozenset(settings.tenants)
         self._publisher = Publisher(bridge, statistics)
         self._session = PublishSession(final=_ANY_FAILURE)
@@ -87,21 +99,23 @@ class DirectDelivery:
     def send(self, stored: StoredNotification, outcome: Outcome) -> None:
         """Publish a reading at QoS 1; `outcome` is called later, or at once where it can't be sent."""
         connection = self._connection
+        reading = self._record.begin(stored, time.time())
         if connection is None:
-            outcome("broker-away")
+            _settle(reading, outcome, "broker-away")
             return
         if len(self._waiting) >= min(self._settings.max_waiting, connection.receive_maximum):
-            outcome("receivers-busy")
+            _settle(reading, outcome, "receivers-busy")
             return
-        reading, *copies = self._publisher.publications(stored)
+        publication, *copies = self._publisher.publications(stored)
         handle = self._last_handle = self._last_handle + 1
         timer = asyncio.get_running_loop().call_later(self._settings.timeout_s, self._end, handle, "no-answer")
-        head, tail = publication_parts(replace(reading, qos=1), connection.version)
+        head, tail = publication_parts(replace(publication, qos=1), connection.version)
         if not self._session.publish(handle, handle % _IDENTIFIERS + 1, head, tail):
             timer.cancel()
-            outcome("receivers-busy")
+            _settle(reading, outcome, "receivers-busy")
             return
-        self._waiting[handle] = _Waiting(outcome, timer)
+        reading.published_at = time.time()
+        self._waiting[handle] = _Waiting(reading, outcome, timer)
         for copy in copies:  # for who wants them decoded: without an answer, or we would have two
             self._session.publish(0, 0, *publication_parts(replace(copy, qos=0), connection.version))
         connection.flush()
@@ -140,4 +154,9 @@ class DirectDelivery:
         waiting.timer.cancel()
         if reason == "no-answer":
             self._session.forget(handle)
-        waiting.outcome(reason)
+        _settle(waiting.reading, waiting.outcome, reason)
+
+
+def _settle(reading: DirectReading, outcome: Outcome, reason: str) -> None:
+    reading.ended_at, reading.reason = time.time(), reason
+    outcome(reason)

@@ -77,7 +77,7 @@ class Lane:
         self.direct: DirectDelivery | None = None
         if settings.direct.tenants and settings.bridge.enabled:
             who = login(settings.bridge, site, "gw-direct", number)
-            self.direct = DirectDelivery(settings.direct, settings.bridge, who, statistics)
+            self.direct = DirectDelivery(settings.direct, settings.bridge, who, statistics, self.deliveries.direct)
         self._meter = RateMeter(time.monotonic())
 
     def sink(self, directory: Directory, on_registration: Callable[[Device], None] = lambda device: None) -> Sink:

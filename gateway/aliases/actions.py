@@ -7,6 +7,7 @@ import http.client
 import ssl
 import urllib.parse
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -19,14 +20,31 @@ from gateway.aliases.templates import fill
 from gateway.mqtt import ConnectionLost
 from meshwire.identity import DeviceId, IdentityError, TenantId
 
-__all__ = ["ActionFailed", "Commander", "Runner", "no_devices"]
+__all__ = ["ActionFailed", "Commander", "DeviceRequest", "Runner", "no_devices"]
 
 _SHOWN_OCTETS: Final = 256
 _PUBLISH_TIMEOUT_S: Final = 30.0
 _FAILURE: Final = 0x80
 
-Commander = Callable[[TenantId, DeviceId, str, str, bytes, float], Awaitable[None]]
-"""Sends a request to a device: tenant, device, method, path, payload, time-out in seconds; raises ActionFailed."""
+
+@dataclass(frozen=True, slots=True)
+class DeviceRequest:
+    """What a trigger asks of a device."""
+
+    tenant: TenantId
+    device: DeviceId
+    method: str
+    path: str
+    payload: bytes
+    timeout_s: float
+    ttl_s: float | None = None
+    """Not None: a command that is kept for a device that is away, for so many seconds."""
+    replace: bool = False
+    """Whether it takes the place of older commands that wait, for the same method and path."""
+
+
+Commander = Callable[[DeviceRequest], Awaitable[None]]
+"""Sends a request to a device; raises ActionFailed."""
 
 _log = structlog.get_logger(__name__)
 
@@ -39,9 +57,7 @@ class ActionFailed(Exception):
         self.is_final = is_final
 
 
-async def no_devices(
-    tenant: TenantId, device: DeviceId, method: str, path: str, payload: bytes, timeout_s: float
-) -> None:
+async def no_devices(request: DeviceRequest) -> None:
     """A `Commander` where no trigger runs."""
     raise ActionFailed("no requests to devices from here")
 
@@ -103,7 +119,10 @@ class Runner:
         except IdentityError as error:
             raise ActionFailed(str(error), is_final=True) from None
         payload = message.payload if action.method in ("PUT", "POST") else b""
-        await self._commander(tenant, device, action.method, fill(action.path, places), payload, action.timeout_s)
+        path, ttl_s = fill(action.path, places), action.ttl_s if action.mode == "stored" else None
+        await self._commander(
+            DeviceRequest(tenant, device, action.method, path, payload, action.timeout_s, ttl_s, action.replace)
+        )
 
 
 def _places(message: Delivery) -> dict[str, str]:

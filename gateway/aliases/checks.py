@@ -221,6 +221,12 @@ def _command(action: CommandAction) -> Iterator[FieldProblem]:
             yield FieldProblem("action.device", str(error))
     if not action.path.strip("/"):
         yield FieldProblem("action.path", "is empty")
+    if action.mode == "stored" and action.ttl_s is None:
+        yield FieldProblem("action.ttl_s", "is missing: for how long a stored command is kept")
+    elif action.mode == "direct" and action.ttl_s is not None:
+        yield FieldProblem("action.ttl_s", "is for mode = stored")
+    if action.mode == "direct" and action.replace:
+        yield FieldProblem("action.replace", "is for mode = stored")
 
 
 def _truststore(store: TruststoreSettings, environment: Mapping[str, str]) -> Iterator[FieldProblem]:

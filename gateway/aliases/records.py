@@ -180,6 +180,12 @@ class CommandAction(_Section):
     """Path on the device, such as snsr/arduino/temp?sens; {1} {2} … are filled in."""
     timeout_s: float = Field(default=60.0, gt=0, le=600)
     """Most seconds for one attempt."""
+    mode: Literal["direct", "stored"] = "direct"
+    """direct: the device has to answer; stored: the request is kept for one that is away, and accepting is success."""
+    ttl_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Seconds for which a stored request is kept, at most gateway.commands.max_ttl_s; mandatory for stored ones."""
+    replace: bool = False
+    """Whether a stored request takes the place of older ones that wait, for the same method and path."""
 
 
 Action = Annotated[LogAction | HttpAction | PublishAction | CommandAction, Field(discriminator="kind")]

@@ -32,7 +32,7 @@ class DeliveryAnswer(BaseModel):
     tenant: str
     path: str
     state: str
-    """received, outbox, published, acknowledged or dropped."""
+    """received, outbox, published, acknowledged or dropped; a direct reading may be refused, and its NIC has it."""
     lane: int
     sequence: int
     octets: int
@@ -41,7 +41,10 @@ class DeliveryAnswer(BaseModel):
     published_at: float | None
     acknowledged_at: float | None
     dropped_at: float | None
+    """Or, of a direct reading, when it was refused."""
     reason: str | None
+    direct: bool = False
+    """Whether it is a reading that is not stored."""
 
 
 class RefusalAnswer(BaseModel):

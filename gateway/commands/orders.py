@@ -17,7 +17,7 @@ from gateway.commands.errors import CommandRefused
 from gateway.commands.records import Mode, Order, ReplyTo, bare
 from meshwire.coap import Message, codes, options
 
-__all__ = ["OrderBody", "coap_order", "order_of", "parse_body", "request_of", "split_arguments"]
+__all__ = ["OrderBody", "coap_order", "order_of", "parse_body", "request_of", "split_arguments", "stored_arguments"]
 
 _METHODS: Final = {codes.code_text(code).upper(): code for code in range(codes.GET, codes.IPATCH + 1)}
 _MODES: Final = {f"mode={mode}".encode(): mode for mode in Mode}
@@ -117,6 +117,11 @@ def split_arguments(query: Sequence[bytes]) -> tuple[tuple[bytes, ...] | None, t
         return None, tuple(query)
     ours = tuple(argument for argument in query if argument.partition(b"=")[0] in _OURS)
     return ours, tuple(argument for argument in query if argument.partition(b"=")[0] not in _OURS)
+
+
+def stored_arguments(ttl_s: float, *, replace: bool) -> str:
+    """Our arguments of a stored command, as a query that `split_arguments` and `coap_order` read."""
+    return f"mode={Mode.STORED}&ttl={ttl_s:g}" + ("&replace" if replace else "")
 
 
 def coap_order(arguments: Sequence[bytes], request: Message) -> Order:

@@ -47,7 +47,16 @@ _CURES: Final = {
     "disabled-device": "enable it: `meshwire device set MAC --enable`",
     "outbox-full": "bring the broker back, or raise gateway.outbox.max_octets; the NIC keeps what it has",
     "malformed": "see the NIC's log: its request is not of the form the gateway takes",
+    "no-receiver": "a direct reading; start a service that takes them, the NIC sends it again",
+    "receivers-busy": "a direct reading; start more services that take them, the NIC sends it again",
+    "no-answer": "a direct reading; see why its receivers do not acknowledge, the NIC sends it again",
+    "broker-away": "a direct reading; bring the broker back, the NIC sends it again",
 }
+_WAITS: Final = {
+    False: "its acknowledgement has not come; it is sent again",
+    True: "its receivers have not answered; the NIC waits",
+}
+"""By whether a reading is direct."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +205,12 @@ def principal_of(visitor: Visitor) -> Principal:
 
 def steps(item: DeliveryAnswer) -> list[Step]:
     """A notification's way hop by hop; what failed is named where it failed."""
-    is_lost = item.state == "dropped"
-    way = [
-        Step("sampled at the board", item.sampled_at, "done", "the NIC's own clock"),
-        Step("stored in the gateway's outbox", item.received_at, "done", "and acknowledged to the NIC"),
-    ]
+    is_lost = item.state in ("dropped", "refused")
+    way = [Step("sampled at the board", item.sampled_at, "done", "the NIC's own clock")]
+    if item.direct:
+        way.append(Step("came to the gateway", item.received_at, "done", "a direct reading, which is not stored"))
+    else:
+        way.append(Step("stored in the gateway's outbox", item.received_at, "done", "and acknowledged to the NIC"))
     if item.published_at is not None:
         way.append(Step("sent to the broker", item.published_at, "done", ""))
     elif not is_lost:
@@ -208,9 +218,9 @@ def steps(item: DeliveryAnswer) -> list[Step]:
     if item.acknowledged_at is not None or item.state == "acknowledged":
         way.append(Step("taken by the broker", item.acknowledged_at, "done", ""))
     elif is_lost:
-        way.append(Step("dropped", item.dropped_at, "failed", _cure(item.reason or "unknown")))
+        way.append(Step(item.state, item.dropped_at, "failed", _cure(item.reason or "unknown")))
     elif item.published_at is not None:
-        way.append(Step("taken by the broker", None, "now", "its acknowledgement has not come; it is sent again"))
+        way.append(Step("taken by the broker", None, "now", _WAITS[item.direct]))
     return way
 
 

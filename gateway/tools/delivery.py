@@ -33,6 +33,13 @@ STEPS: Final = (
     ("acknowledged_at", "acknowledged by the broker"),
     ("dropped_at", "dropped"),
 )
+DIRECT_STEPS: Final = (
+    ("sampled_at", "sampled at the device"),
+    ("received_at", "received by the gateway; a direct reading is not stored"),
+    ("published_at", "published to the broker"),
+    ("acknowledged_at", "taken, as the broker says"),
+    ("dropped_at", "refused, the device keeps it"),
+)
 MARGIN: Final = 1.25
 """Rates of tomorrow are not quite those of today."""
 TYPICAL_OCTETS: Final = 160.0
@@ -159,7 +166,7 @@ def _query(what: str, limit: int) -> dict[str, object]:
 
 def _told(delivery: Fields) -> str:
     lines = [f"{delivery['key']}  {str(delivery['state']).upper()}  tenant {delivery['tenant']}"]
-    for name, meaning in STEPS:
+    for name, meaning in DIRECT_STEPS if delivery["direct"] else STEPS:
         if delivery[name] is not None:
             reason = f": {delivery['reason']}" if name == "dropped_at" else ""
             lines.append(f"  {_time(delivery[name])}  {meaning}{reason}")

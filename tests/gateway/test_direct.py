@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
+from typer.testing import CliRunner
 
 from broker.adapters.connection import BrokerAddress
 from broker.addresses.address import Address, AddressType
@@ -18,14 +20,19 @@ from broker.addresses.traffic import Login, Place, receive
 from broker.credentials import UsersFile
 from broker.server import Broker
 from broker.settings import BrokerSettings, ListenerSettings
+from gateway.direct_record import MAX_READINGS, DirectRecord
+from gateway.envelope import StoredNotification
 from gateway.gateway import Gateway
 from gateway.settings import CategoryRule, DirectSettings
 from gateway.statistics import Event
+from gateway.tools.delivery import explain_app
 from meshwire.coap import Message, codes, encode, options
 from meshwire.identity import DeviceId, TenantId
+from meshwire.notification import Notification
 from meshwire.site import Site
 
 PATIENCE_S = 15.0
+MAC = DeviceId("001350050047dc9a")
 FOREIGN_MAC = DeviceId("001350050047dd92")
 DIRECT = DirectSettings(tenants=["acme"], timeout_s=10.0, retry_after_s=7)
 KINDS = (AddressType.ANYCAST, AddressType.MULTICAST)
@@ -125,6 +132,53 @@ async def test_without_a_receiver_the_nic_keeps_its_reading(
             outbox = gateway.status()["outbox"]
             assert isinstance(outbox, dict) and outbox["depth"] == 0, "nothing of it was stored"
             assert gateway.statistics.by_reason(Event.REFUSED) == {"no-receiver": 2}
+
+
+async def test_explain_tells_of_direct_readings(
+    site: Site, running: Run, settings_for: Any, connect_to: Any, bubble_up: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken, refused and under way, by MAC and by key."""
+    monkeypatch.setenv("MESHWIRE_STATE", str(site.state_dir))
+    address = Address(tenant="acme", name="telemetry", type=AddressType.ANYCAST, filter="read/#")
+    async with serving(site, address) as broker:
+        gateway = Gateway(settings_for(broker.ports[0], direct=DIRECT, http="127.0.0.1:0"), site)
+        async with running(gateway):
+
+            async def explained(what: str, *options: str) -> list[Any]:
+                arguments = [what, "--http", f"http://127.0.0.1:{gateway.http_port}", *options]
+                shown = await asyncio.to_thread(CliRunner().invoke, explain_app, arguments)
+                assert shown.exit_code == 0, shown.output
+                return [json.loads(line) if options else line for line in shown.output.splitlines()]
+
+            nic = connect_to(gateway)
+            await connected(gateway)
+            await ask(nic, bubble_up(observe=1))
+            reader = Reader(broker)
+            await reader.is_there()
+            nic.send(encode(bubble_up(observe=2, mid=2)))
+            await reader.first
+            refused, *_ = [each for each in await explained(MAC.value, "--json") if each["event"] == "delivery"][::-1]
+            (waiting,) = await explained(f"{MAC}/snsr/arduino/temp/1/2", "--json")
+            assert (refused["state"], refused["reason"], refused["direct"]) == ("refused", "no-receiver", True)
+            assert (waiting["state"], waiting["direct"], waiting["sequence"]) == ("published", True, 0)
+            await reader.acknowledge()
+            assert (await nic.receive(PATIENCE_S)).code == codes.CHANGED
+            (taken,) = await explained(f"{MAC}/snsr/arduino/temp/1/2", "--json")
+            assert taken["state"] == "acknowledged" and taken["acknowledged_at"] >= taken["published_at"]
+            text = "\n".join(await explained(MAC.value))
+            assert "ACKNOWLEDGED" in text and "taken, as the broker says" in text and "outbox" not in text
+            assert "refused, the device keeps it: no-receiver" in text
+            await reader.leave()
+
+
+def test_what_is_remembered_of_direct_readings_is_bounded() -> None:
+    record = DirectRecord()
+    for number in range(MAX_READINGS + 10):
+        stored = StoredNotification(TenantId("acme"), Notification(MAC, "a", number, 1, None, b"x", 1.0))
+        record.begin(stored, float(number))
+    found = list(record.find(MAC.value, None))
+    assert len(found) == MAX_READINGS and found[0].received_at == MAX_READINGS + 9
+    assert not list(record.find(MAC.value, f"{MAC}/a/1/5")) and not list(record.find(FOREIGN_MAC.value, None))
 
 
 async def test_a_receiver_that_never_acknowledges_is_none(

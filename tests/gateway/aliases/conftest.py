@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from broker.certificates import TrialAuthority
-from gateway.aliases.actions import ActionFailed
+from gateway.aliases.actions import ActionFailed, DeviceRequest
 from gateway.aliases.catalogue import Kind
 from gateway.aliases.service import AliasService
 from gateway.aliases.store import AliasStore, build
@@ -50,10 +50,9 @@ class Commands:
     asked: list[tuple[str, ...]] = field(default_factory=list)
     failing: int = 0
 
-    async def __call__(
-        self, tenant: TenantId, device: DeviceId, method: str, path: str, payload: bytes, timeout_s: float
-    ) -> None:
-        self.asked.append((tenant.value, device.value, method, path, payload.decode()))
+    async def __call__(self, request: DeviceRequest) -> None:
+        asked = (request.tenant.value, request.device.value, request.method, request.path, request.payload.decode())
+        self.asked.append(asked)
         if len(self.asked) <= self.failing:
             raise ActionFailed("device is asleep")
 

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_nic import FakeNic, serving
 
 from broker.certificates import TrialAuthority
+from gateway.addresses import Address
 from gateway.aliases.catalogue import Kind
 from gateway.aliases.records import AliasSettings
 from gateway.aliases.store import AliasStore, build
@@ -185,6 +187,28 @@ async def test_a_trigger_reaches_a_device(api: Api, mosquitto: Any, publish: Any
     await publish(mosquitto.port, "set/001350050047dd92/led", "on", "-q", "1")
     state = await until(api, "/api/triggers/set", "failed", 1)
     assert "4.04" in state["lastFailure"]
+
+
+async def test_a_triggers_stored_command_waits_for_a_device_that_sleeps(
+    api: Api, mosquitto: Any, publish: Any, eventually: Any
+) -> None:
+    host = f"tcp://127.0.0.1:{mosquitto.port}"
+    await api.call("POST", "/api/aliases", {"name": "plant", "host": host, "enabled": True})
+    action = {"kind": "command", "tenant": "acme", "device": "{2}", "path": "snsr/arduino/{3}?cfg", "mode": "stored"}
+    trigger = {"name": "set", "alias": "plant", "subscriptions": [{"filter": "set/+/+"}], "enabled": True}
+    status, body = await api.call("POST", "/api/triggers", trigger | {"action": action})
+    assert (status, body["errors"][0]["pointer"]) == (422, "body/action/ttl_s")
+    await api.call("POST", "/api/triggers", trigger | {"action": action | {"ttl_s": 600, "replace": True}})
+    await until(api, "/api/triggers/set", "state", "connected")
+    for payload in ("off", "on"):
+        await publish(mosquitto.port, f"set/{MAC}/led", payload, "-q", "1")
+    await until(api, "/api/triggers/set", "done", 2)
+    async with serving(FakeNic()) as nic:
+        api.gateway.registry.registered(MAC, Address("127.0.0.1", nic.port), time.time(), 60.0)
+        await eventually(lambda: bool(nic.requests))
+    (command,) = nic.requests
+    assert (command.code, command.opt.uri_path, command.payload) == (codes.PUT, ("snsr", "arduino", "led"), b"on")
+    assert command.opt.uri_query == ("cfg",), "what is for the gateway does not reach the device"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads datagrams on Linux only")
