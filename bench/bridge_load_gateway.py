@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from bench.bridge_load import TENANT, device_id
+from bench.bridge_load import NICS, TENANT, device_id
 from gateway.gateway import Gateway
 from gateway.settings import GatewaySettings
 from meshwire.identity import TenantId
@@ -23,7 +23,7 @@ from meshwire.site import Site
 
 async def _serve(settings: GatewaySettings, site: Site) -> None:
     gateway = Gateway(settings, site)
-    for number in range(64):
+    for number in range(NICS):
         gateway.registry.add_device(device_id(number), TenantId(TENANT))
     task = asyncio.create_task(gateway.run())
     ready = asyncio.create_task(gateway.ready.wait())

@@ -14,28 +14,22 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.bridge_load import TENANT, Job, Outcome
+from bench.bridge_load import Job, Outcome, hello
 from bench.brokers import Contender, pinned
-from meshwire.mqtt import Connect, ProtocolVersion, Subscribe, TopicSubscription, encode
+from bench.compiled import Unobtainable, compiled
 
-__all__ = ["Bridge", "Unobtainable", "c_loop", "naive", "node", "ours", "to_last_core"]
+__all__ = ["Bridge", "c_loop", "naive", "node", "ours", "to_last_core"]
 
 INSTALL_S: Final = 90.0
-COMPILE_S: Final = 60.0
 QUIET_S: Final = 0.3
 SETTLE_MAX_S: Final = 30.0
-V311: Final = ProtocolVersion.V3_1_1
 QOS_NAMES: Final = ("AT_MOST_ONCE", "AT_LEAST_ONCE", "EXACTLY_ONCE")
 HERE: Final = Path(__file__).parent
 NODE_PACKAGES: Final = ("coap@1", "mqtt@5")
-
-
-class Unobtainable(Exception):
-    """A peer can't be had on this machine; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +48,23 @@ class Bridge:
         return (self.process, *map(int, children.read_text().split())) if children.exists() else (self.process,)
 
     def load(self, job: Job) -> Outcome:
-        """One job of the load, in its own process on the last core."""
-        job = replace(
-            job,
-            gateway_port=self.port,
-            broker_port=self.broker.port,
-            username=self.broker.username,
-            password=self.broker.password,
-            watch=self.processes,
-        )
-        command = [sys.executable, "-m", "bench.bridge_load", json.dumps(asdict(job))]
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=False, timeout=120, preexec_fn=pinned(-1))
-        if done.returncode:
-            raise RuntimeError(f"{self.name}: the load failed")
-        return Outcome(**json.loads(done.stdout))
+        """One job of the load; raises Unobtainable and RuntimeError."""
+        try:
+            broker = (self.broker.port, self.broker.process.pid)
+            return job.run(self.port, self._hello("bench"), broker, self.processes)
+        except RuntimeError as error:
+            raise RuntimeError(f"{self.name}: {error}") from None
+
+    def _hello(self, client_id: str) -> bytes:
+        return hello(client_id, self.broker.username, self.broker.password)
 
     def settle(self) -> None:
         """Returns when the broker has delivered nothing for `QUIET_S`: what this bridge had taken in and not published
-        must not reach the next one's subscriber, which expects another QoS.
+        must not be counted for the next one.
         """
         deadline = time.monotonic() + SETTLE_MAX_S
-        password = None if self.broker.password is None else self.broker.password.encode()
-        hello = Connect("bench-settling", V311, username=self.broker.username, password=password)
         with socket.create_connection(("127.0.0.1", self.broker.port), timeout=QUIET_S) as listener:
-            listener.sendall(encode(hello, V311) + encode(Subscribe(1, (TopicSubscription(f"{TENANT}/#", 0),)), V311))
+            listener.sendall(self._hello("bench-settling"))
             while time.monotonic() < deadline:
                 try:
                     if not listener.recv(65_536):
@@ -145,18 +132,8 @@ def node(broker: Contender) -> Iterator[Bridge]:
 @contextmanager
 def c_loop(broker: Contender) -> Iterator[Bridge]:
     """The C program, compiled here and now."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        raise Unobtainable("there is no C compiler; for the comparison: apt-get install gcc libc6-dev")
-    with tempfile.TemporaryDirectory() as folder:
-        program = str(Path(folder, "bridge"))
-        command = [compiler, "-O2", "-o", program, str(HERE / "bridge_load_loop.c")]
-        try:
-            subprocess.run(command, check=True, capture_output=True, timeout=COMPILE_S)
-        except (subprocess.SubprocessError, OSError) as error:
-            raise Unobtainable(f"the C program can't be compiled: {type(error).__name__}") from None
-        with _serving("C loop", [program, str(broker.port)], broker) as served:
-            yield served
+    with _serving("C loop", [compiled("bridge_load_loop.c"), str(broker.port)], broker) as served:
+        yield served
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import Final
 
 from bench import bridge_peers as peers
-from bench.bridge_load import Job
+from bench.bridge_load import PROGRAM, Job
 from bench.brokers import MISSING_PEER, mosquitto, mosquitto_path
+from bench.compiled import Unobtainable, compiled
 from bench.result import Figure, Result
 
 __all__ = ["measure"]
@@ -34,8 +35,13 @@ def measure(quick: bool) -> Iterator[Result]:
     if mosquitto_path() is None:
         print(MISSING_PEER, file=sys.stderr)
         return
+    try:
+        compiled(PROGRAM)
+    except Unobtainable as error:
+        print(f"{BENCH}: left out, {error}", file=sys.stderr)
+        return
     seconds = QUICK_SECONDS if quick else SECONDS
-    job = Job(0, 0, seconds=seconds / SLICES, warm_up_s=0.1)
+    job = Job(seconds / SLICES, 0.1)
     rates, resident, total, full_at = [], [], 0, SLICES // 5
     with mosquitto() as broker:
         peers.to_last_core(broker)
@@ -43,7 +49,7 @@ def measure(quick: bool) -> Iterator[Result]:
             for turn in range(SLICES):
                 outcome = bridge.load(replace(job, epoch=turn + 1))
                 rates.append(outcome.delivered / outcome.seconds)
-                resident.append(outcome.resident_kb[0])
+                resident.append(outcome.resident_kb)
                 total += outcome.acknowledged
                 if total < FULL:
                     full_at = max(full_at, turn + 1)
