@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from bench.bridge_peers import Unobtainable
+from bench.compiled import Unobtainable
 
 __all__ = ["PROGRAMS", "chromium"]
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,7 +36,9 @@ BENCH: Final = "proxy"
 RUNS: Final = 5
 SECONDS: Final = 2.0
 QUICK_SECONDS: Final = 1.0
-START_S: Final = 20.0
+START_S: Final = 30.0
+ATTEMPTS: Final = 4
+"""A proxy that does not serve after `START_S`, or has ended, is started anew on another port."""
 UNDER_WAY: Final = 64
 """Requests that the light NIC may have at once from ours; the default is what a NIC lets wait for its board."""
 AIOCOAP_BAR: Final = 4.0
@@ -117,30 +119,34 @@ def _ours() -> Iterator[_Proxy]:
 
 @contextmanager
 def _aiocoap() -> Iterator[_Proxy]:
-    port = _free_port()
-    program = Path(sys.executable).with_name("aiocoap-proxy")
-    with _serving("aiocoap-proxy", [str(program), "--forward", "--bind", f"127.0.0.1:{port}"], port) as proxy:
+    program = str(Path(sys.executable).with_name("aiocoap-proxy"))
+    with _serving("aiocoap-proxy", lambda port: [program, "--forward", "--bind", f"127.0.0.1:{port}"]) as proxy:
         yield proxy
 
 
 @contextmanager
 def _libcoap(server: str) -> Iterator[_Proxy]:
-    port = _free_port()
     # The names after the comma are the proxy's own; without an address in front the target is taken from the request.
-    command = [server, "-A", "127.0.0.1", "-p", str(port), "-v", "2", "-P", ",proxy.invalid"]
-    with _serving("libcoap", command, port) as proxy:
+    own = ["-P", ",proxy.invalid"]
+    with _serving("libcoap", lambda port: [server, "-A", "127.0.0.1", "-p", str(port), "-v", "2", *own]) as proxy:
         yield proxy
 
 
 @contextmanager
-def _serving(name: str, command: list[str], port: int) -> Iterator[_Proxy]:
+def _serving(name: str, command: Callable[[int], list[str]]) -> Iterator[_Proxy]:
     nothing = subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, preexec_fn=pinned(0)) as process:
-        try:
-            _await(name, port)
-            yield _Proxy(name, port, process.pid)
-        finally:
-            _stop(process)
+    for _ in range(ATTEMPTS):
+        port = _free_port()
+        with subprocess.Popen(
+            command(port), stdin=nothing, stdout=nothing, stderr=nothing, preexec_fn=pinned(0)
+        ) as process:
+            try:
+                if _answers(process, port):
+                    yield _Proxy(name, port, process.pid)
+                    return
+            finally:
+                _stop(process)
+    raise RuntimeError(f"{name} does not serve: {ATTEMPTS} attempts, {START_S:.0f} s each")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -151,22 +157,22 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
-def _await(name: str, port: int) -> None:
-    """A CoAP ping is answered by a Reset."""
+def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Whether a CoAP ping is answered by a Reset before the process ends or `START_S` is over."""
     ends = time.monotonic() + START_S
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.settimeout(0.1)
         probe.connect(("127.0.0.1", port))
-        while time.monotonic() < ends:
+        while time.monotonic() < ends and process.poll() is None:
             try:
                 probe.send(encode(Message(CON, codes.EMPTY, 1)))
                 probe.recv(64)
-                return
+                return True
             except ConnectionRefusedError:
                 time.sleep(0.05)
             except TimeoutError:
                 continue
-    raise RuntimeError(f"{name} does not serve")
+    return False
 
 
 def _free_port() -> int:
