@@ -21,6 +21,7 @@ from gateway.commands import CommandService
 from gateway.credentials import Credentials
 from gateway.deadlines import Deadlines
 from gateway.device_exchanges import DeviceExchanges
+from gateway.device_reader import DeviceReader
 from gateway.device_sockets import DeviceSockets
 from gateway.discovery import Discovery
 from gateway.exchange import Handler
@@ -84,6 +85,8 @@ class ClientSide:
         blocks = BlockTable(limits.max_body_octets, limits.max_bodies_octets)
         self.observations = Observations(bodies, registry, self.cache, self._deadlines, now_s, limits.timeout_s)
         """At devices, each shared by all who observe the same."""
+        self.reader = DeviceReader(bodies, self.observations, registry, limits.timeout_s)
+        """Asks devices for the console."""
         own = _OwnAddresses(sockets.port, settings.listen)
         self._proxy = proxy = Proxy(
             access,

@@ -252,7 +252,7 @@ class Gateway:
     def _console(self) -> Any:
         console: Any = importlib.import_module("gateway.console")
         state = partial(presence_of, self.registry, self.settings.presence)
-        assert self._commands is not None
+        assert self._commands is not None and self._client_side is not None
         return console.Console(
             self.registry,
             self._credentials,
@@ -263,6 +263,7 @@ class Gateway:
             self.ask,
             self.messaging,
             self._aliases,
+            self._client_side.reader,
         )
 
     def _endpoints(self) -> dict[str, str]:

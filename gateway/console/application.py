@@ -15,17 +15,20 @@ from gateway.console import (
     account_pages,
     alias_pages,
     client_pages,
+    frame_pages,
     messaging_pages,
     network_pages,
     nic_pages,
     overview_pages,
     static_files,
 )
+from gateway.console.frame_feed import FrameFeeds
 from gateway.console.pulse import Pulse
 from gateway.console.rendering import Pages
 from gateway.console.rows import Row
 from gateway.console.visitors import Visitors
 from gateway.credentials import Credentials
+from gateway.device_reader import DeviceReader
 from gateway.messaging.service import MessagingService
 from gateway.presence import PresenceState
 from gateway.registry import Device, Registry
@@ -46,6 +49,7 @@ class Console:
         ask: knows where notifications are.
         messaging: instances, accounts, endpoints.
         aliases: MQTT connections to other brokers.
+        reader: asks devices for the pages.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Console:
         ask: Ask,
         messaging: MessagingService,
         aliases: AliasService,
+        reader: DeviceReader,
     ) -> None:
         self.pulse = Pulse(status)
         pages = Pages(Visitors(registry, credentials), time.monotonic)
@@ -74,10 +79,15 @@ class Console:
 
         self.router.include_router(network_pages.router(pages, registry, row))
         self.router.include_router(client_pages.router(pages, registry, endpoints, messaging))
+        self._feeds = FrameFeeds(reader)
+        self.router.include_router(frame_pages.router(pages, registry, row, self._feeds))
         self.router.include_router(nic_pages.router(pages, registry, row, endpoints, desk, ask))
         self.router.include_router(messaging_pages.router(pages, registry, messaging))
         self.router.include_router(alias_pages.router(pages, aliases))
 
     async def run(self) -> None:
         """Feed the live figures until cancelled."""
-        await self.pulse.run()
+        try:
+            await self.pulse.run()
+        finally:
+            await self._feeds.close()

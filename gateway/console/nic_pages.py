@@ -21,11 +21,12 @@ from gateway.commands.errors import CommandError
 from gateway.commands.orders import OrderBody, order_of
 from gateway.commands.records import FINAL_STATES, Command, Event
 from gateway.commands.store import Filter
+from gateway.console.ownership import device_of
 from gateway.console.rendering import PageRoute, Pages
 from gateway.console.rows import Row
 from gateway.console.visitors import Visitor
 from gateway.registry import Device, Registry
-from meshwire.identity import INTERNAL_TENANT, DeviceId, IdentityError, LoginKind, Principal, Role
+from meshwire.identity import INTERNAL_TENANT, LoginKind, Principal, Role
 
 __all__ = ["router"]
 
@@ -81,16 +82,6 @@ def router(
     """The routes."""
     routes = APIRouter(route_class=PageRoute)
 
-    def device_of(visitor: Visitor, text: str) -> Device:
-        """A device this visitor may see; 404 otherwise: another tenant's is like none."""
-        try:
-            device = registry.device(DeviceId.parse(text))
-        except IdentityError:
-            device = None
-        if device is None or visitor.tenant not in (None, device.tenant):
-            raise HTTPException(404, "no such device")
-        return device
-
     async def page(
         visitor: Visitor,
         device: Device,
@@ -124,13 +115,13 @@ def router(
     @routes.get("/console/network/{mac}")
     async def nic(request: Request, mac: str) -> Response:
         visitor = await pages.visitor(request)
-        return await page(visitor, device_of(visitor, mac))
+        return await page(visitor, device_of(registry, visitor, mac))
 
     @routes.post("/console/network/{mac}/commands")
     async def send(request: Request, mac: str) -> Response:
         """Send a command and show what came of it within a few seconds."""
         form = await pages.form(request)
-        device, principal = device_of(form.visitor, mac), principal_of(form.visitor)
+        device, principal = device_of(registry, form.visitor, mac), principal_of(form.visitor)
         order = {name: form.text(name) for name in ("method", "path", "payload", "mode", "ttl")}
         is_stored = order["mode"] == "stored"
         try:
@@ -166,7 +157,7 @@ def router(
     @routes.post("/console/network/{mac}/commands/{command}/cancel")
     async def cancel(request: Request, mac: str, command: str) -> Response:
         form = await pages.form(request)
-        device = device_of(form.visitor, mac)
+        device = device_of(registry, form.visitor, mac)
         try:
             await desk.cancel(device.mac, command, principal_of(form.visitor))
         except CommandError as error:
@@ -183,7 +174,7 @@ def router(
         if what:
             named, _, rest = what.partition("/")
             try:
-                device = device_of(visitor, named)
+                device = device_of(registry, visitor, named)
                 answers = await ask({"device": device.mac.value, "key": what if rest else None, "limit": 20})
                 found = [{"item": each, "steps": steps(each)} for each in _deliveries(answers, visitor)]
                 refusals = [] if rest else _refusals(answers)

@@ -6,7 +6,7 @@ visitor's form token is refused before anything is changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -131,6 +131,15 @@ class Pages:
         if not visitor.is_admin:
             raise HTTPException(404, "no such page")
         return visitor
+
+    def may_still(self, request: Request, right: Callable[[], bool] = lambda: True) -> Callable[[], Awaitable[bool]]:
+        """A question for live streams: whether the visitor is still signed in, and has the right that it had."""
+        session = request.cookies.get(COOKIE)
+
+        async def ask() -> bool:
+            return await self.visitors.is_signed_in(session) and right()
+
+        return ask
 
     async def form(self, request: Request) -> Form:
         """The form of a signed-in visitor; 403 when it is not from a page of ours."""

@@ -10,8 +10,9 @@ from fastapi import APIRouter, HTTPException, Response
 
 __all__ = ["asset", "router"]
 
-_TYPES: Final = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
-_CONTENT: Final = {name: (files("gateway.console") / "static" / name).read_bytes() for name in _TYPES}
+_MEDIA: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_NAMES: Final = ("console.css", "network.css", "console.js", "frames.js", "icon.svg")
+_CONTENT: Final = {name: (files("gateway.console") / "static" / name).read_bytes() for name in _NAMES}
 _TAGS: Final = {name: hashlib.sha256(content).hexdigest()[:12] for name, content in _CONTENT.items()}
 
 
@@ -30,6 +31,6 @@ def router() -> APIRouter:
         if content is None:
             raise HTTPException(404, "no such file")
         headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-        return Response(content, media_type=_TYPES[name], headers=headers)
+        return Response(content, media_type=_MEDIA[name[name.rindex(".") :]], headers=headers)
 
     return routes

@@ -127,6 +127,11 @@ class Visitors:
         visitor.seen_s = now_s
         return visitor
 
+    async def is_signed_in(self, session: str | None) -> bool:
+        """Whether a session is open and its account exists; a look at it does not prolong it."""
+        visitor = self._sessions.get(session or "")
+        return visitor is not None and await asyncio.to_thread(self._registry.account, visitor.name, KIND) is not None
+
     def sign_out(self, session: str | None) -> None:
         """End a session."""
         self._sessions.pop(session or "", None)

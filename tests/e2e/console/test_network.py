@@ -1,0 +1,75 @@
+"""The pages about NICs, by clicks in a real browser, with a NIC and a board on a pseudo-terminal behind them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from console_site import ConsoleSite
+from nic_and_board import nic_and_board
+from playwright.async_api import expect
+
+from meshwire.identity import DeviceId
+from nic_sim.nic import Nic
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+MAC = DeviceId("0013500500470001")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def nic(site: ConsoleSite, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nic]:
+    site.add_device(MAC, "ssni")
+    async with nic_and_board(site.gateway.coap_port, MAC, tmp_path_factory.mktemp("nic")) as nic:
+        yield nic
+
+
+async def open_tab(page: Any, name: str) -> None:
+    """The NIC's page, from the table of all, and there a tab."""
+    await page.get_by_role("navigation", name="Pages").get_by_role("link", name="Network").click()
+    await page.get_by_role("link", name=str(MAC)).first.click()
+    await page.get_by_role("navigation", name="This NIC").get_by_role("link", name=name).click()
+
+
+async def test_frames_are_watched_filtered_paused_unfolded_copied_and_saved(administrator: Any, nic: Nic) -> None:
+    page = administrator
+    await open_tab(page, "Live frames")
+    lines = page.get_by_role("region", name="Frames").get_by_role("listitem")
+    messages = page.locator("li.coap")
+    await expect(page.get_by_role("button", name="Pause")).to_be_disabled()
+    await page.get_by_role("button", name="Watch").click()
+    await expect(page.get_by_role("status")).to_have_text("Watching.")
+    await expect(messages.first).to_contain_text("observe=")
+    await expect(page.locator("li.poll").first).to_be_visible()
+
+    await page.get_by_label("Show").select_option("messages (CoAP)")
+    await expect(page.locator("li.poll").first).to_be_hidden()
+    await page.get_by_label("Filter").fill("no such words")
+    await expect(messages.first).to_be_hidden()
+    await page.get_by_label("Filter").fill("OBSERVE=")
+    await page.get_by_role("button", name="Pause").click()
+    shown = await lines.count()
+    await expect(page.locator("[data-count]")).to_contain_text("wait", timeout=10_000)
+    assert await lines.count() == shown, "nothing moves while it is paused"
+
+    await messages.first.locator("summary").first.focus()
+    await page.keyboard.press("Enter")
+    tree = messages.first.locator(".tree").first
+    await expect(tree).to_contain_text("Content-Format application/cbor")
+    await expect(tree.get_by_text("Message ID")).to_be_visible()
+    await messages.first.get_by_role("button", name="Copy octets").click()
+    copied = await page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("7e a0")
+    await page.get_by_role("button", name="Copy", exact=True).click()
+    text = await page.evaluate("navigator.clipboard.readText()")
+    assert "observe=" in text and "RR" not in text and copied in text, "what is shown, and its octets"
+
+    async with page.expect_download() as saved:
+        await page.get_by_role("link", name="Download pcapng").click()
+    path = await (await saved.value).path()
+    assert path.read_bytes()[:4] == bytes.fromhex("0a0d0d0a")
+    await page.get_by_role("button", name="Go on").click()
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.get_by_role("status")).to_have_text("Stopped.")
