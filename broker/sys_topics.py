@@ -8,6 +8,7 @@ from importlib import metadata
 from broker.addresses.control import figures_of
 from broker.engine import Engine
 from broker.statistics import Statistics
+from meshwire.topics import BROKER_FIGURES
 
 __all__ = ["sys_topics"]
 
@@ -48,7 +49,7 @@ def sys_topics(engine: Engine, statistics: Statistics, uptime_s: float) -> Itera
     figures |= {f"connections/refused/{cause}": count for cause, count in statistics.logins_refused.items()}
     figures |= {f"hooks/failures/{name}": count for name, count in engine.hooks.failures.items()}
     for name, value in figures.items():
-        yield f"$SYS/broker/{name}", str(value)
+        yield f"{BROKER_FIGURES}/{name}", str(value)
 
 
 def _queues(engine: Engine) -> dict[str, int | str]:

@@ -237,9 +237,11 @@ class Gateway:
         commands: Any = await asyncio.to_thread(importlib.import_module, "gateway.commands.api")
         aliases: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.aliases")
         messaging: Any = await asyncio.to_thread(importlib.import_module, "gateway.messaging.api")
+        asyncapi: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.asyncapi")
         assert self._commands is not None
         own = (
             console.router,
+            asyncapi.router(self.settings.bridge),
             deliveries.router(self.registry, self.ask),
             commands.router(self._commands.desk, self.registry),
             aliases.router(self._aliases),

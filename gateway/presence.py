@@ -11,24 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from gateway.mqtt import Connection, ConnectionLost, Login, Publication
 from gateway.reconnecting import stay_connected
 from gateway.registry import Device, Registry
 from gateway.settings import PresenceSettings
-from meshwire.identity import INTERNAL_TENANT, DeviceId, TenantId
-from meshwire.topics import Branch, event_topic, presence_topic
+from meshwire.identity import DeviceId, TenantId
+from meshwire.topics import GATEWAY_PRESENCE_TOPIC, event_topic, presence_topic
 
-__all__ = ["OFFLINE", "ONLINE", "Presence", "PresenceState", "presence_of"]
+__all__ = ["OFFLINE", "ONLINE", "Presence", "PresenceChange", "PresenceState", "presence_of"]
 
 ONLINE: Final = b"online"
 OFFLINE: Final = b"offline"
-GATEWAY_TOPIC: Final = f"{INTERNAL_TENANT}/{Branch.PRESENCE}/gateway"
 LOOK_EVERY_S: Final = 1.0
 LOOK_SHARE: Final = 20.0
 """Looking at all devices takes at most one twentieth of the time: with very many it is done more seldom."""
@@ -42,6 +42,18 @@ class PresenceState(StrEnum):
     OFFLINE = "offline"
     UNHEARD = "unheard"
     """Never heard of so far."""
+
+
+class PresenceChange(BaseModel):
+    """Life-cycle event of a device, as it is published on its event topic."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    event: Literal[PresenceState.ONLINE, PresenceState.OFFLINE]
+    time: float
+    """When it was noticed, Unix seconds."""
+    lastSeen: float | None = None
+    """The device's last sign of life, Unix seconds."""
 
 
 def presence_of(registry: Registry, settings: PresenceSettings, device: Device, now_s: float) -> PresenceState:
@@ -129,16 +141,14 @@ class Presence:
 
     def _event(self, device: Device, state: bytes, now_s: float) -> Publication:
         sighting = self._registry.sighting(device.mac)
-        event = {"event": state.decode(), "time": round(now_s, 3)}
-        if sighting is not None:
-            event["lastSeen"] = round(sighting.seen_s, 3)
-        return Publication(
-            event_topic(device.tenant, device.mac), json.dumps(event).encode(), 1, content_type="application/json"
-        )
+        last_seen = None if sighting is None else round(sighting.seen_s, 3)
+        event = PresenceChange(event=PresenceState(state.decode()), time=round(now_s, 3), lastSeen=last_seen)
+        payload = event.model_dump_json(exclude_none=True).encode()
+        return Publication(event_topic(device.tenant, device.mac), payload, 1, content_type="application/json")
 
     async def run(self) -> None:
         """Tell states until cancelled."""
-        will = Publication(GATEWAY_TOPIC, OFFLINE, 1, retain=True)
+        will = Publication(GATEWAY_PRESENCE_TOPIC, OFFLINE, 1, retain=True)
         await stay_connected(self._login, self._serve, will=will)
 
     async def _serve(self, connection: Connection) -> ConnectionLost:
@@ -146,7 +156,7 @@ class Presence:
         lost = asyncio.create_task(connection.wait_lost(), name="presence connection")
         lost.add_done_callback(lambda task: self._wake.set())
         try:
-            self._publish(connection, Publication(GATEWAY_TOPIC, ONLINE, 1, retain=True))
+            self._publish(connection, Publication(GATEWAY_PRESENCE_TOPIC, ONLINE, 1, retain=True))
             look_at = 0.0
             while not lost.done():
                 began = time.monotonic()
@@ -170,7 +180,7 @@ class Presence:
 
     def _farewell(self, connection: Connection) -> None:
         try:
-            self._publish(connection, Publication(GATEWAY_TOPIC, OFFLINE, 1, retain=True))
+            self._publish(connection, Publication(GATEWAY_PRESENCE_TOPIC, OFFLINE, 1, retain=True))
         except ConnectionLost:
             return
 

@@ -15,7 +15,7 @@ from gateway.envelope import StoredNotification, unpack
 from gateway.mqtt import Publication
 from gateway.rules import Rulebook
 from gateway.segments import Record
-from gateway.senml import senml_json
+from gateway.senml import SENML_CONTENT_TYPE, senml_json
 from gateway.settings import BridgeSettings, CategoryRule
 from gateway.statistics import Event, Statistics
 from gateway.uplink import Origin, Uplink
@@ -35,7 +35,7 @@ _CONTENT_TYPES: Final = {
     options.OCTET_STREAM: "application/octet-stream",
     options.JSON: "application/json",
     options.CBOR: "application/cbor",
-    options.SENML_JSON: "application/senml+json",
+    options.SENML_JSON: SENML_CONTENT_TYPE,
     112: "application/senml+cbor",
 }
 
@@ -114,7 +114,7 @@ class Publisher:
             return []
         self._statistics.count(Event.DECODED, "made")
         topic = decoded_topic(stored.tenant, notification.device, kind)
-        return [self._publication(stored, kind, Branch.DECODED.value, topic, payload, "application/senml+json")]
+        return [self._publication(stored, kind, Branch.DECODED.value, topic, payload, SENML_CONTENT_TYPE)]
 
     def _publication(
         self, stored: StoredNotification, kind: str, branch: str, topic: str, payload: bytes, described: str | None

@@ -6,12 +6,33 @@ import json
 import re
 from typing import Final
 
+from pydantic import BaseModel, ConfigDict
+
 from gateway.decoders import Decoded
 from meshwire.notification import Notification
 
-__all__ = ["senml_json"]
+__all__ = ["SENML_CONTENT_TYPE", "SenmlRecord", "senml_json"]
+
+SENML_CONTENT_TYPE: Final = "application/senml+json"
 
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_.:/-]")
+
+
+class SenmlRecord(BaseModel):
+    """One record of a pack, as far as `senml_json` uses them (RFC 8428 section 4)."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    bn: str | None = None
+    """Base name, in the first record."""
+    bt: float | None = None
+    """Base time in Unix seconds, in the first record."""
+    n: str
+    u: str | None = None
+    """Unit (RFC 8428 section 12.1)."""
+    v: float | None = None
+    vs: str | None = None
+    vb: bool | None = None
 
 
 def senml_json(notification: Notification, decoded: Decoded) -> bytes:

@@ -76,6 +76,7 @@ COMMANDS: Final[dict[str, Command]] = {
         "tenants; `tenant attack` tries to cross the border between them",
         verbs={"attack": "broker.attack.__main__:app"},
     ),
+    "asyncapi": Command("gateway.tools.asyncapi:asyncapi_app", "the MQTT topics as an AsyncAPI 3 document"),
     "audit": Command("gateway.tools.audit:audit_app", "who changed what"),
     "account": Command("gateway.tools.messaging:account_app", "accounts of the messaging service: tree, assignment"),
     "instance": Command(

@@ -12,13 +12,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from meshwire.identity import DeviceId, IdentityError, TenantId
+from meshwire.identity import INTERNAL_TENANT, DeviceId, IdentityError, TenantId
 
 __all__ = [
+    "ADDRESS_CONTROL_REPLY_TOPIC",
+    "ADDRESS_CONTROL_TOPIC",
+    "BROKER_FIGURES",
+    "GATEWAY_PRESENCE_TOPIC",
     "Branch",
     "ParsedTopic",
     "TopicError",
     "TopicFilter",
+    "address_topic",
     "alert_topic",
     "command_request_topic",
     "command_response_topic",
@@ -27,6 +32,7 @@ __all__ = [
     "parse_topic",
     "presence_topic",
     "read_topic",
+    "reply_topic",
     "topic_level",
     "validate_filter",
     "validate_topic",
@@ -168,6 +174,28 @@ def command_request_topic(tenant: TenantId, mac: DeviceId, command_id: str) -> s
 def command_response_topic(tenant: TenantId, mac: DeviceId, command_id: str) -> str:
     """Topic on which a command's answer and life-cycle events appear."""
     return f"{tenant}/{Branch.COMMAND}/{mac}/res/{topic_level(command_id)}"
+
+
+GATEWAY_PRESENCE_TOPIC: Final = f"{INTERNAL_TENANT}/{Branch.PRESENCE}/gateway"
+"""Retained topic that says whether the gateway itself is `online` or `offline`."""
+
+
+def address_topic(tenant: str, name: str) -> str:
+    """Topic of an address (queue, topic, anycast, multicast) that names no topics of its own."""
+    return f"{tenant}/address/{name}"
+
+
+def reply_topic(tenant: str, rest: str) -> str:
+    """Topic that a requester names as response topic beside an address; `rest` is the requester's own."""
+    return f"{tenant}/reply/{rest}"
+
+
+ADDRESS_CONTROL_TOPIC: Final = "$CONTROL/address/v1"
+"""Requests of administrators about addresses of the running broker."""
+ADDRESS_CONTROL_REPLY_TOPIC: Final = f"{ADDRESS_CONTROL_TOPIC}/response"
+"""Answers to those that name no response topic."""
+BROKER_FIGURES: Final = "$SYS/broker"
+"""The broker's figures for administrators are below it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,10 @@ from typing import Final, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from meshwire.identity import IdentityError, TenantId
-from meshwire.topics import TopicError, validate_filter
+from meshwire.topics import TopicError, address_topic, validate_filter
 
-__all__ = ["BRANCH", "REPLY_BRANCH", "Address", "AddressType", "clamp_ttl", "intersect"]
+__all__ = ["Address", "AddressType", "clamp_ttl", "intersect"]
 
-BRANCH: Final = "address"
-"""Second level of the topic of an address that names no filter: `{tenant}/address/{name}`."""
-REPLY_BRANCH: Final = "reply"
-"""Second level of the topics that requesters name as response topic: `{tenant}/reply/…`."""
 MAX_NAME_CHARACTERS: Final = 256
 
 
@@ -77,7 +73,7 @@ class Address(BaseModel):
     @property
     def topic_filter(self) -> str:
         """The filter that receivers subscribe to; senders publish to topics under it."""
-        return f"{self.tenant}/{self.filter or f'{BRANCH}/{self.name}'}"
+        return address_topic(self.tenant, self.name) if not self.filter else f"{self.tenant}/{self.filter}"
 
     @property
     def topic(self) -> str | None:

@@ -16,11 +16,12 @@ from broker.addresses.space import AddressSpace, LiveAddress
 from broker.control_reply import reply
 from broker.errors import AddressError
 from broker.message import Message
+from meshwire.topics import ADDRESS_CONTROL_REPLY_TOPIC, ADDRESS_CONTROL_TOPIC
 
 __all__ = ["CONTROL_TOPIC", "RESPONSE_TOPIC", "answer", "figures_of"]
 
-CONTROL_TOPIC: Final = "$CONTROL/address/v1"
-RESPONSE_TOPIC: Final = f"{CONTROL_TOPIC}/response"
+CONTROL_TOPIC: Final = ADDRESS_CONTROL_TOPIC
+RESPONSE_TOPIC: Final = ADDRESS_CONTROL_REPLY_TOPIC
 BROWSE_OCTETS: Final = 262_144
 """Payload octets of one answer; then it ends early and says where to go on."""
 

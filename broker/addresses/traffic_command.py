@@ -11,11 +11,11 @@ from typing import Annotated, Final
 import typer
 
 from broker.adapters.connection import BrokerAddress
-from broker.addresses.address import BRANCH
 from broker.addresses.traffic import Login, Place, receive, send
 from meshwire.identity import IdentityError, Role, TenantId
 from meshwire.mqtt import ProtocolVersion, Publish
 from meshwire.site import Site
+from meshwire.topics import address_topic
 
 __all__ = ["receive_app", "send_app"]
 
@@ -61,7 +61,7 @@ def send_messages(
     """Send; without --body the messages are {"sequence": 1} and so on. Ends when all are stored or taken."""
     place = _place(host, port, version, _login(tenant, Role.ADDRESS_SENDER, token, username, password_file))
     payloads = [text.encode() for text in body or ()] or [b'{"sequence": %d}' % n for n in range(1, (count or 1) + 1)]
-    asyncio.run(_send(place, _topic(tenant, address), payloads, ttl, timeout, as_json))
+    asyncio.run(_send(place, address_topic(tenant, address), payloads, ttl, timeout, as_json))
 
 
 @receive_app.command()
@@ -80,7 +80,7 @@ def receive_messages(
 ) -> None:
     """Print messages, one a line, until --messages of them came; a message is acknowledged after it is printed."""
     place = _place(host, port, version, _login(tenant, Role.ADDRESS_RECEIVER, token, username, password_file))
-    asyncio.run(_receive(place, _topic(tenant, address), count, timeout, as_json))
+    asyncio.run(_receive(place, address_topic(tenant, address), count, timeout, as_json))
 
 
 async def _send(
@@ -109,11 +109,6 @@ def _json(packet: Publish) -> str:
     except UnicodeDecodeError:
         body = {"payload_hex": packet.payload.hex()}
     return json.dumps({"topic": packet.topic, **body, "properties": dict(properties.user_properties)})
-
-
-def _topic(tenant: str, address: str) -> str:
-    """The receivers' filter and the senders' topic of an address without a filter of its own."""
-    return f"{tenant}/{BRANCH}/{address}"
 
 
 def _place(host: str, port: int, version: str, login: Login) -> Place:

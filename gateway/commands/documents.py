@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.commands.errors import CommandError
+from gateway.commands.event_body import CommandEventBody
 from gateway.commands.records import FINAL_STATES, Command, Event, Group, State, target_text
 from meshwire.coap import Message, codes, options
 from meshwire.identity import DeviceId
@@ -69,20 +70,26 @@ def event_document(command: Command, event: Event) -> Document:
         document["expires"] = round(command.expires_s, _DECIMALS)
     if command.group is not None:
         document["group"] = command.group
-    return document
+    return _event(document)
 
 
 def refusal_document(mac: DeviceId, id: str, error: CommandError, at_s: float) -> Document:
     """An event for an order that was not accepted: there is no command."""
-    return {
-        "id": id,
-        "device": mac.value,
-        "event": State.FAILED.value,
-        "final": True,
-        "time": round(at_s, _DECIMALS),
-        "hop": "gateway",
-        "reason": str(error),
-    }
+    return _event(
+        {
+            "id": id,
+            "device": mac.value,
+            "event": State.FAILED.value,
+            "final": True,
+            "time": round(at_s, _DECIMALS),
+            "hop": "gateway",
+            "reason": str(error),
+        }
+    )
+
+
+def _event(document: Document) -> Document:
+    return CommandEventBody.model_validate(document).model_dump(mode="json", exclude_unset=True)
 
 
 def _outcome(event: Event) -> Document:

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from gateway.api import create_app
+from gateway.api.asyncapi import router as asyncapi_router
 from gateway.credentials import Credentials
 from gateway.messaging.api import router as messaging_router
 from gateway.messaging.service import MessagingService
@@ -40,7 +41,8 @@ def _application() -> FastAPI:
     registry = Registry(open_database(settings.registry, site), max_devices=settings.registry.max_devices)
     nothing_runs = {"bridge": {"enabled": False, "connected": False}}
     keys, messaging = site.signing_keys(), messaging_router(MessagingService(registry, site))
-    return create_app(registry, keys, Credentials(registry), lambda: dict(nothing_runs), more=(messaging,))
+    more = (messaging, asyncapi_router(settings.bridge))
+    return create_app(registry, keys, Credentials(registry), lambda: dict(nothing_runs), more=more)
 
 
 async def _ask(
