@@ -20,10 +20,11 @@ from broker.session import Session, SessionKey
 from broker.settings import ListenerSettings
 from meshwire.identity import LoginKind
 from meshwire.mqtt import ProtocolVersion
+from meshwire.topics import BROKER_CONTROL_TOPIC
 
 __all__ = ["OPERATIONS_TOPIC", "Operations"]
 
-OPERATIONS_TOPIC: Final = "$CONTROL/broker/v1"
+OPERATIONS_TOPIC: Final = BROKER_CONTROL_TOPIC
 
 _VERSIONS: Final = {ProtocolVersion.V3_1: "3.1", ProtocolVersion.V3_1_1: "3.1.1", ProtocolVersion.V5: "5"}
 

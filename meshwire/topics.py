@@ -17,6 +17,8 @@ from meshwire.identity import INTERNAL_TENANT, DeviceId, IdentityError, TenantId
 __all__ = [
     "ADDRESS_CONTROL_REPLY_TOPIC",
     "ADDRESS_CONTROL_TOPIC",
+    "BROKER_CONTROL_REPLY_TOPIC",
+    "BROKER_CONTROL_TOPIC",
     "BROKER_FIGURES",
     "GATEWAY_PRESENCE_TOPIC",
     "Branch",
@@ -194,6 +196,9 @@ ADDRESS_CONTROL_TOPIC: Final = "$CONTROL/address/v1"
 """Requests of administrators about addresses of the running broker."""
 ADDRESS_CONTROL_REPLY_TOPIC: Final = f"{ADDRESS_CONTROL_TOPIC}/response"
 """Answers to those that name no response topic."""
+BROKER_CONTROL_TOPIC: Final = "$CONTROL/broker/v1"
+"""Requests of operators about the running broker itself."""
+BROKER_CONTROL_REPLY_TOPIC: Final = f"{BROKER_CONTROL_TOPIC}/response"
 BROKER_FIGURES: Final = "$SYS/broker"
 """The broker's figures for administrators are below it."""
 

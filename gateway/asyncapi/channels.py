@@ -10,6 +10,8 @@ from meshwire.identity import INTERNAL_TENANT, DeviceId, Role, TenantId
 from meshwire.topics import (
     ADDRESS_CONTROL_REPLY_TOPIC,
     ADDRESS_CONTROL_TOPIC,
+    BROKER_CONTROL_REPLY_TOPIC,
+    BROKER_CONTROL_TOPIC,
     BROKER_FIGURES,
     GATEWAY_PRESENCE_TOPIC,
     address_topic,
@@ -77,6 +79,7 @@ def _template(topic: str) -> str:
 
 _READERS: Final = (Role.BUBBLE_UP_READ_CONSUMER, Role.BUBBLE_UP_READ_CONSUMER_ALL)
 _ALARMED: Final = (Role.BUBBLE_UP_ALERT_CONSUMER, Role.BUBBLE_UP_ALERT_CONSUMER_ALL)
+_OPERATORS: Final = (Role.OPERATOR, Role.ADMIN)
 _BOARD: Final = ("deviceRecord", "boardPayload")
 
 CHANNELS: Final[dict[str, Channel]] = {
@@ -115,7 +118,7 @@ CHANNELS: Final[dict[str, Channel]] = {
         GATEWAY_PRESENCE_TOPIC,
         "Whether the gateway is there; `offline` is its will, too.",
         ("presence",),
-        {Way.SEND: (Role.PRESENCE_CONSUMER, Role.ADMIN)},
+        {Way.SEND: (Role.PRESENCE_CONSUMER,)},
         retain=True,
     ),
     "deviceEvents": Channel(
@@ -155,23 +158,37 @@ CHANNELS: Final[dict[str, Channel]] = {
     ),
     "addressRequests": Channel(
         ADDRESS_CONTROL_TOPIC,
-        "Requests about addresses while the broker runs.",
-        ("addressRequest",),
-        {Way.RECEIVE: (Role.ADMIN,)},
+        "Requests about addresses while the broker runs (docs/reference/addresses.md).",
+        ("controlRequest",),
+        {Way.RECEIVE: _OPERATORS},
         qos=None,
     ),
     "addressAnswers": Channel(
         ADDRESS_CONTROL_REPLY_TOPIC,
         "Answers to requests that name no response topic.",
-        ("addressAnswer",),
-        {Way.SEND: (Role.ADMIN,)},
+        ("controlAnswer",),
+        {Way.SEND: _OPERATORS},
+        qos=None,
+    ),
+    "brokerRequests": Channel(
+        BROKER_CONTROL_TOPIC,
+        "Requests about connections, topics, plans, roles and listeners (docs/reference/broker.md).",
+        ("controlRequest",),
+        {Way.RECEIVE: _OPERATORS},
+        qos=None,
+    ),
+    "brokerAnswers": Channel(
+        BROKER_CONTROL_REPLY_TOPIC,
+        "Answers to requests that name no response topic.",
+        ("controlAnswer",),
+        {Way.SEND: _OPERATORS},
         qos=None,
     ),
     "figures": Channel(
         f"{BROKER_FIGURES}/{{figure}}",
         "The broker's figures.",
         ("figure",),
-        {Way.SEND: (Role.ADMIN,)},
+        {Way.SEND: _OPERATORS},
         qos=0,
         retain=None,
     ),

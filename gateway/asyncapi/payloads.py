@@ -122,16 +122,12 @@ MESSAGES: Final[dict[str, MessageKind]] = {
         "Event of a command", "What happened to a command; `final` is true once.", JSON, _schema(CommandEventBody)
     ),
     "anything": MessageKind("Any message", "What sender and receiver have agreed on.", OCTETS, OCTETS_SCHEMA),
-    "addressRequest": MessageKind(
-        "Request about addresses",
-        "See docs/reference/addresses.md.",
+    "controlRequest": MessageKind(
+        "Request of an operator",
+        "A command and its arguments.",
         JSON,
-        {
-            "type": "object",
-            "required": ["command"],
-            "properties": {"command": {"enum": ["list", "browse", "purge", "put", "remove"]}},
-        },
+        {"type": "object", "required": ["command"], "properties": {"command": {"type": "string"}}},
     ),
-    "addressAnswer": MessageKind("Answer about addresses", "The answer, or `error`.", JSON, {"type": "object"}),
+    "controlAnswer": MessageKind("Answer to an operator", "The answer, or `error`.", JSON, {"type": "object"}),
     "figure": MessageKind("Figure", "A counter or state of the broker, retained.", TEXT, {"type": "string"}),
 }

@@ -12,11 +12,12 @@ from gateway.operations.control_line import ControlLine
 from gateway.operations.desk import MOST_CLIENTS, Page, Topics
 from gateway.operations.errors import NotReached
 from gateway.operations.records import AddressRow, Browsed, Client, Listener, PlanUse, RoleRow, TopicRow
+from meshwire.topics import ADDRESS_CONTROL_TOPIC, BROKER_CONTROL_TOPIC
 
 __all__ = ["TOPICS", "EmbeddedDesk"]
 
-_BROKER: Final = "$CONTROL/broker/v1"
-_ADDRESS: Final = "$CONTROL/address/v1"
+_BROKER: Final = BROKER_CONTROL_TOPIC
+_ADDRESS: Final = ADDRESS_CONTROL_TOPIC
 TOPICS: Final = (_BROKER, _ADDRESS)
 _AT_ONCE: Final = 1_000
 

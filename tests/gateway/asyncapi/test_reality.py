@@ -23,7 +23,12 @@ from gateway.settings import BridgeSettings, CategoryRule, MessageRule
 from meshwire.coap import CON, Message, codes, encode, options
 from meshwire.identity import Role, TenantId
 from meshwire.site import Site
-from meshwire.topics import ADDRESS_CONTROL_TOPIC
+from meshwire.topics import (
+    ADDRESS_CONTROL_REPLY_TOPIC,
+    ADDRESS_CONTROL_TOPIC,
+    BROKER_CONTROL_REPLY_TOPIC,
+    BROKER_CONTROL_TOPIC,
+)
 
 MAC = "001350050047dc9a"
 PATIENCE_S = 20.0
@@ -97,7 +102,7 @@ async def test_a_site_at_work(
             "127.0.0.1", broker.ports[0], username=ADMIN, password=ADMIN_PASSWORD, protocol=aiomqtt.ProtocolVersion.V5
         )
         async with connection as admin:
-            for topic_filter in ("#", "$SYS/#", f"{ADDRESS_CONTROL_TOPIC}/response"):
+            for topic_filter in ("#", "$SYS/#", ADDRESS_CONTROL_REPLY_TOPIC, BROKER_CONTROL_REPLY_TOPIC):
                 await admin.subscribe(topic_filter, 1)
             async with running(gateway):
                 judge = Judge(await served(gateway))
@@ -149,9 +154,10 @@ async def provoke(
     await admin.publish(f"acme/cmd/{MAC}/req/two", b'{"method": "DANCE", "path": "x"}', 1)
     await admin.publish("acme/address/orders", b"anything", 1)
     await admin.publish("acme/reply/desk-1", b"done", 1)
-    request = json.dumps({"command": "list"}).encode()
-    judge.judge(ADDRESS_CONTROL_TOPIC, request, None, {})  # nobody may listen there
-    await admin.publish(ADDRESS_CONTROL_TOPIC, request, 1, properties=Properties(PacketTypes.PUBLISH))
+    for topic, command in ((ADDRESS_CONTROL_TOPIC, "list"), (BROKER_CONTROL_TOPIC, "connections")):
+        request = json.dumps({"command": command}).encode()
+        judge.judge(topic, request, None, {})  # nobody may listen there
+        await admin.publish(topic, request, 1, properties=Properties(PacketTypes.PUBLISH))
     token = site.signing_keys().issue(TenantId("acme"), [Role.COMMAND_CLIENT], now=time.time())
     await asyncio.to_thread(stored_command, f"http://127.0.0.1:{gateway.http_port}", token)
 
