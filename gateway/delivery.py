@@ -30,6 +30,8 @@ __all__ = ["Delivery", "DeliveryRecord", "Refusal", "answer"]
 MAX_BATCHES: Final = 8_192
 """Batches whose times are known: at most so many, and at least so many notifications."""
 MAX_REFUSALS: Final = 1_000
+TAIL_OCTETS: Final = 256 << 10
+"""The newest notifications are looked for in so much of the log's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +170,13 @@ class DeliveryRecord:
         together = [*reversed(waiting), *committed, *direct]
         return sorted(together, key=lambda each: -each.received_at)[:limit]
 
-    def refusals(self, device: str) -> list[Refusal]:
-        """What was refused to a device."""
-        return [refusal for refusal in reversed(self._refusals.values()) if refusal.device == device]
+    def refusals(self, device: str | None = None) -> list[Refusal]:
+        """What was refused to a device, or to any; the newest first."""
+        return [refusal for refusal in reversed(self._refusals.values()) if device in (None, refusal.device)]
+
+    async def newest(self, limit: int) -> list[tuple[float, StoredNotification]]:
+        """The newest notifications on disk with the times at which they came; reads the log's end on a thread."""
+        return await asyncio.to_thread(_newest, self._outbox.history(), limit)
 
     def _judge(self, record: Record, stored: StoredNotification) -> Delivery:
         sequence = record.sequence
@@ -240,6 +246,20 @@ async def answer(record: DeliveryRecord, question: dict[str, object]) -> dict[st
         case {"losses": tenant}:
             newest = record.losses.newest(None if tenant is None else str(tenant))
             return {"losses": [asdict(loss) for loss, _ in zip(newest, range(limit), strict=False)]}
+        case {"newest": True}:
+            return {
+                "notifications": [
+                    {
+                        "device": stored.notification.device.value,
+                        "tenant": stored.tenant.value,
+                        "path": stored.notification.path,
+                        "received_at": at_s,
+                        "payload": stored.notification.payload.hex(),
+                    }
+                    for at_s, stored in await record.newest(limit)
+                ],
+                "refusals": [asdict(refusal) for refusal in record.refusals()[:limit]],
+            }
         case {"device": device, "key": key}:
             found = await record.find(str(device), None if key is None else str(key), limit)
             return {
@@ -260,6 +280,19 @@ def _search(
             found += reversed(list(_matching(octets, device, key)))
             if len(found) >= limit:
                 break
+    return found[:limit]
+
+
+def _newest(history: Iterable[bytes], limit: int) -> list[tuple[float, StoredNotification]]:
+    """Runs on a thread."""
+    found: list[tuple[float, StoredNotification]] = []
+    for octets in history:
+        records = [item for item in read_records(octets[-TAIL_OCTETS:]) if isinstance(item, Record)]
+        for record in reversed(records[-limit:]):
+            if (stored := _stored(record.payload)) is not None:
+                found.append((record.time_ms / 1000, stored))
+        if len(found) >= limit:
+            break
     return found[:limit]
 
 

@@ -36,7 +36,7 @@ def router(pages: Pages) -> APIRouter:
         error = await pages.visitors.add_administrator(name, password)
         if error is not None:
             return pages.page("setup.html", None, status=422, error=error, name=name)
-        return await enter(request, name, password, "/console/")
+        return await enter(request, name, password, "/console/start")
 
     @routes.get("/console/sign-in")
     async def sign_in(request: Request, next: str = "/console/") -> Response:

@@ -20,12 +20,15 @@ from gateway.console import (
     network_pages,
     nic_pages,
     overview_pages,
+    start_pages,
     static_files,
 )
 from gateway.console.frame_feed import FrameFeeds
+from gateway.console.live import Viewers
 from gateway.console.pulse import Pulse
 from gateway.console.rendering import Pages
 from gateway.console.rows import Row
+from gateway.console.serial_boards import SerialBoards
 from gateway.console.visitors import Visitors
 from gateway.credentials import Credentials
 from gateway.device_reader import DeviceReader
@@ -66,11 +69,14 @@ class Console:
         reader: DeviceReader,
     ) -> None:
         self.pulse = Pulse(status)
-        pages = Pages(Visitors(registry, credentials), time.monotonic)
+        pages, viewers = Pages(Visitors(registry, credentials), time.monotonic), Viewers()
         self.router = APIRouter(include_in_schema=False)
         self.router.include_router(static_files.router())
         self.router.include_router(account_pages.router(pages))
-        self.router.include_router(overview_pages.router(pages, self.pulse, registry, presence, status))
+        self.router.include_router(overview_pages.router(pages, self.pulse, viewers, registry, presence, status))
+        self.router.include_router(
+            start_pages.router(pages, registry, self.pulse, viewers, ask, endpoints, SerialBoards())
+        )
 
         def row(device: Device, now_s: float) -> Row:
             sighting = registry.sighting(device.mac)

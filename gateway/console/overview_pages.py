@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Final
 
-from fastapi import APIRouter, HTTPException, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Request, Response
 
 from gateway.console.alarms import alarms
+from gateway.console.live import Viewers, event_stream
 from gateway.console.pulse import Pulse, Sample
-from gateway.console.rendering import SECURITY_HEADERS, PageRoute, Pages
+from gateway.console.rendering import PageRoute, Pages
 from gateway.presence import PresenceState
 from gateway.registry import Registry
 
 __all__ = ["router"]
 
-MAX_VIEWERS: Final = 100
-"""Live streams at once; further pages show the figures of their loading."""
 PLOT_WIDTH: Final = 600
 PLOT_HEIGHT: Final = 80
 
@@ -28,13 +25,13 @@ PLOT_HEIGHT: Final = 80
 def router(
     pages: Pages,
     pulse: Pulse,
+    viewers: Viewers,
     registry: Registry,
     presence: Callable[..., PresenceState],
     status: Callable[[], Mapping[str, Any]],
 ) -> APIRouter:
     """The routes."""
     routes = APIRouter(route_class=PageRoute)
-    viewers = asyncio.Semaphore(MAX_VIEWERS)
 
     @routes.get("/console")
     async def bare() -> Response:
@@ -62,17 +59,13 @@ def router(
 
     @routes.get("/console/live")
     async def live(request: Request) -> Response:
-        """Server-sent events (HTML Living Standard, section 9.2): a sample a second."""
+        """Server-sent events: a sample a second."""
         await pages.administrator(request)
-        if viewers.locked():
-            raise HTTPException(503, "too many pages are open", {"Retry-After": "60"})
-        return StreamingResponse(samples(), headers=SECURITY_HEADERS | {"Content-Type": "text/event-stream"})
+        return event_stream(viewers, samples())
 
-    async def samples() -> AsyncIterator[str]:
-        async with viewers:
-            while True:
-                sample = await pulse.next()
-                yield f"data: {json.dumps(sample.to_json())}\n\n"
+    async def samples() -> AsyncGenerator[str | None]:
+        while True:
+            yield json.dumps((await pulse.next()).to_json())
 
     return routes
 

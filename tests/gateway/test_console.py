@@ -52,7 +52,7 @@ async def test_the_first_visitor_makes_the_administrator_and_the_next_one_signs_
     await browser.go("/console/setup", {"name": "ada", "password": PASSWORD, "again": "correct mule"})
     assert browser.status == 422 and "differ" in browser.text
     await set_up(browser)
-    assert browser.hops == ["/console/setup", "/console/"] and "<h1>Overview</h1>" in browser.text
+    assert browser.hops == ["/console/setup", "/console/start"] and "To the first reading" in browser.text
 
     other = Browser(browser.port)
     await other.go("/console/setup", {"name": "eve", "password": PASSWORD, "again": PASSWORD})

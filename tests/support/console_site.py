@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiomqtt
+import cbor2
 from console_browser import Browser, set_up
 
 from broker.server import Broker
@@ -23,7 +24,7 @@ from meshwire.identity import DeviceId, Role, TenantId
 from meshwire.notification import Notification, uplink_request
 from meshwire.site import Site
 
-RECORD = bytes.fromhex("a2006474656d70017231373030303030303030352c37322e35302c46")
+RECORD = cbor2.dumps({0: "temp", 1: "1700000000,72.50,F"})
 """One reading of a board: temp, 72.50 °F."""
 
 
@@ -101,9 +102,6 @@ class ConsoleSite:
                 return
             await asyncio.sleep(0.02)
         raise AssertionError(f"{tenant} is not let in")
-
-    def add_device(self, mac: DeviceId, tenant: str) -> None:
-        self.gateway.registry.add_device(mac, TenantId(tenant))
 
 
 class _Answers(asyncio.DatagramProtocol):

@@ -27,6 +27,10 @@ function follow(section) {
       const value = sample[place.dataset.field];
       place.textContent = typeof value === "boolean" ? (value ? "connected" : "away") : value;
     }
+    for (const place of section.querySelectorAll("[data-if]")) place.hidden = !sample[place.dataset.if];
+    for (const place of section.querySelectorAll("[data-unless]")) place.hidden = Boolean(sample[place.dataset.unless]);
+    for (const place of section.querySelectorAll("[data-value]")) place.value ||= sample[place.dataset.value];
+    for (const link of section.querySelectorAll("a[data-link]")) link.href = link.dataset.place + sample[link.dataset.link];
     for (const { svg, values } of plots) {
       values.push(sample[svg.dataset.plot]);
       if (values.length > KEPT) values.shift();
@@ -55,5 +59,12 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
       getSelection().selectAllChildren(text);
       button.textContent = "Selected: copy it by keyboard";
     }
+  });
+}
+
+// Parts that take their time are fetched when the page is there.
+for (const place of document.querySelectorAll("[data-load]")) {
+  fetch(place.dataset.load).then(async (answer) => {
+    if (answer.ok) place.innerHTML = await answer.text();
   });
 }

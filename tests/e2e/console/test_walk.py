@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from asyncio.subprocess import PIPE, STDOUT
 from typing import Any
@@ -36,6 +37,7 @@ async def test_from_the_first_start_to_a_client_that_is_cut_off(page: Any, site:
         await page.keyboard.type(text)
         await page.keyboard.press("Tab")
     await page.keyboard.press("Enter")
+    await expect(page.get_by_role("region", name="1. The board")).to_contain_text(re.compile("serial port", re.I))
     await page.get_by_role("link", name="Messaging").click()
 
     await page.get_by_label("Id").fill("new-account")
@@ -56,7 +58,14 @@ async def test_from_the_first_start_to_a_client_that_is_cut_off(page: Any, site:
     assert f"-h localhost -p {site.broker.ports[0]}" in line, "at the account's own endpoint"
     script = f"{await copied(page, 'A token')}\nexec {line}\n"
 
-    site.add_device(MAC, "new-account")
+    await page.get_by_role("link", name="Overview").click()
+    await page.get_by_role("link", name="Find a board and see the first reading").click()
+    await page.get_by_label("MAC").fill(str(MAC))
+    await page.get_by_label("Tenant").fill("new-account")
+    await page.get_by_role("button", name="Add").click()
+    await expect(page.get_by_text("1 known")).to_be_visible()
+    await expect(page.get_by_text("None has come so far")).to_be_visible()
+
     client = await asyncio.create_subprocess_exec(
         "bash", "-c", script, stdout=PIPE, stderr=STDOUT, start_new_session=True
     )
@@ -69,7 +78,7 @@ async def test_from_the_first_start_to_a_client_that_is_cut_off(page: Any, site:
                 await asyncio.wait({first}, timeout=0.1)
         assert f"new-account/read/{MAC}/" in first.result().decode()
 
-        await page.get_by_role("link", name="Network").click()
+        await expect(page.get_by_role("region", name="3. The first reading")).to_contain_text("72.5")
         await page.get_by_role("link", name=str(MAC)).click()
         row = page.get_by_role("table").filter(has_text="Where it is").get_by_role("row").nth(1)
         await expect(row).to_contain_text("snsr/arduino/temp")

@@ -1,0 +1,150 @@
+"""First start, after the administrator is made: which boards are on this machine, their NICs, and the first reading."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from gateway.api.deliveries import Ask
+from gateway.console.live import Viewers, event_stream
+from gateway.console.pulse import Pulse
+from gateway.console.rendering import PageRoute, Pages
+from gateway.console.serial_boards import Found, SerialBoards, refuse_port
+from gateway.console.visitors import Visitor
+from gateway.errors import RegistryError
+from gateway.registry import Registry
+from meshwire.identity import DeviceId, IdentityError, TenantId
+from meshwire.notification import decode_reading
+
+__all__ = ["PLACE", "router"]
+
+PLACE: Final = "/console/start"
+EXAMPLE_MAC: Final = "0013500500470001"
+
+
+def router(
+    pages: Pages,
+    registry: Registry,
+    pulse: Pulse,
+    viewers: Viewers,
+    ask: Ask,
+    places: Callable[[], Mapping[str, str]],
+    boards: SerialBoards,
+) -> APIRouter:
+    """The routes."""
+    routes = APIRouter(route_class=PageRoute)
+
+    async def page(
+        visitor: Visitor,
+        *,
+        status: int = 200,
+        error: str | None = None,
+        found: Sequence[Found] | None = None,
+        device: Mapping[str, str] | None = None,
+    ) -> Response:
+        heard = await news()
+        devices, device = registry.devices(), device or {"mac": heard["unknown"], "tenant": ""}
+        return pages.page(
+            "start.html",
+            visitor,
+            status=status,
+            error=error,
+            found=found,
+            is_looking=boards.is_looking,
+            news=heard,
+            devices=devices,
+            device=device,
+            mac=device["mac"] or (devices[0].mac.value if devices else EXAMPLE_MAC),
+            board=next((each for each in found or () if each.is_board), None),
+            tenants=[each.value for each in await asyncio.to_thread(registry.tenants)],
+            places=places(),
+        )
+
+    async def news() -> dict[str, Any]:
+        """The newest reading, and the newest NIC that nobody knows; all texts."""
+        answers: list[dict[str, Any]] = await ask({"newest": True, "limit": 1})
+        notifications = [item for answer in answers for item in answer.get("notifications", ())]
+        newest = max(notifications, key=lambda item: item["received_at"], default=None)
+        unknown = (item for answer in answers for item in answer.get("refusals", ()))
+        names = [item["device"] for item in unknown if item["reason"] == "unknown-device"]
+        stranger = next((name for name in names if not _is_known(registry, name)), "")
+        return {"reading": _reading(newest), "unknown": stranger, **_where(newest)}
+
+    @routes.get(PLACE)
+    async def start(request: Request) -> Response:
+        return await page(await pages.administrator(request))
+
+    @routes.get(f"{PLACE}/ports")
+    async def ports(request: Request) -> Response:
+        """A part of the page that takes its time, and is fetched by it."""
+        visitor = await pages.administrator(request)
+        return pages.page("ports.html", visitor, ports=await boards.ports())
+
+    @routes.post(f"{PLACE}/look")
+    async def look(request: Request) -> Response:
+        """Ask what answers at the ports of this machine, or at the one that is named."""
+        await pages.administrator(request)
+        form = await pages.form(request)
+        named = form.text("port")
+        if named and (reason := refuse_port(named)) is not None:
+            return await page(form.visitor, status=422, error=reason)
+        if boards.is_looking:
+            return await page(form.visitor, status=409, error="Somebody is looking already: try again in a minute.")
+        ports = [named] if named else [each.name for each in await boards.ports() if not each.holders]
+        return await page(form.visitor, found=await boards.look(ports))
+
+    @routes.post(f"{PLACE}/devices")
+    async def add_device(request: Request) -> Response:
+        """Provision a NIC."""
+        await pages.administrator(request)
+        form = await pages.form(request)
+        typed = {"mac": form.text("mac"), "tenant": form.text("tenant")}
+        try:
+            mac, tenant = DeviceId.parse(typed["mac"]), TenantId(typed["tenant"])
+            await asyncio.to_thread(registry.add_device, mac, tenant, by=form.visitor.name)
+        except (IdentityError, RegistryError) as error:
+            return await page(form.visitor, status=422, error=str(error), device=typed)
+        return pages.go(PLACE)
+
+    @routes.get(f"{PLACE}/live")
+    async def live(request: Request) -> Response:
+        """Server-sent events: what is new, once a second while something is."""
+        await pages.administrator(request)
+        return event_stream(viewers, changes())
+
+    async def changes() -> AsyncGenerator[str | None]:
+        told: dict[str, Any] | None = None
+        while True:
+            heard = await news()
+            yield None if heard == told else json.dumps(heard)
+            told = heard
+            await pulse.next()
+
+    return routes
+
+
+def _is_known(registry: Registry, mac: str) -> bool:
+    try:
+        return registry.device(DeviceId.parse(mac)) is not None
+    except IdentityError:
+        return True
+
+
+def _reading(item: Mapping[str, Any] | None) -> str:
+    if item is None:
+        return ""
+    payload = bytes.fromhex(item["payload"])
+    reading = decode_reading(item["path"].rsplit("/", 1)[-1], payload)
+    return f"{len(payload)} octets" if reading is None else reading.text
+
+
+def _where(item: Mapping[str, Any] | None) -> dict[str, str]:
+    if item is None:
+        return {"device": "", "tenant": "", "path": "", "at": ""}
+    at = datetime.fromtimestamp(item["received_at"], UTC).strftime("%H:%M:%S UTC")
+    return {"device": item["device"], "tenant": item["tenant"], "path": item["path"], "at": at}
