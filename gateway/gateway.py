@@ -76,6 +76,8 @@ class Gateway:
         """TCP port of CoAP over TLS, once `ready` is set; 0: it is not served."""
         self.http_port = 0
         """TCP port of the HTTP API, once `ready` is set; 0 when it is switched off."""
+        self.http_app: Any = None
+        """The HTTP application, once `ready` is set."""
         self.statistics = Statistics()
         self._site = site or Site.default()
         self.registry = Registry(
@@ -231,6 +233,7 @@ class Gateway:
         await asyncio.to_thread(importlib.import_module, "gateway.console")
         sock = http_server.bind_http(parse_endpoint(self.settings.http))
         self.http_port = sock.getsockname()[1]
+        limits = api.Limits(self.settings.api, self.statistics)
         console = self._console()
         tasks.create_task(console.run(), name="console")
         deliveries: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.deliveries")
@@ -248,8 +251,16 @@ class Gateway:
             messaging.router(self.messaging),
         )
         more = (*own, *await asyncio.to_thread(self._more_routes))
-        app = api.create_app(self.registry, self._keys, self._credentials, self.status, more=more)
-        tasks.create_task(http_server.HttpServer(app, sock).run(), name="http api")
+        self.http_app = api.create_app(
+            self.registry,
+            self._keys,
+            self._credentials,
+            self.status,
+            more=more,
+            limits=limits,
+            statistics=self.statistics,
+        )
+        tasks.create_task(http_server.HttpServer(self.http_app, sock).run(), name="http api")
 
     def _console(self) -> Any:
         console: Any = importlib.import_module("gateway.console")

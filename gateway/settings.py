@@ -16,6 +16,7 @@ from gateway.aliases.records import (
     TriggerSettings,
     TruststoreSettings,
 )
+from gateway.api_settings import ApiSettings
 from gateway.decoders import DecoderSettings
 from meshwire.identity import Role
 
@@ -325,6 +326,7 @@ class GatewaySettings(_Section):
     """Authorities that sign the certificates of brokers, under names."""
     keystore: list[KeystoreSettings] = Field(default_factory=list)
     """Client keys and certificates, under names."""
+    api: ApiSettings = Field(default_factory=ApiSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     commands: CommandSettings = Field(default_factory=CommandSettings)
 

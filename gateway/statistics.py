@@ -48,6 +48,10 @@ class Event(StrEnum):
     """Events of commands, by name; `refused` and `dropped` for orders that were not accepted."""
     PROXY = "proxy"
     """Answers given to clients, by response code."""
+    HTTP = "http"
+    """Answers of the HTTP API and the console, by status code."""
+    HTTP_REFUSED = "http_refused"
+    """HTTP requests refused by a bound: `address`, `account`, `login`, `body`, `streams`; `slow`: streams cut off."""
 
 
 class Statistics:

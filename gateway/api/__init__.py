@@ -6,5 +6,6 @@ served already.
 
 from gateway.api.application import create_app
 from gateway.api.callers import Callers
+from gateway.api.limits import Limits
 
-__all__ = ["Callers", "create_app"]
+__all__ = ["Callers", "Limits", "create_app"]

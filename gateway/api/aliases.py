@@ -23,12 +23,13 @@ from gateway.aliases.service import AliasService
 from gateway.aliases.store import build
 from gateway.aliases.transfer import export_package, import_document
 from gateway.aliases.trial import walk
+from gateway.api.bodies import JsonObject
 from gateway.api.callers import Admin
 
 __all__ = ["router"]
 
 _NOT_FOUND = "MW-ALI-002"
-Fields = Annotated[dict[str, Any], Body(description="Fields to change; those not named stay.")]
+Fields = Annotated[JsonObject, Body(description="Fields to change; those not named stay.")]
 
 
 class StoreBody(BaseModel):
@@ -144,7 +145,7 @@ def router(service: AliasService) -> APIRouter:
             return await asyncio.to_thread(export_package, service.store, name)
 
     @routes.post("/api/packages/import", tags=["packages"])
-    async def import_package(document: Annotated[dict[str, Any], Body()], admin: Admin) -> dict[str, object]:
+    async def import_package(document: Annotated[JsonObject, Body()], admin: Admin) -> dict[str, object]:
         """Save what an export holds; tells what is missing here, by name and field."""
         with _answers():
             missing = await asyncio.to_thread(import_document, service.store, document)
@@ -215,6 +216,11 @@ def _stores(routes: APIRouter, api: _Api, kind: Kind, plural: str) -> None:
                 draft.unlink()
 
         return await api.change(kind, body.name, save)
+
+    @routes.get(f"/api/{plural}/{{name}}", tags=[plural], name=f"show_{kind}")
+    async def show(name: str, admin: Admin) -> dict[str, object]:
+        """What it holds; passwords and keys are never shown."""
+        return api.shown(kind, name)
 
     @routes.delete(f"/api/{plural}/{{name}}", status_code=204, tags=[plural], name=f"remove_{kind}")
     async def remove(name: str, admin: Admin) -> Response:

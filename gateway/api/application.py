@@ -8,10 +8,15 @@ from fastapi import APIRouter, FastAPI
 
 from gateway.api import audit, devices, health, inventory, metrics, observations, tenants, tokens
 from gateway.api.callers import Callers
+from gateway.api.front import Front
 from gateway.api.health import Status
+from gateway.api.limits import Limits
+from gateway.api.preconditions import Preconditions
 from gateway.api.problems import PROBLEMS, install_problems
+from gateway.api_settings import ApiSettings
 from gateway.credentials import Credentials
 from gateway.registry import Registry
+from gateway.statistics import Statistics
 from meshwire import __version__
 from meshwire.tokens import SigningKeys
 
@@ -25,6 +30,8 @@ def create_app(
     status: Status,
     *,
     more: Iterable[APIRouter] = (),
+    limits: Limits | None = None,
+    statistics: Statistics | None = None,
 ) -> FastAPI:
     """Put the API together.
 
@@ -34,12 +41,24 @@ def create_app(
         credentials: verify client secrets.
         status: gives what the status page shows.
         more: routers of other parts; their routes take `Caller` or `Admin` (`callers.py`) to know who asks.
+        limits: bounds for callers; default: those of `[gateway.api]` as it comes.
+        statistics: answers and refusals are counted here.
     """
-    app = FastAPI(title="meshwire gateway", version=__version__, openapi_url="/api/openapi.json", docs_url=None)
-    app.state.callers = Callers(keys.public())
+    statistics = Statistics() if statistics is None else statistics
+    limits = Limits(ApiSettings(), statistics) if limits is None else limits
+    app = FastAPI(
+        title="meshwire gateway",
+        version=__version__,
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.callers = Callers(keys.public(), registry, limits)
     install_problems(app)
+    app.add_middleware(Preconditions)
+    app.add_middleware(Front, limits=limits, statistics=statistics)
     for routes in (
-        tokens.router(keys, credentials),
+        tokens.router(keys, credentials, limits),
         devices.router(registry),
         inventory.router(registry),
         observations.router(registry),

@@ -1,22 +1,30 @@
 """Who calls the HTTP API, and what a caller may name: tokens, scopes, tenants and MACs in paths and bodies.
 
 `Authorization` carries the token with or without `Bearer` (the vendor's clients write it without). A token's tenant
-is its `sub`; the scope `admin` sees all tenants and may name one.
+is its `sub`; the scope `admin` sees all tenants and may name one. Without `api` or `admin` it is not for this API.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Final
 
 from fastapi import Depends, Header, HTTPException, Request
 
 from gateway.access import ADMIN_SCOPE
+from gateway.api.limits import Limits, address_of
+from gateway.registry import Registry
 from meshwire.identity import DeviceId, IdentityError, Principal, TenantId
 from meshwire.tokens import TokenError, VerifyingKeys
 
 __all__ = ["Admin", "Caller", "Callers", "device_id", "is_admin", "tenant_id", "who"]
+
+API_SCOPES: Final = frozenset({"api", ADMIN_SCOPE})
+AT_A_SHELL: Final = "cli:"
+"""Begins the `client_id` of a token that a person at the site's shell has signed."""
 
 Authorization = Annotated[str | None, Header()]
 
@@ -26,29 +34,60 @@ class Callers:
 
     Args:
         keys: verify tokens.
+        registry: knows whether the client that a token was issued to is still there, and what it may do now.
+        limits: bounds for each account, and for tokens that do not hold.
         now_s: Unix time.
     """
 
-    def __init__(self, keys: VerifyingKeys, now_s: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, keys: VerifyingKeys, registry: Registry, limits: Limits, now_s: Callable[[], float] = time.time
+    ) -> None:
         self._keys = keys
+        self._registry = registry
+        self._limits = limits
         self._now_s = now_s
 
-    def principal(self, authorization: str | None) -> Principal:
-        """Who asks; 401 without a token that holds."""
+    async def principal(self, authorization: str | None, address: str) -> Principal:
+        """Who asks; 401 without a token that holds, 403 with one that is not for this API, 429 beyond a bound."""
         token = (authorization or "").strip()
         token = token[7:].strip() if token[:7].lower() == "bearer " else token
+        if not token:
+            raise _refused("there is none")
+        self._limits.check_login(address)
         try:
-            return self._keys.verify(token, now=self._now_s())
+            principal = await self._as_of_now(self._keys.verify(token, now=self._now_s()))
         except TokenError as error:
-            raise HTTPException(401, f"token refused: {error}", {"WWW-Authenticate": "Bearer"}) from None
+            self._limits.failed(address)
+            raise _refused(str(error)) from None
+        self._limits.request_of(f"{principal.tenant}/{principal.client}")
+        if principal.scopes.isdisjoint(API_SCOPES):
+            raise HTTPException(403, "token has no scope api")
+        return principal
+
+    async def _as_of_now(self, principal: Principal) -> Principal:
+        """A client that was removed has no tokens any more, and one that may do less now, not more by an old token."""
+        if not principal.client or principal.client.startswith(AT_A_SHELL):
+            return principal
+        account = await asyncio.to_thread(self._registry.account, principal.client, "client")
+        if account is None or account.tenant != principal.tenant:
+            raise TokenError("its client is not known (any more)")
+        return replace(
+            principal,
+            roles=principal.roles & account.roles,
+            scopes=principal.scopes & frozenset(account.scope.split()),
+        )
 
 
-def _principal(request: Request, authorization: Authorization = None) -> Principal:
+def _refused(why: str) -> HTTPException:
+    return HTTPException(401, f"token refused: {why}", {"WWW-Authenticate": "Bearer"})
+
+
+async def _principal(request: Request, authorization: Authorization = None) -> Principal:
     callers: Callers = request.app.state.callers
-    return callers.principal(authorization)
+    return await callers.principal(authorization, address_of(request))
 
 
-def _admin(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
+async def _admin(principal: Annotated[Principal, Depends(_principal)]) -> Principal:
     if not is_admin(principal):
         raise HTTPException(403, "token has no scope admin")
     return principal

@@ -35,6 +35,8 @@ COUNTERS: Final[Mapping[Event, tuple[str, str, str]]] = {
     Event.SESSION: ("meshwire_gateway_sessions", "event", "CoAP sessions of client applications."),
     Event.COMMAND: ("meshwire_gateway_commands", "event", "Events of commands; refused and dropped orders."),
     Event.PROXY: ("meshwire_gateway_proxy_answers", "code", "Answers to client applications, by CoAP code."),
+    Event.HTTP: ("meshwire_gateway_http_answers", "status", "Answers of the HTTP API and the console."),
+    Event.HTTP_REFUSED: ("meshwire_gateway_http_refused", "bound", "HTTP requests refused by a bound; slow streams."),
 }
 """Name, label and meaning of each counter; Prometheus adds `_total`."""
 GAUGES: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {

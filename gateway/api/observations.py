@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from gateway.api.bodies import JsonObject
 from gateway.api.callers import Caller, who
 from gateway.api.inventory import owned_device
 from gateway.registry import Registry
@@ -29,7 +30,7 @@ _TAG: Final = re.compile(r"[^\s,]{1,64}")
 class NewObservations(BaseModel):
     """Body of `POST …/observations`."""
 
-    observations: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MOST_AT_ONCE)]
+    observations: Annotated[list[JsonObject], Field(min_length=1, max_length=MOST_AT_ONCE)]
 
 
 class Stored(BaseModel):
@@ -155,12 +156,19 @@ class _Templates:
         """Templates of the device types that the product knows."""
         return {"deviceTemplates": [*SYSTEM_TEMPLATES]}
 
-    def add(self, solution: str, body: dict[str, Any], caller: Caller) -> dict[str, Any]:
+    def add(self, solution: str, body: JsonObject, caller: Caller) -> dict[str, Any]:
         """Store a template."""
         id = body.get("id")
         return self._store.put(caller.tenant, id if isinstance(id, str) else None, body, by=who(caller))
 
-    def put(self, solution: str, id: str, body: dict[str, Any], caller: Caller) -> dict[str, Any]:
+    def show(self, solution: str, id: str, caller: Caller) -> dict[str, Any]:
+        """One template of the token's tenant."""
+        for template in self._store.all(caller.tenant):
+            if template["id"] == id:
+                return template
+        raise HTTPException(404, "no such template")
+
+    def put(self, solution: str, id: str, body: JsonObject, caller: Caller) -> dict[str, Any]:
         """Store or replace a template."""
         return self._store.put(caller.tenant, id, body, by=who(caller))
 
@@ -179,6 +187,7 @@ def router(registry: Registry) -> APIRouter:
     plain = f"{SOLUTION}/devicetemplates"
     routes.add_api_route(plain, templates.all, methods=["GET"], name="list_templates")
     routes.add_api_route(plain, templates.add, methods=["POST"], status_code=201, name="add_template")
+    routes.add_api_route(f"{plain}/{{id}}", templates.show, methods=["GET"], name="show_template")
     routes.add_api_route(f"{plain}/{{id}}", templates.put, methods=["PUT"], name="put_template")
     routes.add_api_route("/api/tenants/systemTenant/devicetemplates", templates.system, methods=["GET"])
     return routes

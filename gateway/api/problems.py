@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -10,9 +11,11 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from gateway.errors import GatewayError
 from gateway.messaging.errors import InUseError
@@ -41,8 +44,9 @@ class Problem(BaseModel):
 
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
-    for status in (401, 403, 404, 409, 422)
+    for status in (400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503)
 }
+PROBLEMS[304] = {"description": "The reader has it already (If-None-Match)"}
 """For the OpenAPI document: the answers that any route may give."""
 
 
@@ -53,35 +57,38 @@ def problem(
     code: str | None = None,
     errors: list[dict[str, Any]] | None = None,
     headers: Mapping[str, str] | None = None,
-) -> JSONResponse:
+) -> Response:
     """A problem as a response."""
     document = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, code=code, errors=errors)
-    return JSONResponse(
-        jsonable_encoder(document, exclude_none=True), status, dict(headers or {}), media_type=MEDIA_TYPE
-    )
+    # It may quote what came in, lone surrogates included: those are shown as escapes.
+    text = json.dumps(jsonable_encoder(document, exclude_none=True), ensure_ascii=False, separators=(",", ":"))
+    return Response(text.encode(errors="backslashreplace"), status, dict(headers or {}), media_type=MEDIA_TYPE)
 
 
 def install_problems(app: FastAPI) -> None:
     """Make every error of the application a problem document."""
 
-    async def refused(request: Request, error: Exception) -> JSONResponse:
+    async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return problem(error.status_code, str(error.detail), headers=error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(sorted(_methods_of(app.routes, request.scope)))
+        return problem(error.status_code, str(error.detail), headers=headers)
 
-    async def malformed(request: Request, error: Exception) -> JSONResponse:
+    async def malformed(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         errors = [{"pointer": _pointer(each["loc"]), "detail": each["msg"]} for each in error.errors()]
         detail = "; ".join(f"{each['pointer']}: {each['detail']}" for each in errors[:5])
         return problem(422, detail, errors=errors)
 
-    async def foreseen(request: Request, error: Exception) -> JSONResponse:
+    async def foreseen(request: Request, error: Exception) -> Response:
         assert isinstance(error, MeshwireError)
         status = error.http_status if isinstance(error, GatewayError) else 409
         headers = {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
         errors = [{"pointer": "uses", "detail": use} for use in error.uses] if isinstance(error, InUseError) else None
         return problem(status, str(error), code=error.code, errors=errors, headers=headers)
 
-    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+    async def unforeseen(request: Request, error: Exception) -> Response:
         _log.error("a request failed", method=request.method, path=request.url.path, exc_info=error)
         return problem(500, "the gateway failed; its log says how")
 
@@ -89,6 +96,18 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(MeshwireError, foreseen)
     app.add_exception_handler(Exception, unforeseen)
+
+
+def _methods_of(routes: Iterable[BaseRoute], scope: Scope) -> set[str]:
+    """Every method of the path; a route of its own for each method knows only that one (RFC 9110 section 10.2.1)."""
+    found: set[str] = set()
+    for route in routes:
+        inner = getattr(route, "original_router", None)
+        if inner is not None:
+            found |= _methods_of(inner.routes, scope)
+        elif route.matches(scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return found
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:

@@ -167,7 +167,7 @@ class _Clients:
         return _shown(self._known(id))
 
     def change(self, id: str, body: ClientChange, admin: Admin) -> ClientRecord:
-        """Change roles or scope; tokens that were issued keep theirs until they end."""
+        """Change roles or scope; what is taken away no longer holds here, in a broker until the client's tokens end."""
         self._known(id)
         return _shown(self._registry.set_account(id, CLIENT, roles=body.roles, scope=body.scope, by=who(admin)))
 
@@ -178,7 +178,7 @@ class _Clients:
         return ClientAnswer(clientId=id, clientSecret=secret, tenant=account.tenant.value)
 
     def remove(self, id: str, admin: Admin) -> None:
-        """Forget a client; its tokens hold until they end, an hour at most."""
+        """Forget a client; its tokens hold no more here, in a broker until they end, an hour at most."""
         self._known(id)
         self._registry.remove_account(id, CLIENT, by=who(admin))
 

@@ -197,6 +197,7 @@ class _Commands:
 
     async def cancel_group(self, solution: str, group: str, caller: Caller) -> JSONResponse:
         """Take back what of a group still waits."""
+        self._desk.check_party(caller)
         found = await self._desk.group(group, caller)
         cancelled = await self._desk.cancel_group(found, caller)
         return JSONResponse(group_document(found, await self._desk.progress(found)) | {"cancelled": cancelled})

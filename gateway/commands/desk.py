@@ -127,7 +127,7 @@ class CommandDesk:
         Raises:
             CommandError: it was not accepted; nothing of it is remembered.
         """
-        self._check_party(principal)
+        self.check_party(principal)
         device = self._device(mac, principal)
         self._check(order)
         key = CommandKey(device.tenant, device.mac, order.id or secrets.token_hex(8))
@@ -154,7 +154,7 @@ class CommandDesk:
         Raises:
             CommandError: as `submit` does; NoSuchDevice names those that are unknown or foreign.
         """
-        self._check_party(principal)
+        self.check_party(principal)
         self._check(order)
         if order.id is not None:
             raise CommandRefused("a group's commands get ids of their own", fix="leave id out")
@@ -192,8 +192,11 @@ class CommandDesk:
         await self.record(self._cancel_all(await self.members(group), "not all of the group could be stored"))
         raise failure
 
-    def _check_party(self, principal: Principal) -> None:
-        """Who may change something through the proxy may command, be it a GET: it changes a queue."""
+    def check_party(self, principal: Principal) -> None:
+        """Raises NotAllowed unless the party may command.
+
+        Who may change something through the proxy may command, be it a GET: it changes a queue.
+        """
         if not self._write_roles or not self._write_roles.isdisjoint(principal.roles) or sees_all(principal):
             return
         raise NotAllowed(
@@ -305,7 +308,7 @@ class CommandDesk:
         return next(change.command for change in changes if change.command.key == command.key)
 
     async def _changeable(self, mac: DeviceId | None, id: str, principal: Principal) -> Command:
-        self._check_party(principal)
+        self.check_party(principal)
         command = await self.find(mac, id, principal)
         if command.is_final:
             raise NotWaiting(command.state)
@@ -368,7 +371,7 @@ class CommandDesk:
 
     async def cancel_group(self, group: Group, principal: Principal) -> int:
         """Take back what still waits; gives how many."""
-        self._check_party(principal)
+        self.check_party(principal)
         changes = self._cancel_all(await self.members(group), f"cancelled by {_name(principal)}")
         await self.record(changes)
         return len(changes)

@@ -45,6 +45,14 @@ def router(boards: Boards) -> APIRouter:
         """The board of each NIC of the demo."""
         return BoardRecords(boards=[_record(board) for board in boards.seated()])
 
+    @routes.get("/api/lab/boards/{mac}")
+    async def show_board(mac: str, admin: Admin) -> BoardRecord:
+        """The board of one NIC."""
+        for board in boards.seated():
+            if board.record()["mac"] == device_id(mac).value:
+                return _record(board)
+        raise HTTPException(404, "no such NIC")
+
     @routes.put("/api/lab/boards/{mac}")
     async def replace_board(mac: str, body: NewBoard, admin: Admin) -> BoardRecord:
         """Give a NIC another board while it runs; subscribers notice only fresher data."""

@@ -1,0 +1,231 @@
+"""Who may use which route of the gateway's HTTP application: one entry for every route there is.
+
+`test_api_authorization.py` takes the routes from the application itself: a route without an entry fails it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+OWN, FOREIGN, UNKNOWN = "001350050047dc9a", "001350050047dd92", "00135005000000ff"
+COMMAND = "c1"
+"""A command of this id waits for the own device and for the foreign one; `{group}` has one of each, too."""
+
+
+class Who(StrEnum):
+    """Whom a route lets in."""
+
+    OPEN = "anybody"
+    TENANT = "a token of a tenant, for what is the tenant's own; the scope admin for everything"
+    COMMANDER = "the same, but only with a role that may command"
+    ADMIN = "a token with the scope admin"
+    PAGE_OPEN = "any browser"
+    PAGE = "somebody signed in, for what is the tenant's own; administrators for everything"
+    PAGE_ADMIN = "a signed-in administrator; for others the page does not exist"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What to expect of a route.
+
+    `at` fills the path; `{target}` in path values, query and body stands for what may be own, foreign or unknown: a
+    device's MAC, or the id of a group. `lists`: the answer names devices or tenants, and must not name foreign ones.
+    """
+
+    who: Who
+    at: Mapping[str, str] = field(default_factory=dict)
+    query: str = ""
+    body: Any = None
+    form: Mapping[str, str] | None = None
+    ok: tuple[int, ...] = (200,)
+    spoils: bool = False
+    """What was there has to be put back afterwards."""
+    lists: bool = False
+    names: str = "device"
+    """What `{target}` is: device or group."""
+    alike: int = 404
+    """What foreign and unknown ones are answered, octet for octet the same."""
+
+
+def admin(**at: str) -> Entry:
+    """A route for administrators; what comes of the request itself does not matter here."""
+    return Entry(Who.ADMIN, at, body={})
+
+
+S = {"solution": "sandbox"}
+MINE = {"id": "{target}"}
+ORDER = {"method": "GET", "path": "snsr/arduino/temp?sens", "mode": "stored", "ttl": 600}
+
+API: dict[str, Entry] = {
+    "GET /api/openapi.json": Entry(Who.OPEN),
+    "POST /api/tokens": Entry(Who.OPEN, body={"clientId": "x", "clientSecret": "y"}, ok=(401,)),
+    "POST /tokens": Entry(Who.OPEN, body={"clientId": "x", "clientSecret": "y"}, ok=(401,)),
+    "GET /healthz": Entry(Who.OPEN),
+    "GET /healthz/live": Entry(Who.OPEN),
+    "GET /healthz/ready": Entry(Who.OPEN),
+    "GET /readyz": Entry(Who.OPEN),
+    "GET /metrics": Entry(Who.OPEN),
+    # --- devices
+    "GET /api/devices": Entry(Who.TENANT, lists=True),
+    "POST /api/devices": Entry(Who.TENANT, body={"mac": "{target}"}, ok=(201,), alike=0),
+    "GET /api/devices/export": Entry(Who.TENANT, lists=True),
+    "POST /api/devices/import": Entry(Who.TENANT, query="try_only=true", body=[{"mac": OWN}], ok=(200, 422)),
+    "GET /api/devices/{mac}": Entry(Who.TENANT, {"mac": "{target}"}),
+    "PATCH /api/devices/{mac}": Entry(Who.TENANT, {"mac": "{target}"}, body={"tags": ["x"]}),
+    "DELETE /api/devices/{mac}": Entry(Who.TENANT, {"mac": "{target}"}, ok=(204,), spoils=True),
+    "POST /api/devices/{mac}/move": admin(mac=UNKNOWN),
+    "GET /api/solutions/{solution}/devices": Entry(Who.TENANT, S, ok=(200, 404), lists=True),
+    "GET /api/solutions/{solution}/devices/": Entry(Who.TENANT, S, ok=(200, 404), lists=True),
+    "POST /api/solutions/{solution}/devices": Entry(
+        Who.TENANT, S, body={"domainInfo": {"nic_macID": "{target}"}}, ok=(201,), alike=0
+    ),
+    "POST /api/solutions/{solution}/devices/": Entry(
+        Who.TENANT, S, body={"domainInfo": {"nic_macID": "{target}"}}, ok=(201,), alike=0
+    ),
+    "DELETE /api/solutions/{solution}/devices/{id}": Entry(Who.TENANT, S | MINE, spoils=True),
+    # --- observations and templates
+    "POST /api/solutions/{solution}/devices/{id}/observations": Entry(
+        Who.TENANT, S | MINE, body={"observations": [{"tags": ["x"]}]}, ok=(201,)
+    ),
+    "GET /api/solutions/{solution}/devices/{id}/observations": Entry(Who.TENANT, S | MINE),
+    "GET /api/solutions/{solution}/observations": Entry(Who.TENANT, S, lists=True),
+    "GET /api/solutions/{solution}/devicetemplates": Entry(Who.TENANT, S, lists=True),
+    "POST /api/solutions/{solution}/devicetemplates": Entry(Who.TENANT, S, body={"deviceType": "X"}, ok=(201,)),
+    "GET /api/solutions/{solution}/devicetemplates/{id}": Entry(Who.TENANT, S | {"id": "t0"}, ok=(404,)),
+    "PUT /api/solutions/{solution}/devicetemplates/{id}": Entry(Who.TENANT, S | {"id": "t1"}, body={}),
+    "GET /api/tenants/systemTenant/devicetemplates": Entry(Who.TENANT),
+    # --- where notifications are
+    "GET /api/deliveries": Entry(Who.TENANT, query="device={target}", alike=200),
+    "GET /api/losses": Entry(Who.TENANT, lists=True),
+    "GET /api/audit": Entry(Who.TENANT, lists=True),
+    # --- commands
+    "POST /api/solutions/{solution}/devices/{id}/commands": Entry(Who.COMMANDER, S | MINE, body=ORDER, ok=(202,)),
+    "GET /api/solutions/{solution}/devices/{id}/commands": Entry(Who.TENANT, S | MINE),
+    "GET /api/solutions/{solution}/commands": Entry(Who.TENANT, S, lists=True),
+    "GET /api/solutions/{solution}/devices/{id}/commands/{command}": Entry(Who.TENANT, S | MINE | {"command": COMMAND}),
+    "DELETE /api/solutions/{solution}/devices/{id}/commands/{command}": Entry(
+        Who.COMMANDER, S | MINE | {"command": COMMAND}, spoils=True
+    ),
+    "PUT /api/solutions/{solution}/devices/{id}/commands/{command}/position": Entry(
+        Who.COMMANDER, S | MINE | {"command": COMMAND}, body={"position": 0}
+    ),
+    "GET /api/solutions/{solution}/devices/{id}/commands/{command}/events": Entry(
+        Who.TENANT, S | MINE | {"command": COMMAND}
+    ),
+    "POST /api/solutions/{solution}/command-groups": Entry(
+        Who.COMMANDER, S, body={"select": {"devices": ["{target}"]}, "command": ORDER}, ok=(202,)
+    ),
+    "GET /api/solutions/{solution}/command-groups/{group}": Entry(Who.TENANT, S | {"group": "{target}"}, names="group"),
+    "DELETE /api/solutions/{solution}/command-groups/{group}": Entry(
+        Who.COMMANDER, S | {"group": "{target}"}, names="group"
+    ),
+    "GET /api/solutions/{solution}/command-groups/{group}/events": Entry(
+        Who.TENANT, S | {"group": "{target}"}, names="group"
+    ),
+    # --- for administrators
+    "GET /api/status": admin(),
+    "GET /api/tenants": admin(),
+    "POST /api/tenants": admin(),
+    "GET /api/tenants/{id}": admin(id="acme"),
+    "PATCH /api/tenants/{id}": admin(id="acme"),
+    "DELETE /api/tenants/{id}": admin(id="nobody"),
+    "GET /api/clients": admin(),
+    "POST /api/clients": admin(),
+    "GET /api/clients/{id}": admin(id="nobody"),
+    "PATCH /api/clients/{id}": admin(id="nobody"),
+    "DELETE /api/clients/{id}": admin(id="nobody"),
+    "POST /api/clients/{id}/secret": admin(id="nobody"),
+    "GET /api/messaging/instances": admin(),
+    "POST /api/messaging/instances": admin(),
+    "GET /api/messaging/instances/{name}": admin(name="nowhere"),
+    "PATCH /api/messaging/instances/{name}": admin(name="nowhere"),
+    "DELETE /api/messaging/instances/{name}": admin(name="nowhere"),
+    "GET /api/accounts": admin(),
+    "POST /api/accounts": admin(),
+    "GET /api/accounts/{id}": admin(id="acme"),
+    "PUT /api/accounts/{id}/assignment": admin(id="acme"),
+    "DELETE /api/accounts/{id}/assignment": admin(id="nobody"),
+    "PUT /api/accounts/{id}/connection-settings": admin(id="acme"),
+    "GET /api/accounts/{id}/endpoints": admin(id="acme"),
+    "POST /api/accounts/{id}/endpoints": admin(id="acme"),
+    "GET /api/endpoints": admin(),
+    "GET /api/endpoints/{id}": admin(id="e1"),
+    "PATCH /api/endpoints/{id}": admin(id="e1"),
+    "DELETE /api/endpoints/{id}": admin(id="e1"),
+    "GET /api/endpoints/{id}/publishing": admin(id="e1"),
+    "POST /api/endpoints/{id}/check": admin(id="e1"),
+    "POST /api/aliases/{name}/test": admin(name="nowhere"),
+    "GET /api/packages/{name}/export": admin(name="nothing"),
+    "POST /api/packages/import": admin(),
+    "GET /api/lab/boards": admin(),
+    "GET /api/lab/boards/{mac}": admin(mac=UNKNOWN),
+    "PUT /api/lab/boards/{mac}": admin(mac=UNKNOWN),
+}
+for plural in ("aliases", "triggers", "packages"):
+    API |= {
+        f"GET /api/{plural}": admin(),
+        f"POST /api/{plural}": admin(),
+        f"GET /api/{plural}/{{name}}": admin(name="nothing"),
+        f"PATCH /api/{plural}/{{name}}": admin(name="nothing"),
+        f"DELETE /api/{plural}/{{name}}": admin(name="nothing"),
+        f"POST /api/{plural}/{{name}}/enable": admin(name="nothing"),
+        f"POST /api/{plural}/{{name}}/disable": admin(name="nothing"),
+    }
+for plural in ("truststores", "keystores"):
+    API |= {
+        f"GET /api/{plural}": admin(),
+        f"POST /api/{plural}": admin(),
+        f"GET /api/{plural}/{{name}}": admin(name="nothing"),
+        f"DELETE /api/{plural}/{{name}}": admin(name="nothing"),
+    }
+
+
+def page_admin(form: Mapping[str, str] | None = None, **at: str) -> Entry:
+    """A page, or a form, for administrators."""
+    return Entry(Who.PAGE_ADMIN, at, form=form, ok=())
+
+
+M = {"mac": "{target}"}
+PAGES: dict[str, Entry] = {
+    "GET /console/static/{tag}/{name}": Entry(Who.PAGE_OPEN, {"tag": "x", "name": "console.css"}),
+    "GET /console/setup": Entry(Who.PAGE_OPEN, ok=(303,)),
+    "POST /console/setup": Entry(
+        Who.PAGE_OPEN, form={"name": "eve", "password": "x" * 12, "again": "x" * 12}, ok=(303,)
+    ),
+    "GET /console/sign-in": Entry(Who.PAGE_OPEN),
+    "POST /console/sign-in": Entry(Who.PAGE_OPEN, form={"name": "ada", "password": "wrong"}, ok=(403, 429)),
+    "POST /console/sign-out": Entry(Who.PAGE, form={}, ok=(303,), spoils=True),
+    "GET /console": Entry(Who.PAGE_OPEN, ok=(303,)),
+    "GET /console/": Entry(Who.PAGE, ok=(200, 303)),
+    "GET /console/live": page_admin(),
+    "GET /console/network": Entry(Who.PAGE, lists=True),
+    "GET /console/network/{mac}": Entry(Who.PAGE, M),
+    "POST /console/network/{mac}/commands": Entry(
+        Who.PAGE, M, form={"method": "GET", "path": "x", "mode": "stored", "ttl": "60"}
+    ),
+    "POST /console/network/{mac}/commands/{command}/cancel": Entry(
+        Who.PAGE, M | {"command": COMMAND}, form={}, ok=(303,), spoils=True
+    ),
+    "GET /console/explain": Entry(Who.PAGE, query="what={target}", alike=200),
+    "GET /console/clients": page_admin(),
+    "POST /console/clients": page_admin({"tenant": "/"}),
+    "POST /console/clients/remove": page_admin({"id": "nobody"}),
+    "GET /console/messaging": page_admin(),
+    "POST /console/messaging/accounts": page_admin({"id": "/"}),
+    "GET /console/messaging/accounts/{id}": page_admin(id="acme"),
+    "POST /console/messaging/accounts/{id}/assign": page_admin({"instance": "nowhere"}, id="acme"),
+    "POST /console/messaging/accounts/{id}/unassign": page_admin({}, id="nobody"),
+    "POST /console/messaging/accounts/{id}/options": page_admin({}, id="nobody"),
+    "POST /console/messaging/accounts/{id}/endpoints": page_admin({}, id="nobody"),
+    "POST /console/messaging/accounts/{id}/endpoints/{endpoint}/remove": page_admin({}, id="acme", endpoint="e1"),
+    "POST /console/messaging/accounts/{id}/endpoints/{endpoint}/check": page_admin({}, id="acme", endpoint="e1"),
+    "GET /console/aliases": page_admin(),
+    "POST /console/aliases": page_admin({}),
+    "POST /console/aliases/{name}/enable": page_admin({}, name="nothing"),
+    "POST /console/aliases/{name}/disable": page_admin({}, name="nothing"),
+    "POST /console/aliases/{name}/remove": page_admin({}, name="nothing"),
+    "POST /console/aliases/{name}/test": page_admin({}, name="nothing"),
+}
