@@ -46,8 +46,8 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
     for status in (400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503)
 }
-PROBLEMS[304] = {"description": "The reader has it already (If-None-Match)"}
 """For the OpenAPI document: the answers that any route may give."""
+PROBLEMS[304] = {"description": "The reader has it already (If-None-Match)"}
 
 
 def problem(

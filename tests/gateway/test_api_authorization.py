@@ -164,7 +164,7 @@ def callers(world: World, platform_roles: list[Role]) -> Iterator[Caller]:
 
 
 def test_the_table_has_an_entry_for_every_route_and_no_other(world: World) -> None:
-    assert routes_of(world.app) == set(TABLE)
+    assert routes_of(world.app) == set(TABLE), "say in support/api_access.py who may use it"
 
 
 @pytest.mark.parametrize(

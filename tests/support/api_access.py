@@ -203,6 +203,9 @@ PAGES: dict[str, Entry] = {
     "GET /console/live": page_admin(),
     "GET /console/network": Entry(Who.PAGE, lists=True),
     "GET /console/network/{mac}": Entry(Who.PAGE, M),
+    "GET /console/network/{mac}/frames": Entry(Who.PAGE, M),
+    "GET /console/network/{mac}/frames/live": Entry(Who.PAGE, M),
+    "GET /console/network/{mac}/frames.pcapng": Entry(Who.PAGE, M, ok=(404,)),
     "POST /console/network/{mac}/commands": Entry(
         Who.PAGE, M, form={"method": "GET", "path": "x", "mode": "stored", "ttl": "60"}
     ),
@@ -220,6 +223,7 @@ PAGES: dict[str, Entry] = {
     "POST /console/messaging/accounts/{id}/unassign": page_admin({}, id="nobody"),
     "POST /console/messaging/accounts/{id}/options": page_admin({}, id="nobody"),
     "POST /console/messaging/accounts/{id}/endpoints": page_admin({}, id="nobody"),
+    "POST /console/messaging/accounts/{id}/endpoints/{endpoint}": page_admin({}, id="acme", endpoint="e1"),
     "POST /console/messaging/accounts/{id}/endpoints/{endpoint}/remove": page_admin({}, id="acme", endpoint="e1"),
     "POST /console/messaging/accounts/{id}/endpoints/{endpoint}/check": page_admin({}, id="acme", endpoint="e1"),
     "GET /console/aliases": page_admin(),
