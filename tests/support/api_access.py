@@ -61,6 +61,7 @@ ORDER = {"method": "GET", "path": "snsr/arduino/temp?sens", "mode": "stored", "t
 
 API: dict[str, Entry] = {
     "GET /api/openapi.json": Entry(Who.OPEN),
+    "GET /api/asyncapi.json": Entry(Who.OPEN),
     "POST /api/tokens": Entry(Who.OPEN, body={"clientId": "x", "clientSecret": "y"}, ok=(401,)),
     "POST /tokens": Entry(Who.OPEN, body={"clientId": "x", "clientSecret": "y"}, ok=(401,)),
     "GET /healthz": Entry(Who.OPEN),
@@ -201,6 +202,11 @@ PAGES: dict[str, Entry] = {
     "GET /console": Entry(Who.PAGE_OPEN, ok=(303,)),
     "GET /console/": Entry(Who.PAGE, ok=(200, 303)),
     "GET /console/live": page_admin(),
+    "GET /console/start": page_admin(),
+    "GET /console/start/live": page_admin(),
+    "GET /console/start/ports": page_admin(),
+    "POST /console/start/look": page_admin({"port": "nonsense"}),
+    "POST /console/start/devices": page_admin({"mac": "x"}),
     "GET /console/network": Entry(Who.PAGE, lists=True),
     "GET /console/network/{mac}": Entry(Who.PAGE, M),
     "GET /console/network/{mac}/frames": Entry(Who.PAGE, M),
