@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from gateway.console.rendering import PageRoute, Pages
 from gateway.console.visitors import COOKIE, LIFETIME_S
 
-__all__ = ["router"]
+__all__ = ["elsewhere", "router"]
 
 
 def router(pages: Pages) -> APIRouter:
@@ -79,6 +79,18 @@ def router(pages: Pages) -> APIRouter:
         answer = pages.go("/console/sign-in")
         answer.delete_cookie(COOKIE, path="/console")
         return answer
+
+    return routes
+
+
+def elsewhere(pages: Pages) -> APIRouter:
+    """The route for paths below `/console/` that no page has."""
+    routes = APIRouter(route_class=PageRoute)
+
+    @routes.get("/console/{rest:path}")
+    async def nowhere(request: Request, rest: str) -> Response:
+        await pages.visitor(request)
+        raise HTTPException(404, "no such page")
 
     return routes
 

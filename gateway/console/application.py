@@ -90,6 +90,7 @@ class Console:
         self.router.include_router(nic_pages.router(pages, registry, row, endpoints, desk, ask))
         self.router.include_router(messaging_pages.router(pages, registry, messaging))
         self.router.include_router(alias_pages.router(pages, aliases))
+        self.router.include_router(account_pages.elsewhere(pages))  # the last one: it takes every path that is left
 
     async def run(self) -> None:
         """Feed the live figures until cancelled."""

@@ -65,6 +65,26 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
 // Parts that take their time are fetched when the page is there.
 for (const place of document.querySelectorAll("[data-load]")) {
   fetch(place.dataset.load).then(async (answer) => {
-    if (answer.ok) place.innerHTML = await answer.text();
+    if (!answer.ok) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    page.querySelectorAll("[data-alone]").forEach((part) => part.remove());
+    place.replaceChildren(...page.querySelector("main").children);
+    reachScrolling();
   });
 }
+
+// What scrolls sideways can be reached, and is named, for those who have no mouse.
+function reachScrolling() {
+  for (const place of document.querySelectorAll(".wide, pre")) {
+    if (place.scrollWidth <= place.clientWidth) {
+      if (place.getAttribute("role") === "region") ["tabindex", "role", "aria-label"].forEach((name) => place.removeAttribute(name));
+      continue;
+    }
+    const heading = place.closest("section")?.querySelector("h2") || document.querySelector("h1");
+    place.tabIndex = 0;
+    place.setAttribute("role", "region");
+    place.setAttribute("aria-label", `${heading ? heading.textContent.trim() : "Table"}, scrolls sideways`);
+  }
+}
+reachScrolling();
+addEventListener("resize", reachScrolling);

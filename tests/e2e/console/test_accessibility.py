@@ -1,0 +1,156 @@
+"""axe on every page, light and dark, on a desk and on a phone: nothing serious or critical; and no page wider than it.
+
+The pages are found by following links, so a new one is judged as soon as something leads to it. The script comes in by
+the browser's own protocol; the pages' security policy stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from console_browser import PASSWORD
+from console_site import ConsoleSite
+from playwright.async_api import expect
+
+from meshwire.identity import DeviceId, TenantId
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.server]
+
+AXE = "axe-core@4.14.1"
+NPM_S = 120
+MAC = DeviceId("001350050047dc9a")
+SIZES = {"desk": {"width": 1280, "height": 800}, "phone": {"width": 360, "height": 740}}
+ON_LOOKS = ["color-contrast", "target-size", "scrollable-region-focusable", "link-in-text-block"]
+"""The rules whose outcome depends on colours and width; the others are asked once a page."""
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    npm, folder = shutil.which("npm"), tmp_path_factory.mktemp("npm")
+    if npm is None:
+        pytest.skip("npm is not installed")
+    command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1"]
+    try:
+        subprocess.run([*command, "--prefix", str(folder), AXE], check=True, capture_output=True, timeout=NPM_S)
+    except (subprocess.SubprocessError, OSError):
+        pytest.skip("npm can't obtain axe-core")
+    return folder / "node_modules" / "axe-core" / "axe.min.js"
+
+
+async def faults(page: Any) -> list[str]:
+    """What is seriously wrong with the page that is shown, in all its looks."""
+    found = []
+    for number, (size, scheme) in enumerate((size, scheme) for size in SIZES for scheme in ("light", "dark")):
+        await page.set_viewport_size(SIZES[size])
+        await page.emulate_media(color_scheme=scheme)
+        await page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        rules = {"runOnly": ON_LOOKS, "rules": {"target-size": {"enabled": True}}} if number else {}
+        options = {"resultTypes": ["violations"], **rules}
+        violations = await page.evaluate("async (options) => (await axe.run(options)).violations", options)
+        found += [
+            f"{size} {scheme} {each['impact']} {each['id']}: {each['help']}: {node['html'][:200]}"
+            for each in violations
+            for node in each["nodes"]
+            if each["impact"] in ("serious", "critical")
+        ]
+        overflow = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        if overflow > 0:
+            found.append(f"{size}: the page is {overflow} px wider than the screen")
+    return found
+
+
+def kind(path: str) -> str:
+    """Pages that differ in what they show, not in how, are one kind."""
+    path = path.split("#")[0]
+    return re.sub(
+        r"[0-9a-f]{16}|(?<=what=).*|(?<=edit=).*|(?<=page=)\d+", "…", re.sub(r"[?&](sort|find)=[^&]*", "", path)
+    )
+
+
+async def test_pages_of_somebody_who_is_not_signed_in(page: Any, site: ConsoleSite, axe: Path) -> None:
+    await page.context.add_init_script(path=axe)
+    await page.goto(site.url)
+    seen = {"setup": await faults(page)}
+    for label, text in (("Name", "ada"), ("Password", PASSWORD), ("Password again", "correct mules")):
+        await page.get_by_label(label, exact=True).fill(text)
+    await page.get_by_role("button", name="Make the administrator").click()
+    seen["setup refused"] = await faults(page)
+    await site.cookie()
+    await page.goto(site.url)
+    assert "/console/sign-in" in page.url
+    seen["sign-in"] = await faults(page)
+    await page.get_by_label("Name").fill("ada")
+    await page.get_by_label("Password").fill("wrong password")
+    await page.get_by_role("button", name="Sign in").click()
+    seen["sign-in refused"] = await faults(page)
+    complaints = [f"{name}: {each}" for name, found in seen.items() for each in found]
+    assert not complaints, "\n".join(complaints)
+
+
+async def furnish(page: Any, site: ConsoleSite) -> dict[str, list[str]]:
+    """Something for every page to show; the answers of forms are judged on the way, as no link leads to them."""
+    seen, answers = {}, page.get_by_role("button")
+    site.gateway.registry.add_device(MAC, TenantId("acme"))
+    await site.send_reading(MAC)
+    await page.goto(f"{site.url}messaging/accounts/acme")
+    await page.get_by_label("Instance").select_option("main")
+    await answers.get_by_text("Assign", exact=True).click()
+    await page.get_by_label("Secure MQTT over TLS", exact=True).check()
+    await answers.get_by_text("Set", exact=True).click()
+    seen["account: refused settings"] = await faults(page)
+    await page.get_by_label("Domain name").fill("127.0.0.1")
+    await page.get_by_label("Port").fill("1")
+    await answers.get_by_text("Add", exact=True).click()
+    await answers.get_by_text("Check", exact=True).click()
+    seen["account: checked endpoint"] = await faults(page)
+    await page.goto(f"{site.url}clients?tenant=acme")
+    await answers.get_by_text("Make", exact=True).click()
+    seen["clients: a new one"] = await faults(page)
+    await page.goto(f"{site.url}messaging/accounts/acme")
+    await answers.get_by_text("Delete", exact=True).click()
+    seen["account: warning"] = await faults(page)
+    await page.goto(f"{site.url}aliases")
+    await page.get_by_label("Name", exact=False).first.fill("no name")
+    await answers.get_by_text("Save", exact=True).click()
+    seen["aliases: problems"] = await faults(page)
+    await page.goto(f"{site.url}network/{MAC}")
+    await answers.get_by_text("Send", exact=True).click()
+    seen["NIC: not sent"] = await faults(page)
+    return seen
+
+
+async def crawled(page: Any, site: ConsoleSite) -> dict[str, list[str]]:
+    """What is wrong with each kind of page that a link leads to."""
+    seen: dict[str, list[str]] = {}
+    waiting = [f"/console/{name}" for name in ("", "start", "nowhere", "network/0000000000000000", "network?find=none")]
+    while waiting:
+        path = waiting.pop(0)
+        if kind(path) in seen:
+            continue
+        await page.goto(site.url.removesuffix("/console/") + path)
+        seen[kind(path)] = await faults(page)
+        links = await page.eval_on_selector_all(
+            "a[href]:not([download])", "all => all.map((a) => a.getAttribute('href'))"
+        )
+        base = path.split("?")[0]
+        paths = [f"{base}{link}" if link.startswith("?") else link for link in links]
+        waiting += [each for each in paths if each.startswith("/console/") and "/static/" not in each]
+    return seen
+
+
+async def test_every_page_that_an_administrator_comes_to(page: Any, site: ConsoleSite, axe: Path) -> None:
+    await page.context.add_init_script(path=axe)
+    await page.goto(site.url)
+    await page.get_by_label("Name").fill("ada")
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    seen = await furnish(page, site) | await crawled(page, site)
+    assert len(seen) >= 18, sorted(seen)
+    complaints = [f"{name}: {each}" for name, found in seen.items() for each in found]
+    assert not complaints, "\n".join(complaints)
