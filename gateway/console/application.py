@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter
 
@@ -23,8 +23,8 @@ from gateway.console import (
     start_pages,
     static_files,
 )
+from gateway.console.events import Streams
 from gateway.console.frame_feed import FrameFeeds
-from gateway.console.live import Viewers
 from gateway.console.pulse import Pulse
 from gateway.console.rendering import Pages
 from gateway.console.rows import Row
@@ -37,6 +37,11 @@ from gateway.presence import PresenceState
 from gateway.registry import Device, Registry
 
 __all__ = ["Console"]
+
+MOST_PAGES: Final = 100
+"""Live pages at once; further ones show the figures of their loading."""
+LONGEST_S: Final = 3600.0
+"""A browser opens its stream anew after so long, by itself."""
 
 
 class Console:
@@ -69,13 +74,13 @@ class Console:
         reader: DeviceReader,
     ) -> None:
         self.pulse = Pulse(status)
-        pages, viewers = Pages(Visitors(registry, credentials), time.monotonic), Viewers()
+        pages, streams = Pages(Visitors(registry, credentials), time.monotonic), Streams(MOST_PAGES, LONGEST_S)
         self.router = APIRouter(include_in_schema=False)
         self.router.include_router(static_files.router())
         self.router.include_router(account_pages.router(pages))
-        self.router.include_router(overview_pages.router(pages, self.pulse, viewers, registry, presence, status))
+        self.router.include_router(overview_pages.router(pages, self.pulse, streams, registry, presence, status))
         self.router.include_router(
-            start_pages.router(pages, registry, self.pulse, viewers, ask, endpoints, SerialBoards())
+            start_pages.router(pages, registry, self.pulse, streams, ask, endpoints, SerialBoards())
         )
 
         def row(device: Device, now_s: float) -> Row:

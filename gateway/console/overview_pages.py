@@ -10,7 +10,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from gateway.console.alarms import alarms
-from gateway.console.live import Viewers, event_stream
+from gateway.console.events import Streams, event
 from gateway.console.pulse import Pulse, Sample
 from gateway.console.rendering import PageRoute, Pages
 from gateway.presence import PresenceState
@@ -25,7 +25,7 @@ PLOT_HEIGHT: Final = 80
 def router(
     pages: Pages,
     pulse: Pulse,
-    viewers: Viewers,
+    streams: Streams,
     registry: Registry,
     presence: Callable[..., PresenceState],
     status: Callable[[], Mapping[str, Any]],
@@ -61,11 +61,11 @@ def router(
     async def live(request: Request) -> Response:
         """Server-sent events: a sample a second."""
         await pages.administrator(request)
-        return event_stream(viewers, samples())
+        return streams.answer(samples(), pages.may_still(request))
 
-    async def samples() -> AsyncGenerator[str | None]:
+    async def samples() -> AsyncGenerator[str]:
         while True:
-            yield json.dumps((await pulse.next()).to_json())
+            yield event(json.dumps((await pulse.next()).to_json()))
 
     return routes
 

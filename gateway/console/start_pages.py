@@ -11,7 +11,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from gateway.api.deliveries import Ask
-from gateway.console.live import Viewers, event_stream
+from gateway.console.events import KEEP_ALIVE, Streams, event
 from gateway.console.pulse import Pulse
 from gateway.console.rendering import PageRoute, Pages
 from gateway.console.serial_boards import Found, SerialBoards, refuse_port
@@ -31,7 +31,7 @@ def router(
     pages: Pages,
     registry: Registry,
     pulse: Pulse,
-    viewers: Viewers,
+    streams: Streams,
     ask: Ask,
     places: Callable[[], Mapping[str, str]],
     boards: SerialBoards,
@@ -115,13 +115,13 @@ def router(
     async def live(request: Request) -> Response:
         """Server-sent events: what is new, once a second while something is."""
         await pages.administrator(request)
-        return event_stream(viewers, changes())
+        return streams.answer(changes(), pages.may_still(request))
 
-    async def changes() -> AsyncGenerator[str | None]:
+    async def changes() -> AsyncGenerator[str]:
         told: dict[str, Any] | None = None
         while True:
             heard = await news()
-            yield None if heard == told else json.dumps(heard)
+            yield KEEP_ALIVE if heard == told else event(json.dumps(heard))
             told = heard
             await pulse.next()
 

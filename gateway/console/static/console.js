@@ -21,6 +21,11 @@ function follow(section) {
   const source = new EventSource(section.dataset.live);
   source.onopen = () => (state.textContent = "live");
   source.onerror = () => (state.textContent = "not live: the gateway does not answer; trying again");
+  source.addEventListener("over", (event) => {
+    if (JSON.parse(event.data) !== "ended") return; // after its time the browser opens it anew by itself
+    source.close();
+    state.textContent = "ended: sign in again";
+  });
   source.onmessage = (event) => {
     const sample = JSON.parse(event.data);
     for (const place of section.querySelectorAll("[data-field]")) {
