@@ -143,6 +143,7 @@ class ClientSide:
         """What is held for clients now."""
         return {
             "observations": len(self.observations),
+            **{f"observations{state.capitalize()}": count for state, count in self.observations.by_state().items()},
             "observers": self._proxy.observers,
             "cached": len(self.cache),
             "cachedOctets": self.cache.octets,

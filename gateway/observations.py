@@ -122,6 +122,14 @@ class Observations:
         """Observations at devices."""
         return len(self._by_key)
 
+    def by_state(self) -> dict[str, int]:
+        """How many are established, being made (the device has not answered yet), or lost and tried again later."""
+        states = dict.fromkeys(("established", "asking", "lost"), 0)
+        for shared in self._by_key.values():
+            asked = "asking" if shared.seen is None else "established"
+            states["lost" if shared.give_up is None else asked] += 1
+        return states
+
     def close(self) -> None:
         """End all of them at the devices."""
         self._unwatch()

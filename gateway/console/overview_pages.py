@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -18,6 +20,7 @@ from gateway.registry import Registry
 
 __all__ = ["router"]
 
+CENSUS_EVERY_S: Final = 5.0
 PLOT_WIDTH: Final = 600
 PLOT_HEIGHT: Final = 80
 
@@ -32,6 +35,7 @@ def router(
 ) -> APIRouter:
     """The routes."""
     routes = APIRouter(route_class=PageRoute)
+    census = _Census(registry, presence)
 
     @routes.get("/console")
     async def bare() -> Response:
@@ -43,15 +47,13 @@ def router(
         if not visitor.is_admin:
             return pages.go("/console/network")
         sample = pulse.samples[-1] if pulse.samples else pulse.take()
-        now_s = time.time()
-        states = [presence(device, now_s) for device in registry.devices()]
         counters = status()["counters"]
         return pages.page(
             "overview.html",
             visitor,
             sample=sample,
-            alarms=alarms(sample, states.count(PresenceState.OFFLINE)),
-            online=states.count(PresenceState.ONLINE),
+            alarms=alarms(sample, census.count(PresenceState.OFFLINE)),
+            online=census.count(PresenceState.ONLINE),
             plots=_plots(list(pulse.samples)),
             losses=status()["losses"],
             refused=counters.get("refused") or {},
@@ -59,15 +61,43 @@ def router(
 
     @routes.get("/console/live")
     async def live(request: Request) -> Response:
-        """Server-sent events: a sample a second."""
+        """Server-sent events: a sample a second, with the alarms of that moment."""
         await pages.administrator(request)
         return streams.answer(samples(), pages.may_still(request))
 
     async def samples() -> AsyncGenerator[str]:
         while True:
-            yield event(json.dumps((await pulse.next()).to_json()))
+            sample = await pulse.next()
+            more = {
+                "online": f"{census.count(PresenceState.ONLINE)} of {sample.devices}",
+                "alarms": [asdict(alarm) for alarm in alarms(sample, census.count(PresenceState.OFFLINE))],
+            }
+            yield event(json.dumps(sample.to_json() | more))
 
     return routes
+
+
+class _Census:
+    """Devices by state, counted every few seconds however many pages ask.
+
+    Args:
+        registry: the devices.
+        presence: tells the state of one.
+    """
+
+    def __init__(self, registry: Registry, presence: Callable[..., PresenceState]) -> None:
+        self._registry = registry
+        self._presence = presence
+        self._counts: Counter[PresenceState] = Counter()
+        self._due_s = float("-inf")
+
+    def count(self, state: PresenceState) -> int:
+        """How many are in this state."""
+        if time.monotonic() >= self._due_s:
+            now_s = time.time()
+            self._counts = Counter(self._presence(device, now_s) for device in self._registry.devices())
+            self._due_s = time.monotonic() + CENSUS_EVERY_S
+        return self._counts[state]
 
 
 def _plots(samples: Sequence[Sample]) -> list[dict[str, Any]]:

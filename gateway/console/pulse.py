@@ -41,6 +41,14 @@ class Sample:
     sessions: int
     """CoAP sessions of client applications."""
     devices: int
+    observes_established: int = 0
+    """Observations at devices, shared by those who observe the same."""
+    observes_asking: int = 0
+    """The device has not answered yet."""
+    observes_lost: int = 0
+    """Made again after a pause."""
+    commands_waiting: int = 0
+    """Commands that have not ended."""
 
     def to_json(self) -> dict[str, Any]:
         """For the live stream."""
@@ -89,6 +97,10 @@ class Pulse:
             connected=bool(status["bridge"]["connected"]) or not status["bridge"]["enabled"],
             sessions=status["sessions"],
             devices=status["devices"],
+            observes_established=status["proxy"].get("observationsEstablished", 0),
+            observes_asking=status["proxy"].get("observationsAsking", 0),
+            observes_lost=status["proxy"].get("observationsLost", 0),
+            commands_waiting=status["commands"]["open"],
         )
         self.samples.append(sample)
         changed, self._changed = self._changed, asyncio.Event()

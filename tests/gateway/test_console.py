@@ -162,7 +162,9 @@ async def test_live_figures_come_as_events(browser: Browser, gateway: Gateway) -
     writer.write(f"GET /console/live HTTP/1.1\r\nHost: x\r\nCookie: {browser.cookie}\r\n\r\n".encode())
     async with asyncio.timeout(10):
         head = await reader.readuntil(b"\r\n\r\n")
-        event = await reader.readuntil(b"\n\n")
+        event = b""
+        while b"data:" not in event:
+            event = await reader.readuntil(b"\n\n")
     assert b"text/event-stream" in head
     sample = json.loads(event[event.index(b"{") :])
     assert sample["devices"] == 2 and sample["lost"] == 0
@@ -198,6 +200,8 @@ STATUS: dict[str, Any] = {
     "losses": {},
     "sessions": 1,
     "devices": 2,
+    "proxy": {"observationsEstablished": 3, "observationsLost": 1},
+    "commands": {"open": 4},
 }
 
 
@@ -209,6 +213,8 @@ def test_rates_are_per_second_whatever_the_distance_of_samples() -> None:
     now[0] += 2.0
     sample = pulse.take()
     assert (sample.readings_per_s, sample.published_per_s, sample.outbox_level) == (15.0, 7.5, 0.5)
+    observes = sample.observes_established, sample.observes_asking, sample.observes_lost
+    assert (observes, sample.commands_waiting) == ((3, 0, 1), 4)
 
 
 SAMPLE = Sample(0.0, 0.0, 0.0, 0, 0.0, 0.0, 0, True, 0, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -314,6 +315,25 @@ async def test_a_device_that_started_anew_is_observed_again(nic: FakeNic, client
     gateway.registry.registered(MAC, address, now + 20, 60.0)
     answer = await client.receive()
     assert (answer.payload, answer.uint(options.OBSERVE)) == (b"anew", 4)
+
+
+async def test_observations_are_counted_by_state(
+    nic: FakeNic, client: Any, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.observations.FIRST_RETRY_S", 3600.0)
+
+    def counts() -> list[Any]:
+        proxy: Any = gateway.status()["proxy"]
+        return [proxy[f"observations{state}"] for state in ("Established", "Asking", "Lost")]
+
+    nic.delay_s = 0.2
+    answered = asyncio.create_task(observe(client))
+    await nic.until(lambda: len(nic.requests) == 1)
+    assert counts() == [0, 1, 0]
+    await nic.until(lambda: counts() == [1, 0, 0])
+    await answered
+    nic.observers[0].add_response(aiocoap.Message(code=aiocoap.SERVICE_UNAVAILABLE), is_last=True)
+    await nic.until(lambda: counts() == [0, 0, 1])
 
 
 # --- the gateway's own resources

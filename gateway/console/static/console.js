@@ -12,6 +12,26 @@ function draw(svg, values) {
   if (label) label.textContent = top.toFixed(1);
 }
 
+// Rewritten only when they have changed: screen readers and pointers are not disturbed every second.
+function showAlarms(alarms) {
+  const list = document.querySelector("[data-alarms]");
+  const text = JSON.stringify(alarms);
+  if (!list || list.dataset.shown === text) return;
+  list.dataset.shown = text;
+  document.querySelector("[data-no-alarms]").hidden = alarms.length > 0;
+  list.replaceChildren(...alarms.map(({ severity, what, evidence, do: cure }) => {
+    const item = document.createElement("li");
+    const title = document.createElement("strong");
+    const advice = document.createElement("span");
+    item.className = severity;
+    title.textContent = what;
+    advice.className = "do";
+    advice.textContent = `What to do: ${cure}.`;
+    item.append(title, ` – ${evidence}. `, advice);
+    return item;
+  }));
+}
+
 function follow(section) {
   const state = section.querySelector("[data-live-state]");
   const plots = [...section.querySelectorAll("svg[data-plot]")].map((svg) => ({
@@ -36,6 +56,7 @@ function follow(section) {
     for (const place of section.querySelectorAll("[data-unless]")) place.hidden = Boolean(sample[place.dataset.unless]);
     for (const place of section.querySelectorAll("[data-value]")) place.value ||= sample[place.dataset.value];
     for (const link of section.querySelectorAll("a[data-link]")) link.href = link.dataset.place + sample[link.dataset.link];
+    if (sample.alarms) showAlarms(sample.alarms);
     for (const { svg, values } of plots) {
       values.push(sample[svg.dataset.plot]);
       if (values.length > KEPT) values.shift();
