@@ -28,6 +28,7 @@ from gateway.delivery import answer
 from gateway.endpoint import Endpoint
 from gateway.errors import RegistryError
 from gateway.lane import MAIN, Lane, drain, left_behind, login
+from gateway.messages.desk import MessageDesk
 from gateway.messaging.service import MessagingService, closed_for
 from gateway.presence import Presence, presence_of
 from gateway.rate import total_rate
@@ -241,10 +242,14 @@ class Gateway:
         aliases: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.aliases")
         messaging: Any = await asyncio.to_thread(importlib.import_module, "gateway.messaging.api")
         asyncapi: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.asyncapi")
+        messages: Any = await asyncio.to_thread(importlib.import_module, "gateway.messages.api")
+        message_desk = MessageDesk(self.settings.bridge, self.settings.messages)
+        tasks.create_task(message_desk.run(), name="messages over http")
         assert self._commands is not None
         own = (
             console.router,
             asyncapi.router(self.settings.bridge),
+            messages.router(message_desk),
             deliveries.router(self.registry, self.ask),
             commands.router(self._commands.desk, self.registry),
             aliases.router(self._aliases),

@@ -289,6 +289,17 @@ class CommandSettings(_Section):
     """Most commands that wait for one device."""
 
 
+class MessageSettings(_Section):
+    """`[gateway.messages]`: MQTT messages over HTTP."""
+
+    max_consumers: int = Field(default=1000, ge=0)
+    """Consumers at once, polls and event streams included."""
+    max_consumers_per_tenant: int = Field(default=100, ge=0)
+    """The same, of one tenant."""
+    idle_s: float = Field(default=60.0, gt=0)
+    """A consumer ends when nobody has fetched or acknowledged for so long, in seconds."""
+
+
 class GatewaySettings(_Section):
     """`[gateway]`."""
 
@@ -329,6 +340,7 @@ class GatewaySettings(_Section):
     api: ApiSettings = Field(default_factory=ApiSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     commands: CommandSettings = Field(default_factory=CommandSettings)
+    messages: MessageSettings = Field(default_factory=MessageSettings)
 
     @field_validator("http")
     @classmethod

@@ -29,6 +29,7 @@ CATALOGUES: Final = (
     "hardware.conform.errors",
     "gateway.errors",
     "gateway.commands.errors",
+    "gateway.messages.errors",
     "gateway.messaging.errors",
     "gateway.operations.errors",
     "gateway.tools.errors",

@@ -20,7 +20,7 @@ from gateway.registry import Registry
 from meshwire.identity import DeviceId, IdentityError, Principal, TenantId
 from meshwire.tokens import TokenError, VerifyingKeys
 
-__all__ = ["Admin", "Caller", "Callers", "device_id", "is_admin", "tenant_id", "who"]
+__all__ = ["Admin", "Caller", "Callers", "Token", "device_id", "is_admin", "tenant_id", "who"]
 
 API_SCOPES: Final = frozenset({"api", ADMIN_SCOPE})
 AT_A_SHELL: Final = "cli:"
@@ -49,8 +49,7 @@ class Callers:
 
     async def principal(self, authorization: str | None, address: str) -> Principal:
         """Who asks; 401 without a token that holds, 403 with one that is not for this API, 429 beyond a bound."""
-        token = (authorization or "").strip()
-        token = token[7:].strip() if token[:7].lower() == "bearer " else token
+        token = _bare(authorization)
         if not token:
             raise _refused("there is none")
         self._limits.check_login(address)
@@ -78,6 +77,15 @@ class Callers:
         )
 
 
+def _bare(authorization: str | None) -> str:
+    token = (authorization or "").strip()
+    return token[7:].strip() if token[:7].lower() == "bearer " else token
+
+
+async def _token(authorization: Authorization = None) -> str:
+    return _bare(authorization)
+
+
 def _refused(why: str) -> HTTPException:
     return HTTPException(401, f"token refused: {why}", {"WWW-Authenticate": "Bearer"})
 
@@ -97,6 +105,8 @@ Caller = Annotated[Principal, Depends(_principal)]
 """Parameter of a route that asks for a token; 401 without one that holds."""
 Admin = Annotated[Principal, Depends(_admin)]
 """Parameter of a route for administrators; 403 without the scope `admin`."""
+Token = Annotated[str, Depends(_token)]
+"""Parameter of a route that uses the caller's token elsewhere, in the caller's name; stands beside `Caller`."""
 
 
 def is_admin(principal: Principal) -> bool:

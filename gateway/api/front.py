@@ -36,7 +36,7 @@ _LONG: Final = re.compile(r"/api/(devices|packages)/import")
 LONG_OCTETS: Final = 32 << 20
 """Longest body of an import."""
 _VENDOR: Final = re.compile(r"(/api)?/tokens|/api/solutions/.*")
-_ANY_TEXT: Final = re.compile(r"/api/devices/import")
+_ANY_TYPE: Final = re.compile(r"/api/(devices/import|messages)")
 _IS_JSON: Final = re.compile(r"application/([a-z0-9.+-]+\+)?json", re.IGNORECASE)
 
 
@@ -85,11 +85,13 @@ class Front:
         path = scope["path"]
         if not has_body or not (path.startswith("/api/") or path == "/tokens"):
             return None
+        if _ANY_TYPE.fullmatch(path):
+            return None
         media_type = headers.get("content-type", "").partition(";")[0].strip()
         if _VENDOR.fullmatch(path) or not media_type:
             _set_json(scope)
             return None
-        if _IS_JSON.fullmatch(media_type) or _ANY_TEXT.fullmatch(path):
+        if _IS_JSON.fullmatch(media_type):
             return None
         return problem(
             415, f"{media_type[:80]!r}: the body has to be application/json", headers={"Accept": JSON.decode()}

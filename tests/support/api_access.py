@@ -126,6 +126,15 @@ API: dict[str, Entry] = {
     "GET /api/solutions/{solution}/command-groups/{group}/events": Entry(
         Who.TENANT, S | {"group": "{target}"}, names="group"
     ),
+    # --- MQTT messages; the broker, which is away here, judges what a caller may
+    "POST /api/messages": Entry(Who.TENANT, query="topic=acme/x", body="x", ok=(503,)),
+    "GET /api/messages": Entry(Who.TENANT, query="filter=acme/x", ok=(503,)),
+    "GET /api/messages/events": Entry(Who.TENANT, query="filter=acme/x", ok=(503,)),
+    "POST /api/consumers": Entry(Who.TENANT, body={"filter": "acme/x"}, ok=(503,)),
+    "DELETE /api/consumers/{id}": Entry(Who.TENANT, {"id": "x"}, ok=(404,)),
+    "GET /api/consumers/{id}/messages": Entry(Who.TENANT, {"id": "x"}, ok=(404,)),
+    "GET /api/consumers/{id}/events": Entry(Who.TENANT, {"id": "x"}, ok=(404,)),
+    "POST /api/consumers/{id}/acknowledge": Entry(Who.TENANT, {"id": "x"}, body={}, ok=(404,)),
     # --- for administrators
     "GET /api/status": admin(),
     "GET /api/tenants": admin(),
