@@ -30,6 +30,7 @@ from gateway.errors import RegistryError
 from gateway.lane import MAIN, Lane, drain, left_behind, login
 from gateway.messages.desk import MessageDesk
 from gateway.messaging.service import MessagingService, closed_for
+from gateway.operations.opening import open_desk
 from gateway.presence import Presence, presence_of
 from gateway.rate import total_rate
 from gateway.registry import Registry
@@ -269,6 +270,9 @@ class Gateway:
 
     def _console(self) -> Any:
         console: Any = importlib.import_module("gateway.console")
+        bridge = self.settings.bridge
+        own = partial(login, bridge, self._site, "gw-console") if bridge.enabled else None
+        desk, line = open_desk(self.settings.operations, own)
         state = partial(presence_of, self.registry, self.settings.presence)
         assert self._commands is not None and self._client_side is not None
         return console.Console(
@@ -282,6 +286,9 @@ class Gateway:
             self.messaging,
             self._aliases,
             self._client_side.reader,
+            desk,
+            line,
+            lambda: self._keys,
         )
 
     def _endpoints(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -13,10 +14,13 @@ from gateway.api.deliveries import Ask
 from gateway.commands.desk import CommandDesk
 from gateway.console import (
     account_pages,
+    address_pages,
     alias_pages,
     client_pages,
+    connection_pages,
     frame_pages,
     messaging_pages,
+    mqtt_client_pages,
     network_pages,
     nic_pages,
     overview_pages,
@@ -30,11 +34,15 @@ from gateway.console.rendering import Pages
 from gateway.console.rows import Row
 from gateway.console.serial_boards import SerialBoards
 from gateway.console.visitors import Visitors
+from gateway.console.watch import Watch
 from gateway.credentials import Credentials
 from gateway.device_reader import DeviceReader
 from gateway.messaging.service import MessagingService
+from gateway.operations.control_line import ControlLine
+from gateway.operations.desk import BrokerDesk
 from gateway.presence import PresenceState
 from gateway.registry import Device, Registry
+from meshwire.tokens import SigningKeys
 
 __all__ = ["Console"]
 
@@ -58,6 +66,9 @@ class Console:
         messaging: instances, accounts, endpoints.
         aliases: MQTT connections to other brokers.
         reader: asks devices for the pages.
+        broker: is asked about itself.
+        line: what it is asked by; it has to run.
+        keys: sign tokens.
     """
 
     def __init__(
@@ -72,7 +83,11 @@ class Console:
         messaging: MessagingService,
         aliases: AliasService,
         reader: DeviceReader,
+        broker: BrokerDesk,
+        line: ControlLine,
+        keys: Callable[[], SigningKeys],
     ) -> None:
+        self._line = line
         self.pulse = Pulse(status)
         pages, streams = Pages(Visitors(registry, credentials), time.monotonic), Streams(MOST_PAGES, LONGEST_S)
         self.router = APIRouter(include_in_schema=False)
@@ -95,11 +110,17 @@ class Console:
         self.router.include_router(nic_pages.router(pages, registry, row, endpoints, desk, ask))
         self.router.include_router(messaging_pages.router(pages, registry, messaging))
         self.router.include_router(alias_pages.router(pages, aliases))
+        watch = Watch(broker)
+        self.router.include_router(address_pages.router(pages, registry, watch))
+        self.router.include_router(connection_pages.router(pages, registry, watch))
+        self.router.include_router(mqtt_client_pages.router(pages, registry, messaging, watch, keys))
         self.router.include_router(account_pages.elsewhere(pages))  # the last one: it takes every path that is left
 
     async def run(self) -> None:
-        """Feed the live figures until cancelled."""
+        """Feed the live figures, and keep the line to the broker, until cancelled."""
         try:
-            await self.pulse.run()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.pulse.run(), name="pulse")
+                tasks.create_task(self._line.run(), name="control line")
         finally:
             await self._feeds.close()

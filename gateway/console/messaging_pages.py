@@ -124,7 +124,8 @@ def router(pages: Pages, registry: Registry, service: MessagingService) -> APIRo
 
     @routes.get(PLACE)
     async def messaging(request: Request) -> Response:
-        return await overview(await pages.administrator(request))
+        visitor = await pages.visitor(request)
+        return await overview(visitor) if visitor.is_admin else pages.go(f"{PLACE}/addresses")
 
     @routes.post(f"{PLACE}/accounts")
     async def add_account(request: Request) -> Response:

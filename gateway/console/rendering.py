@@ -6,6 +6,8 @@ visitor's form token is refused before anything is changed.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +26,7 @@ from gateway.console.visitors import COOKIE, Visitor, Visitors
 
 __all__ = ["SECURITY_HEADERS", "Form", "PageRoute", "Pages"]
 
-SECURITY_HEADERS: Final = {
+SECURITY_HEADERS: Final[dict[str, str]] = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -32,6 +34,7 @@ SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 MAX_FORM_OCTETS: Final = 65_536
+_ORIGIN: Final = re.compile(r"wss?://(\[[0-9a-f:.]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}")
 
 _environment = Environment(
     loader=PackageLoader("gateway.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -53,7 +56,19 @@ def _utc(unix_s: float | None) -> str:
     return "" if unix_s is None else datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def _rate(per_s: float) -> str:
+    """Messages a second, at the resolution that is worth reading."""
+    return f"{per_s:.0f}" if per_s >= 100 else f"{per_s:.1f}"
+
+
+def _tag(text: str) -> str:
+    """A text of any kind as part of an element's id."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 _environment.filters["age"] = _age
+_environment.filters["rate"] = _rate
+_environment.filters["tag"] = _tag
 _environment.filters["utc"] = _utc
 
 
@@ -72,6 +87,17 @@ class PageRoute(APIRoute):
                 return _refusal(error.status_code, str(error.detail), error.headers)
 
         return handle_for_people
+
+
+def _headers(connect_to: str) -> dict[str, str]:
+    if not connect_to:
+        return SECURITY_HEADERS
+    if not _ORIGIN.fullmatch(connect_to):
+        raise ValueError(f"no origin of a WebSocket: {connect_to!r}")
+    policy = SECURITY_HEADERS["Content-Security-Policy"].replace(
+        "connect-src 'self'", f"connect-src 'self' {connect_to}"
+    )
+    return SECURITY_HEADERS | {"Content-Security-Policy": policy}
 
 
 def _refusal(status: int, detail: str, headers: Mapping[str, str] | None) -> Response:
@@ -168,11 +194,21 @@ class Pages:
     # --- what they see
 
     def page(
-        self, template: str, visitor: Visitor | None, *, status: int = HTTPStatus.OK, **values: Any
+        self,
+        template: str,
+        visitor: Visitor | None,
+        *,
+        status: int = HTTPStatus.OK,
+        connect_to: str = "",
+        **values: Any,
     ) -> HTMLResponse:
-        """A template as a page; `values` are its names."""
+        """A template as a page; `values` are its names.
+
+        Args:
+            connect_to: origin of a WebSocket that the page's scripts may open, beside our own.
+        """
         text = _environment.get_template(template).render(visitor=visitor, **values)
-        return HTMLResponse(text, status, SECURITY_HEADERS)
+        return HTMLResponse(text, status, _headers(connect_to))
 
     @staticmethod
     def go(path: str) -> Response:

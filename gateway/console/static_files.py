@@ -11,7 +11,17 @@ from fastapi import APIRouter, HTTPException, Response
 __all__ = ["asset", "router"]
 
 _MEDIA: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_NAMES: Final = ("console.css", "network.css", "console.js", "frames.js", "icon.svg")
+_NAMES: Final = (
+    "console.css",
+    "messaging.css",
+    "network.css",
+    "console.js",
+    "frames.js",
+    "live_tables.js",
+    "mqtt_client.js",
+    "mqtt_packets.js",
+    "icon.svg",
+)
 _CONTENT: Final = {name: (files("gateway.console") / "static" / name).read_bytes() for name in _NAMES}
 _TAGS: Final = {name: hashlib.sha256(content).hexdigest()[:12] for name, content in _CONTENT.items()}
 
