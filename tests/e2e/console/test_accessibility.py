@@ -68,7 +68,7 @@ def kind(path: str) -> str:
     """Pages that differ in what they show, not in how, are one kind."""
     path = path.split("#")[0]
     return re.sub(
-        r"[0-9a-f]{16}|(?<=what=).*|(?<=edit=).*|(?<=page=)\d+", "…", re.sub(r"[?&](sort|find)=[^&]*", "", path)
+        r"[0-9a-f]{16}|(?<=(what|edit|name)=).*|(?<=(filter|tenant)=)[^&]*|(?<=page=)\d+", "…", re.sub(r"[?&](sort|find)=[^&]*", "", path)
     )
 
 

@@ -27,7 +27,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Operat
         patch.setattr("broker.server.TICK_S", 0.05)
         patch.setattr("gateway.gateway.HOUSEKEEPING_S", 0.1)
         async with OperatedSite(tmp_path_factory.mktemp("site")).running() as site:
-            site.add_device(MAC, "acme")
+            site.gateway.registry.add_device(MAC, TenantId("acme"))
             site.gateway.registry.add_tenant(TenantId("globex"))
             yield site
 
