@@ -11,6 +11,7 @@ from typing import Any
 import aiomqtt
 import pytest
 import pytest_asyncio
+from console_site import RECORD
 from operated_site import OperatedSite
 from playwright.async_api import expect
 
@@ -123,7 +124,7 @@ async def test_a_subscription_is_tried_as_a_role(administrator: Any, site: Opera
     messages = page.get_by_role("region", name="Messages").get_by_role("row")
     await expect(messages.nth(1)).to_contain_text(f"acme/read/{MAC}/temp")
     await expect(messages.nth(1)).to_contain_text("a2 00 64 74 65 6d 70")
-    await expect(messages.nth(1)).to_contain_text("CBOR, 28 octets")
+    await expect(messages.nth(1)).to_contain_text(f"CBOR, {len(RECORD)} octets")
     await page.get_by_label("Show as").select_option("text")
     await expect(messages.nth(1)).to_contain_text("1700000000")
 
