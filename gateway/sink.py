@@ -25,6 +25,7 @@ from gateway.statistics import Event, Statistics
 from gateway.uplink import Origin, RouteTable, Uplink, pack_uplink
 from meshwire.coap import ACK, CON, NON, Message, codes, decode, encode, options
 from meshwire.identity import DeviceId, IdentityError
+from meshwire.mesh_place import MeshPlace, parse_place
 from meshwire.notification import BUBBLE_UP, NotificationError, parse_uplink
 
 __all__ = ["KEY_LIFETIME_S", "REGISTER", "Datagram", "Directory", "Sink", "is_for_sink"]
@@ -132,8 +133,10 @@ class Directory(Protocol):
     def seen(self, mac: DeviceId, address: Address, now_s: float) -> None:
         """It was heard from `address`."""
 
-    def registered(self, mac: DeviceId, address: Address, now_s: float, interval_s: float | None) -> None:
-        """It has registered, and will again every `interval_s`."""
+    def registered(
+        self, mac: DeviceId, address: Address, now_s: float, interval_s: float | None, place: MeshPlace | None = None
+    ) -> None:
+        """It has registered at its place in the mesh, and will again every `interval_s`."""
 
 
 class Sink:
@@ -332,8 +335,8 @@ class Sink:
             mac = DeviceId.parse(path[1] if len(path) == 2 else "")
         except IdentityError as error:
             raise _Refusal(_Answer(codes.BAD_REQUEST, f"gateway: {error}"), "malformed") from None
-        device = self._device(mac)
-        self._registry.registered(mac, source, now_s, _interval_s(message.query()))
+        device, query = self._device(mac), message.query()
+        self._registry.registered(mac, source, now_s, _interval_s(query), parse_place(query))
         self._statistics.count(Event.REGISTERED)
         self._on_registration(device)
         return _CHANGED

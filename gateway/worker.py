@@ -38,6 +38,7 @@ from meshwire.coap import Message, options
 from meshwire.errors import MeshwireError
 from meshwire.identity import DeviceId
 from meshwire.logs import configure_logging
+from meshwire.mesh_place import MeshPlace
 from meshwire.notification import BUBBLE_UP
 from meshwire.site import Site
 
@@ -75,7 +76,9 @@ class WorkerDirectory:
         """It was heard from `address`."""
         self._fresh[mac] = self._sightings[mac] = Sighting(address, now_s)
 
-    def registered(self, mac: DeviceId, address: Address, now_s: float, interval_s: float | None) -> None:
+    def registered(
+        self, mac: DeviceId, address: Address, now_s: float, interval_s: float | None, place: MeshPlace | None = None
+    ) -> None:
         """Registrations are passed on to the main process, so none comes here."""
         raise AssertionError("a worker takes no registrations")
 

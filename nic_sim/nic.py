@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 
 from meshwire.link_stats import LinkStats, link_stats
+from meshwire.mesh_place import MeshPlace
 from meshwire.notification import Notification
 from meshwire.pipe import Pipe
 from nic_sim.board import BoardClient
@@ -132,6 +133,7 @@ class Nic:
                 CoapGatewayChannel(context, settings.gateway_address),
                 register_s=settings.register_s,
                 links=lambda: board_links(self),
+                place=self._place,
             )
             _log.info("nic listens", mac=settings.mac, address=settings.listen_address.host, port=endpoint.port)
             self.ready.set()
@@ -176,6 +178,13 @@ class Nic:
         self.manager.table.board_replaced(board_wide_sequence=settings.board.board_wide_sequence)
         self.client.board_replaced(settings.board)
         _log.info("board replaced", mac=settings.mac, port=port, profile=settings.profile.value)
+
+    def _place(self) -> MeshPlace:
+        """Nothing, unless the settings say where this NIC is to be."""
+        parent, hops = self.settings.mesh_parent, self.settings.mesh_hops
+        if parent is None and hops is None:
+            return MeshPlace()
+        return MeshPlace(parent, hops, self.instruments.signal(self.unix_time()).rssi_dbm)
 
     def _deliver(self, notification: Notification) -> None:
         if self._uplink is not None:

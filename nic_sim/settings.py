@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from meshwire.identity import DeviceId, IdentityError
+from meshwire.mesh_place import MOST_HOPS, NODE_NAME
 from meshwire.site import Site
 from nic_sim.board_line import ResetAction
 from nic_sim.board_profile import BOARD_PROFILES, BoardProfile, ProfileName
@@ -155,6 +156,11 @@ class NicSettings(BaseModel):
     """Notifications kept while the gateway is away; beyond that the oldest is dropped, counted and told."""
     register_s: float = Field(default=60.0, ge=1, le=86_400)
     """How often the NIC tells the gateway its address."""
+    mesh_parent: str | None = Field(default=None, pattern=f"^{NODE_NAME}$")
+    """Simulated place in the mesh, told to the gateway with each registration: the MAC of the NIC that this one sends
+    through, or the name of an access point; unset: not said."""
+    mesh_hops: int | None = Field(default=None, ge=1, le=MOST_HOPS)
+    """Simulated hops to the access point, told likewise."""
     time_sync_s: float = Field(default=3600.0, ge=0)
     """How often the board's clock is set, besides after each board reset; 0: never, also not after a reset."""
     seed: int | None = None

@@ -19,6 +19,7 @@ import structlog
 from meshwire.coap import codes
 from meshwire.coap.options import LINK_FORMAT
 from meshwire.identity import DeviceId
+from meshwire.mesh_place import MeshPlace, place_arguments
 from meshwire.notification import Notification, uplink_request
 from nic_sim.uplink_queue import UplinkQueue
 
@@ -92,6 +93,7 @@ class Uplink:
         channel: to the gateway.
         register_s: seconds between registrations.
         links: link-format of the NIC's resources, the registration's payload.
+        place: where the NIC hangs in the mesh, told with the registration.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Uplink:
         *,
         register_s: float,
         links: Callable[[], bytes],
+        place: Callable[[], MeshPlace] = MeshPlace,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self.last_failure = ""
@@ -110,6 +113,7 @@ class Uplink:
         self._channel = channel
         self._register_s = register_s
         self._links = links
+        self._place = place
         self._register_at = 0.0
         self._backoff_s = FIRST_BACKOFF_S
         self._changed = asyncio.Event()
@@ -158,9 +162,8 @@ class Uplink:
         self._changed.clear()
 
     async def _register(self) -> float:
-        answer = await self._post(
-            (REGISTER, self._device.value), (f"lt={self._register_s:.0f}",), LINK_FORMAT, self._links()
-        )
+        query = (f"lt={self._register_s:.0f}", *place_arguments(self._place()))
+        answer = await self._post((REGISTER, self._device.value), query, LINK_FORMAT, self._links())
         if answer is None:
             return self._back_off()
         verdict = judge(answer.code)

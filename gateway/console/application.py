@@ -19,6 +19,7 @@ from gateway.console import (
     client_pages,
     connection_pages,
     frame_pages,
+    mesh_pages,
     messaging_pages,
     mqtt_client_pages,
     network_pages,
@@ -29,6 +30,7 @@ from gateway.console import (
 )
 from gateway.console.events import Streams
 from gateway.console.frame_feed import FrameFeeds
+from gateway.console.mesh_watch import MeshWatch
 from gateway.console.pulse import Pulse
 from gateway.console.rendering import Pages
 from gateway.console.rows import Row
@@ -101,9 +103,12 @@ class Console:
         def row(device: Device, now_s: float) -> Row:
             sighting = registry.sighting(device.mac)
             seen_s = sighting.seen_s if sighting is not None else None
-            return Row(device, presence(device, now_s), str(sighting.address) if sighting else None, seen_s)
+            at = sighting.address if sighting is not None else None
+            return Row(device, presence(device, now_s), at, seen_s, registry.place(device.mac))
 
         self.router.include_router(network_pages.router(pages, registry, row))
+        self._mesh = MeshWatch(registry, row)
+        self.router.include_router(mesh_pages.router(pages, registry, row, self._mesh))
         self.router.include_router(client_pages.router(pages, registry, endpoints, messaging))
         self._feeds = FrameFeeds(reader)
         self.router.include_router(frame_pages.router(pages, registry, row, self._feeds))
@@ -122,5 +127,6 @@ class Console:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.pulse.run(), name="pulse")
                 tasks.create_task(self._line.run(), name="control line")
+                tasks.create_task(self._mesh.run(), name="mesh watch")
         finally:
             await self._feeds.close()

@@ -18,6 +18,7 @@ _NAMES: Final = (
     "console.js",
     "frames.js",
     "live_tables.js",
+    "mesh.js",
     "mqtt_client.js",
     "mqtt_packets.js",
     "icon.svg",

@@ -199,6 +199,8 @@ class Boards:
             profile=ProfileName(device.profile),
             observe=(parse_observe(device.observed_path),),
             poll_s=_poll_s(ProfileName(device.profile)),
+            mesh_parent=device.parent,
+            mesh_hops=device.hops,
             state_dir=self._site.path("nics", device.mac.value),
         )
         return Nic(settings, _opener(port))

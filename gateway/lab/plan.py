@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,11 @@ __all__ = ["TENANTS", "PlannedDevice", "plan_devices", "profile_on"]
 TENANTS: Final = (TenantId("riverside"), TenantId("hilltop"))
 FIRST_MAC: Final = 0x0013500500470001
 """The vendor's address block of the dialect's examples; the last digits count."""
+
+ACCESS_POINT: Final = "demo-access-point"
+AT_ACCESS_POINT: Final = 2
+"""So many NICs hear the access point; further ones send through others, `CHILDREN` through each."""
+CHILDREN: Final = 3
 
 _PATTERN: Final = (
     ("standard", "temp", TENANTS[0]),
@@ -36,6 +41,9 @@ class PlannedDevice:
     profile: str
     sensor: str
     port: str | None = None
+    parent: str = ACCESS_POINT
+    """Where its NIC says that it hangs in the mesh, and how many hops from the access point."""
+    hops: int = 1
 
     @property
     def observed_path(self) -> str:
@@ -48,11 +56,15 @@ def plan_devices(nics: int, replacements: Mapping[DeviceId, str]) -> Sequence[Pl
 
     A MAC that is not among them is added, as a further device of the first tenant: a real board keeps its own MAC.
     """
-    devices = []
+    devices: list[PlannedDevice] = []
     for index in range(nics):
         profile, sensor, tenant = _PATTERN[index % len(_PATTERN)]
         mac = DeviceId(f"{FIRST_MAC + index:016x}")
-        devices.append(_planned(mac, tenant, profile, sensor, replacements.get(mac)))
+        planned = _planned(mac, tenant, profile, sensor, replacements.get(mac))
+        if index >= AT_ACCESS_POINT:
+            above = devices[(index - AT_ACCESS_POINT) // CHILDREN]
+            planned = replace(planned, parent=above.mac.value, hops=above.hops + 1)
+        devices.append(planned)
     known = {device.mac for device in devices}
     devices += [_planned(mac, TENANTS[0], "", "temp", port) for mac, port in replacements.items() if mac not in known]
     return devices

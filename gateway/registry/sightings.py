@@ -15,6 +15,7 @@ from gateway.registry import schema
 from gateway.registry.database import Database
 from gateway.registry.records import Sighting
 from meshwire.identity import DeviceId
+from meshwire.mesh_place import MeshPlace
 
 __all__ = ["SightingTable"]
 
@@ -31,6 +32,7 @@ class SightingTable:
         self._moved: set[DeviceId] = set()
         self._unsaved: set[DeviceId] = set()
         self._registrations: dict[DeviceId, tuple[float, float | None]] = {}
+        self._places: dict[DeviceId, MeshPlace] = {}
         self._watchers: list[Callable[[DeviceId], None]] = []
         self._load_sightings()
 
@@ -44,7 +46,9 @@ class SightingTable:
         else:
             self._unsaved.add(mac)
 
-    def registered(self, mac: DeviceId, address: Address, now_s: float, interval_s: float | None) -> None:
+    def registered(
+        self, mac: DeviceId, address: Address, now_s: float, interval_s: float | None, place: MeshPlace | None = None
+    ) -> None:
         """Note a registration; one that comes long before it was due means that the device has started anew.
 
         Args:
@@ -52,13 +56,22 @@ class SightingTable:
             address: where it registered from.
             now_s: Unix time in seconds.
             interval_s: how often it will register, as it said; None: it did not.
+            place: in the mesh, as it said.
         """
         before = self._registrations.get(mac)
         self._registrations[mac] = (now_s, interval_s)
+        if place is None:
+            self._places.pop(mac, None)
+        else:
+            self._places[mac] = place
         has_moved = (known := self._sightings.get(mac)) is None or known.address != address
         self.seen(mac, address, now_s)
         if before is not None and before[1] is not None and now_s - before[0] < EARLY * before[1] and not has_moved:
             self._tell_watchers(mac)
+
+    def place(self, mac: DeviceId) -> MeshPlace | None:
+        """Where a device hangs in the mesh, as it said with its last registration; not known after a restart."""
+        return self._places.get(mac)
 
     def interval_s(self, mac: DeviceId) -> float | None:
         """How often the device said it registers."""
@@ -114,5 +127,6 @@ class SightingTable:
 
     def _forget_sighting(self, mac: DeviceId) -> None:
         self._sightings.pop(mac, None)
+        self._places.pop(mac, None)
         self._unsaved.discard(mac)
         self._moved.discard(mac)

@@ -26,6 +26,7 @@ async def nic_and_board(
     sensors: Sequence[str] = ("temp@1",),
     observe: Sequence[str] = ("snsr/arduino/temp",),
     poll_s: float = 0.2,
+    parent: str | None = None,
 ) -> AsyncIterator[Nic]:
     """Both at work; the NIC has registered when the block begins."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
@@ -46,6 +47,8 @@ async def nic_and_board(
         observe=tuple(observe),
         poll_s=poll_s,
         register_s=5,
+        mesh_parent=parent,
+        mesh_hops=None if parent is None else 1,
         state_dir=folder / f"{mac}.state",
         seed=7,
     )

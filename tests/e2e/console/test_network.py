@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +12,9 @@ from console_site import ConsoleSite
 from nic_and_board import nic_and_board
 from playwright.async_api import expect
 
-from meshwire.identity import DeviceId
+from gateway.addresses import Address
+from meshwire.identity import INTERNAL_TENANT, DeviceId
+from meshwire.mesh_place import MeshPlace
 from nic_sim.nic import Nic
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -21,8 +24,8 @@ MAC = DeviceId("0013500500470001")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def nic(site: ConsoleSite, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nic]:
-    site.add_device(MAC, "ssni")
-    async with nic_and_board(site.gateway.coap_port, MAC, tmp_path_factory.mktemp("nic")) as nic:
+    site.gateway.registry.add_device(MAC, INTERNAL_TENANT)
+    async with nic_and_board(site.gateway.coap_port, MAC, tmp_path_factory.mktemp("nic"), parent="ap-north") as nic:
         yield nic
 
 
@@ -73,3 +76,47 @@ async def test_frames_are_watched_filtered_paused_unfolded_copied_and_saved(admi
     await page.get_by_role("button", name="Go on").click()
     await page.get_by_role("button", name="Stop").click()
     await expect(page.get_by_role("status")).to_have_text("Stopped.")
+
+
+async def test_the_map_shows_where_a_nic_hangs_and_changes_by_itself(
+    administrator: Any, site: ConsoleSite, nic: Nic
+) -> None:
+    page, registry = administrator, site.gateway.registry
+    await page.get_by_role("navigation", name="Pages").get_by_role("link", name="Network").click()
+    canvas = page.get_by_role("img", name="Map of")
+    await expect(page.get_by_role("status")).to_have_text("live")
+    box = await canvas.bounding_box()
+    online = page.locator("[data-tally=online]")
+    await expect(online).to_have_text("1")
+
+    relayed = DeviceId("0013500500470099")
+    registry.add_device(relayed, INTERNAL_TENANT)
+    registry.registered(relayed, Address("fd00::99", 4849), time.time(), 60.0, MeshPlace(str(MAC), 2, -81))
+    await expect(online).to_have_text("2")
+    assert await canvas.bounding_box() == box, "nothing moves when it grows"
+    picked = page.locator("[data-picked]")
+    await point_at(page, f"{relayed} ")
+    await expect(picked).to_contain_text(f"online · 2 hops · sends through {MAC} · -81 dBm")
+    await picked.get_by_role("link").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text(str(relayed))
+    registry.remove_device(relayed)
+
+
+FIND = """(text) => {
+  const canvas = document.querySelector("canvas"), box = canvas.getBoundingClientRect();
+  for (let y = 2; y < box.height; y += 4)
+    for (let x = 2; x < box.width; x += 4) {
+      const at = { clientX: box.left + x, clientY: box.top + y, pointerType: "mouse" };
+      canvas.dispatchEvent(new PointerEvent("pointermove", at));
+      if (document.querySelector("[data-picked]").textContent.includes(text)) return [at.clientX, at.clientY];
+    }
+}"""
+"""Points here and there until the line below the map says it."""
+
+
+async def point_at(page: Any, text: str) -> None:
+    """Move the mouse to a NIC on the map."""
+    found = await page.evaluate(FIND, text)
+    assert found, f"{text} is nowhere on the map"
+    await page.mouse.move(0, 0)
+    await page.mouse.move(*found)

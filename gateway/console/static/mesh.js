@@ -1,0 +1,413 @@
+"use strict";
+
+// The mesh map on a canvas. Around each access point (or network) stand its NICs, ring by ring: whoever hears it
+// itself in the first ring, whoever sends through those in the second, and so on; a ring is as wide as it must be. So a
+// thousand NICs are still single dots, and the distance from the middle is the way. The layout depends on the forest
+// alone: nothing jumps when states change. Without the canvas, the table says the same.
+const SPACE = 11;
+const GAP = 10;
+const BAND_GAP = 7;
+const DOT = 4;
+const STATES = ["online", "offline", "unheard"];
+const WORDS = { online: "online", offline: "offline", unheard: "never heard" };
+const FLASH_MS = 1200;
+const LARGE_AGAIN_MS = 15000;
+
+/** The forest as objects: {id, kind, state, children, …}; kind is root, nic or cluster. */
+function forest(map) {
+  const byId = new Map();
+  const roots = map.roots.map(([id, kind]) => {
+    const root = { id, kind: "root", what: kind, children: [] };
+    byId.set(`root ${id}`, root);
+    return root;
+  });
+  for (const [id, parent, state, seen, hops, rssi, through] of map.nodes)
+    byId.set(id, { id, kind: "nic", parent, state: STATES[state], seen, hops, rssi, through, children: [] });
+  const above = (id) => byId.get(id) || byId.get(`root ${id}`);
+  const hang = (node) => {
+    node.up = above(node.parent);
+    node.up.children.push(node);
+  };
+  for (const node of byId.values()) if (node.kind === "nic") hang(node);
+  for (const [parent, ...counts] of map.clusters) hang({ id: `cluster ${parent}`, kind: "cluster", parent, counts, children: [] });
+  return { roots, byId };
+}
+
+/** Where everybody stands around a root, seen from it; root.bands are the rings' outer radii. */
+function arrange(root) {
+  root.size = 7;
+  root.angle = 0;
+  root.bands = [];
+  let radius = 16;
+  for (let level = root.children; level.length; level = level.flatMap((node) => node.children)) {
+    const room = (row) => Math.floor((2 * Math.PI * (radius + (row + 0.5) * SPACE)) / SPACE);
+    const rows = [];
+    for (let all = 0; all < level.length; all += rows.at(-1)) rows.push(room(rows.length));
+    const all = rows.reduce((sum, count) => sum + count, 0);
+    const due = rows.map(() => 0);
+    const step = (2 * Math.PI) / level.length;
+    // Turned so that, on the whole, everybody stands outside the one it sends through.
+    const away = level.map((node, index) => node.up.angle - index * step);
+    const turn = Math.atan2(away.reduce((sum, angle) => sum + Math.sin(angle), 0), away.reduce((sum, angle) => sum + Math.cos(angle), 0));
+    level.forEach((node, index) => {
+      rows.forEach((count, row) => (due[row] += count / all));
+      const row = due.indexOf(Math.max(...due));
+      due[row] -= 1;
+      node.angle = index * step + turn;
+      node.size = node.kind === "cluster" ? DOT + 2 : node.children.length ? DOT + 1 : DOT;
+      const distance = radius + (row + 0.5) * SPACE;
+      node.offset = [distance * Math.cos(node.angle), distance * Math.sin(node.angle)];
+    });
+    radius += rows.length * SPACE;
+    root.bands.push(radius);
+    radius += BAND_GAP;
+  }
+  root.radius = radius;
+}
+
+function put(root, x, y) {
+  root.x = x;
+  root.y = y;
+  for (let level = root.children; level.length; level = level.flatMap((node) => node.children))
+    for (const node of level) [node.x, node.y] = [x + node.offset[0], y + node.offset[1]];
+}
+
+/** Roots side by side in rows, whatever fills the canvas best. */
+function place(roots, aspect) {
+  roots.forEach(arrange);
+  const boxes = roots.map((root) => ({ root, side: 2 * root.radius + 2 * GAP }));
+  boxes.sort((a, b) => b.side - a.side || (a.root.id < b.root.id ? -1 : 1));
+  const rows = (limit) => {
+    const found = [];
+    let row = null;
+    for (const box of boxes) {
+      if (!row || row.width + box.side > limit) found.push((row = { width: 0, height: box.side + 26, boxes: [] }));
+      row.boxes.push(box);
+      row.width += box.side;
+    }
+    return found;
+  };
+  const all = boxes.reduce((sum, box) => sum + box.side, 0);
+  let best = null;
+  for (let step = 1; step <= 24; step += 1) {
+    const found = rows(Math.max(boxes[0].side, (all * step) / 24));
+    const width = Math.max(...found.map((row) => row.width));
+    const height = found.reduce((sum, row) => sum + row.height, 0);
+    const need = Math.max(width, height * aspect);
+    if (!best || need < best.need) best = { need, found, width, height };
+  }
+  let top = 0;
+  for (const row of best.found) {
+    let left = (best.width - row.width) / 2;
+    for (const { root, side } of row.boxes) {
+      put(root, left + side / 2, top + side / 2);
+      root.label = [left + side / 2, top + side - GAP];
+      root.side = side;
+      left += side;
+    }
+    top += row.height;
+  }
+  return { width: best.width, height: best.height };
+}
+
+function ago(seconds) {
+  if (seconds < 120) return `${Math.max(0, Math.round(seconds))} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  return seconds < 172800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86400)} d`;
+}
+
+function showMesh(section) {
+  const canvas = section.querySelector("canvas");
+  const context = canvas.getContext("2d");
+  const said = section.querySelector("[data-mesh-state]");
+  const words = section.querySelector("[data-picked]");
+  const still = matchMedia("(prefers-reduced-motion: reduce)");
+  let drawn = { roots: [], byId: new Map() };
+  let size = { width: 1, height: 1 };
+  let view = { scale: 1, x: 0, y: 0 };
+  let picked = null;
+  let frame = 0;
+  let isLarge = false;
+  let waiting = 0;
+  const flashes = new Map();
+  const rows = new Map([...document.querySelectorAll("tr[data-mac]")].map((row) => [row.dataset.mac, row]));
+
+  function fit() {
+    const { clientWidth: width, clientHeight: height } = canvas;
+    const ratio = devicePixelRatio || 1;
+    canvas.width = Math.round(width * ratio);
+    canvas.height = Math.round(height * ratio);
+    if (!drawn.roots.length || !width) return;
+    size = place(drawn.roots, width / height);
+    const scale = Math.min(width / size.width, height / size.height, 2.2);
+    view = { scale, x: (width - size.width * scale) / 2, y: (height - size.height * scale) / 2 };
+    redraw();
+  }
+
+  const redraw = () => {
+    if (!frame) frame = requestAnimationFrame(draw);
+  };
+
+  function draw(now) {
+    frame = 0;
+    const style = getComputedStyle(canvas);
+    const colour = (name) => style.getPropertyValue(`--${name}`).trim();
+    const colours = { online: colour("good"), offline: colour("bad"), unheard: colour("soft"), line: colour("line"), root: colour("accent"), ink: colour("ink"), soft: colour("soft"), card: colour("card") };
+    const ratio = devicePixelRatio || 1;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.setTransform(ratio * view.scale, 0, 0, ratio * view.scale, ratio * view.x, ratio * view.y);
+    const pixel = 1 / view.scale;
+    for (const root of drawn.roots) for (const radius of root.bands) ring({ x: root.x, y: root.y }, radius + BAND_GAP / 2, colours.line, pixel);
+    lines(colours, pixel);
+    if (picked) way(picked, colours, pixel);
+    for (const node of drawn.byId.values()) {
+      if (node.kind === "nic") dot(node, colours, pixel);
+      for (const child of node.children) if (child.kind === "cluster") cluster(child, colours);
+    }
+    let alive = false;
+    for (const [id, begun] of flashes) {
+      const age = (now - begun) / FLASH_MS;
+      const node = drawn.byId.get(id);
+      if (age >= 1 || !node) {
+        flashes.delete(id);
+        continue;
+      }
+      alive = true;
+      context.globalAlpha = 1 - age;
+      ring(node, node.size + (2 + 7 * age) * Math.max(1, pixel), colours.online, 1.5 * pixel);
+      context.globalAlpha = 1;
+    }
+    if (picked) ring(picked, picked.size + 4 * Math.max(1, pixel), colours.ink, 2 * pixel);
+    for (const root of drawn.roots) rootMark(root, colours, pixel);
+    if (alive) redraw();
+  }
+
+  function lines(colours, pixel) {
+    context.strokeStyle = colours.soft;
+    context.globalAlpha = 0.45;
+    context.lineWidth = Math.max(pixel * 0.8, 0.8);
+    for (const isHidden of [false, true]) {
+      context.setLineDash(isHidden ? [4, 4] : []);
+      context.beginPath();
+      for (const node of drawn.byId.values())
+        for (const child of node.children) {
+          if (Boolean(child.through) !== isHidden || (node.kind === "root" && node.what !== "access point")) continue;
+          context.moveTo(node.x, node.y);
+          context.lineTo(child.x, child.y);
+        }
+      context.stroke();
+    }
+    context.setLineDash([]);
+    context.globalAlpha = 1;
+  }
+
+  /** From a NIC to its access point. */
+  function way(node, colours, pixel) {
+    context.beginPath();
+    context.moveTo(node.x, node.y);
+    for (let next = node.up; next && (next.kind !== "root" || next.what === "access point"); next = next.up) context.lineTo(next.x, next.y);
+    context.strokeStyle = colours.root;
+    context.lineWidth = 2.5 * Math.max(1, pixel);
+    context.stroke();
+  }
+
+  function ring(node, radius, stroke, width) {
+    context.beginPath();
+    context.arc(node.x, node.y, radius, 0, 7);
+    context.strokeStyle = stroke;
+    context.lineWidth = width;
+    context.stroke();
+  }
+
+  function dot(node, colours, pixel) {
+    context.beginPath();
+    context.arc(node.x, node.y, node.size, 0, 7);
+    if (node.state === "online") {
+      context.fillStyle = colours.online;
+      context.fill();
+    } else {
+      context.fillStyle = colours.card;
+      context.fill();
+      context.strokeStyle = colours[node.state];
+      context.lineWidth = 1.8;
+      if (node.state === "unheard") context.setLineDash([2, 2]);
+      context.stroke();
+      context.setLineDash([]);
+      if (node.state === "offline") {
+        const arm = node.size * 0.5;
+        context.beginPath();
+        context.moveTo(node.x - arm, node.y - arm);
+        context.lineTo(node.x + arm, node.y + arm);
+        context.moveTo(node.x + arm, node.y - arm);
+        context.lineTo(node.x - arm, node.y + arm);
+        context.stroke();
+      }
+    }
+    if (node.children.length) ring(node, node.size + 2.5, colours.root, Math.max(1.5, pixel));
+  }
+
+  /** Many in one: a pie of their states. */
+  function cluster(node, colours) {
+    const all = node.counts.reduce((sum, count) => sum + count, 0);
+    let from = -Math.PI / 2;
+    node.counts.forEach((count, index) => {
+      const to = from + (count / all) * 2 * Math.PI;
+      context.beginPath();
+      context.moveTo(node.x, node.y);
+      context.arc(node.x, node.y, node.size, from, to);
+      context.fillStyle = colours[STATES[index]];
+      if (count) context.fill();
+      from = to;
+    });
+  }
+
+  function rootMark(root, colours, pixel) {
+    const arm = 8 * Math.max(1, pixel);
+    if (root.what !== "unheard") {
+      context.beginPath();
+      context.moveTo(root.x, root.y - arm);
+      context.lineTo(root.x + arm, root.y);
+      context.lineTo(root.x, root.y + arm);
+      context.lineTo(root.x - arm, root.y);
+      context.closePath();
+      context.fillStyle = root.what === "access point" ? colours.root : colours.card;
+      context.fill();
+      context.strokeStyle = colours.root;
+      context.lineWidth = 2;
+      context.stroke();
+    }
+    const name = root.what === "unheard" ? "never heard" : root.id;
+    context.font = `${13 * pixel}px system-ui, sans-serif`;
+    const fits = context.measureText(name).width <= root.side + 4 * pixel;
+    if (fits || drawn.roots.length === 1) label(name, root.label[0], root.label[1] + 12 * pixel, colours.soft, pixel, 13);
+  }
+
+  function label(text, x, y, fill, pixel, points) {
+    context.font = `${points * pixel}px system-ui, sans-serif`;
+    context.textAlign = "center";
+    context.fillStyle = fill;
+    context.fillText(text, x, y);
+  }
+
+  // --- who is pointed at
+
+  function at(event) {
+    const box = canvas.getBoundingClientRect();
+    const x = (event.clientX - box.left - view.x) / view.scale;
+    const y = (event.clientY - box.top - view.y) / view.scale;
+    let best = null;
+    let distance = Math.max(12 / view.scale, 7);
+    for (const node of drawn.byId.values()) {
+      const away = Math.hypot(node.x - x, node.y - y);
+      if (node.kind === "nic" && away < distance) [best, distance] = [node, away];
+    }
+    return best;
+  }
+
+  function pick(node) {
+    if (node === picked && node) return;
+    picked = node;
+    canvas.classList.toggle("hits", Boolean(node));
+    if (node) describe(node);
+    redraw();
+  }
+
+  function describe(node) {
+    const link = document.createElement("a");
+    link.href = `/console/network/${node.id}`;
+    link.className = "mono";
+    link.textContent = node.id;
+    const parts = [WORDS[node.state]];
+    if (node.hops) parts.push(`${node.hops} ${node.hops === 1 ? "hop" : "hops"}`);
+    const root = drawn.byId.get(`root ${node.parent}`);
+    if (!root) parts.push(`sends through ${node.parent}${node.through ? ` and ${node.through} NICs of others` : ""}`);
+    else if (root.what === "access point") parts.push(`sends through ${node.parent}`);
+    else if (root.what === "network") parts.push(`heard from ${node.parent}`);
+    if (node.rssi !== null) parts.push(`${node.rssi} dBm`);
+    if (node.seen) parts.push(`heard ${ago(Date.now() / 1000 - node.seen)} ago`);
+    words.replaceChildren(link, ` ${parts.join(" · ")}`);
+  }
+
+  canvas.addEventListener("pointermove", (event) => event.pointerType === "mouse" && pick(at(event) || picked));
+  canvas.addEventListener("click", (event) => {
+    const node = at(event);
+    if (node && node === picked && event.pointerType !== "touch") location.href = `/console/network/${node.id}`;
+    else if (node) pick(node);
+  });
+
+  // --- data
+
+  async function load() {
+    try {
+      const answer = await fetch(section.dataset.mesh);
+      if (!answer.ok) throw new Error(answer.status === 200 ? "" : `${answer.status}`);
+      const map = await answer.json();
+      drawn = forest(map);
+      isLarge = map.clusters.length > 0;
+      picked = picked && drawn.byId.get(picked.id) ? drawn.byId.get(picked.id) : null;
+      fit();
+      tally();
+    } catch {
+      said.textContent = "not loaded: the gateway does not answer";
+    }
+    if (isLarge) setTimeout(load, LARGE_AGAIN_MS);
+  }
+
+  function tally() {
+    const counts = { online: 0, offline: 0, unheard: 0 };
+    for (const node of drawn.byId.values()) {
+      if (node.kind === "nic") counts[node.state] += 1;
+      for (const child of node.children) if (child.kind === "cluster") child.counts.forEach((count, index) => (counts[STATES[index]] += count));
+    }
+    for (const [state, count] of Object.entries(counts)) section.querySelector(`[data-tally="${state}"]`).textContent = count;
+  }
+
+  function change({ states, heard, again }) {
+    const now = Date.now() / 1000;
+    for (const [mac, index] of Object.entries(states)) {
+      const node = drawn.byId.get(mac);
+      if (node) node.state = STATES[index];
+      const cell = rows.get(mac)?.querySelector('[data-cell="state"] span');
+      if (cell) [cell.textContent, cell.className] = [STATES[index], `state ${STATES[index]}`];
+    }
+    for (const mac of heard) {
+      const node = drawn.byId.get(mac);
+      if (node) node.seen = now;
+      if (node && !still.matches) flashes.set(mac, performance.now());
+      const cell = rows.get(mac)?.querySelector('[data-cell="seen"]');
+      if (cell) [cell.textContent, cell.dataset.at] = ["0 s ago", now];
+    }
+    if (Object.keys(states).length && !isLarge) tally();
+    if (picked) describe(picked);
+    if (again && !isLarge && !waiting) {
+      waiting = setTimeout(() => {
+        waiting = 0;
+        load();
+      }, 1000);
+    }
+    redraw();
+  }
+
+  const source = new EventSource(`${section.dataset.mesh}/live`);
+  source.onopen = () => (said.textContent = "live");
+  source.onerror = () => (said.textContent = "not live: the gateway does not answer; trying again");
+  source.onmessage = (event) => change(JSON.parse(event.data));
+  source.addEventListener("over", () => {
+    source.close();
+    said.textContent = "no longer live: reload the page";
+  });
+  addEventListener("pagehide", () => source.close());
+  new ResizeObserver(fit).observe(canvas);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  setInterval(() => {
+    const now = Date.now() / 1000;
+    for (const row of rows.values()) {
+      const cell = row.querySelector("[data-cell=seen][data-at]");
+      if (cell) cell.textContent = `${ago(now - cell.dataset.at)} ago`;
+    }
+  }, 5000);
+  load();
+}
+
+document.querySelectorAll("[data-mesh]").forEach(showMesh);
