@@ -15,7 +15,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Final, cast
 
 from gateway.addresses import Address
 from gateway.direct_record import DirectReading, DirectRecord
@@ -109,7 +109,7 @@ class DeliveryRecord:
     """
 
     def __init__(self, lane: int, outbox: Outbox, losses: LossBook, statistics: Statistics) -> None:
-        self._lane = lane
+        self.lane = lane
         self._outbox = outbox
         self.losses = losses
         self._statistics = statistics
@@ -178,6 +178,35 @@ class DeliveryRecord:
         """The newest notifications on disk with the times at which they came; reads the log's end on a thread."""
         return await asyncio.to_thread(_newest, self._outbox.history(), limit)
 
+    async def since(self, sequence: int | None, limit: int) -> dict[str, object]:
+        """What was stored after a sequence number, the oldest first; None: nothing, only which number is the last.
+
+        Reads the log's end on a thread, and nothing when there is no news. `skipped`: so many were too many.
+        """
+        last = self._outbox.last
+        found: list[tuple[Record, StoredNotification]] = []
+        if sequence is not None and sequence < last:
+            found = await asyncio.to_thread(_since, self._outbox.history(), sequence, last)
+        missing = 0 if sequence is None else max(0, last - sequence - len(found))
+        shown = found[-limit:]
+        return {
+            "lane": self.lane,
+            "last": last,
+            "skipped": missing + len(found) - len(shown),
+            "notifications": [
+                {
+                    "key": stored.notification.key,
+                    "device": stored.notification.device.value,
+                    "tenant": stored.tenant.value,
+                    "path": stored.notification.path,
+                    "time": stored.notification.time_s,
+                    "received": record.time_ms / 1000,
+                    "payload": stored.notification.payload.hex(),
+                }
+                for record, stored in shown
+            ],
+        }
+
     def _judge(self, record: Record, stored: StoredNotification) -> Delivery:
         sequence = record.sequence
         loss = self.losses.get(sequence)
@@ -197,7 +226,7 @@ class DeliveryRecord:
             reading.tenant,
             reading.path,
             state,
-            self._lane,
+            self.lane,
             0,
             reading.octets,
             reading.sampled_at,
@@ -226,7 +255,7 @@ class DeliveryRecord:
             stored.tenant.value,
             notification.path,
             state,
-            self._lane,
+            self.lane,
             sequence,
             len(notification.payload),
             notification.time_s,
@@ -246,6 +275,9 @@ async def answer(record: DeliveryRecord, question: dict[str, object]) -> dict[st
         case {"losses": tenant}:
             newest = record.losses.newest(None if tenant is None else str(tenant))
             return {"losses": [asdict(loss) for loss, _ in zip(newest, range(limit), strict=False)]}
+        case {"since": since}:
+            known = {} if since is None else dict(cast("list[tuple[int, int]]", since))
+            return await record.since(known.get(record.lane), limit)
         case {"newest": True}:
             return {
                 "notifications": [
@@ -294,6 +326,18 @@ def _newest(history: Iterable[bytes], limit: int) -> list[tuple[float, StoredNot
         if len(found) >= limit:
             break
     return found[:limit]
+
+
+def _since(history: Iterable[bytes], sequence: int, last: int) -> list[tuple[Record, StoredNotification]]:
+    """Runs on a thread: what follows a sequence number, as far as the ends of the two newest runs have it."""
+    found: list[tuple[Record, StoredNotification]] = []
+    for octets, _ in zip(history, range(2), strict=False):
+        records = [item for item in read_records(octets[-TAIL_OCTETS:]) if isinstance(item, Record)]
+        some = [(each, _stored(each.payload)) for each in records if sequence < each.sequence <= last]
+        found = [(each, stored) for each, stored in some if stored is not None] + found
+        if records and records[0].sequence <= sequence + 1:
+            break
+    return found
 
 
 def _matching(octets: bytes, device: bytes, key: str | None) -> Iterator[tuple[Record, StoredNotification]]:

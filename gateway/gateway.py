@@ -28,6 +28,7 @@ from gateway.delivery import answer
 from gateway.endpoint import Endpoint
 from gateway.errors import RegistryError
 from gateway.lane import MAIN, Lane, drain, left_behind, login
+from gateway.live import LiveFeed, Places, Sources
 from gateway.messages.desk import MessageDesk
 from gateway.messaging.service import MessagingService, closed_for
 from gateway.operations.opening import open_desk
@@ -235,7 +236,7 @@ class Gateway:
         await asyncio.to_thread(importlib.import_module, "gateway.console")
         sock = http_server.bind_http(parse_endpoint(self.settings.http))
         self.http_port = sock.getsockname()[1]
-        limits = api.Limits(self.settings.api, self.statistics)
+        callers = api.Callers(self._keys.public(), self.registry, api.Limits(self.settings.api, self.statistics))
         console = self._console()
         tasks.create_task(console.run(), name="console")
         deliveries: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.deliveries")
@@ -246,13 +247,18 @@ class Gateway:
         messages: Any = await asyncio.to_thread(importlib.import_module, "gateway.messages.api")
         message_desk = MessageDesk(self.settings.bridge, self.settings.messages)
         tasks.create_task(message_desk.run(), name="messages over http")
+        event_streams: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.event_streams")
+        live_api: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.live")
         assert self._commands is not None
+        feed, streams = LiveFeed(), event_streams.EventStreams(callers)
+        tasks.create_task(self._live(feed, console.pulse).run(), name="live events")
         own = (
             console.router,
+            live_api.router(self.registry, feed, streams),
             asyncapi.router(self.settings.bridge),
             messages.router(message_desk),
             deliveries.router(self.registry, self.ask),
-            commands.router(self._commands.desk, self.registry),
+            commands.router(self._commands.desk, self.registry, streams),
             aliases.router(self._aliases),
             messaging.router(self.messaging),
         )
@@ -263,10 +269,26 @@ class Gateway:
             self._credentials,
             self.status,
             more=more,
-            limits=limits,
-            statistics=self.statistics,
+            callers=callers,
         )
         tasks.create_task(http_server.HttpServer(self.http_app, sock).run(), name="http api")
+
+    def _live(self, feed: LiveFeed, pulse: Any) -> Sources:
+        places: Any = importlib.import_module("gateway.live.places")
+        sources = Sources(
+            feed,
+            Places(
+                self.registry,
+                partial(presence_of, self.registry, self.settings.presence),
+                self.ask,
+                self._sessions.all,
+                partial(places.site_states, self.status, self.messaging),
+                partial(places.site_alarms, pulse),
+            ),
+        )
+        assert self._commands is not None
+        self._commands.desk.on_event.append(sources.commanded)
+        return sources
 
     def _console(self) -> Any:
         console: Any = importlib.import_module("gateway.console")

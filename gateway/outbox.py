@@ -229,6 +229,11 @@ class Outbox:
         return self._storage.history()
 
     @property
+    def last(self) -> int:
+        """The sequence number of the newest record that is committed; 0: there is none."""
+        return self._next_sequence - 1
+
+    @property
     def cursor(self) -> int:
         """The first sequence number that is not acknowledged."""
         return self._cursor

@@ -92,6 +92,10 @@ class Sessions:
         for session in [session for session in self._by_source.values() if now_s >= session.expires_s]:
             self._end(session, "expired")
 
+    def all(self) -> list[Session]:
+        """The open ones."""
+        return [*self._by_source.values()]
+
     def __len__(self) -> int:
         return len(self._by_source)
 

@@ -30,8 +30,7 @@ def create_app(
     status: Status,
     *,
     more: Iterable[APIRouter] = (),
-    limits: Limits | None = None,
-    statistics: Statistics | None = None,
+    callers: Callers | None = None,
 ) -> FastAPI:
     """Put the API together.
 
@@ -41,11 +40,10 @@ def create_app(
         credentials: verify client secrets.
         status: gives what the status page shows.
         more: routers of other parts; their routes take `Caller` or `Admin` (`callers.py`) to know who asks.
-        limits: bounds for callers; default: those of `[gateway.api]` as it comes.
-        statistics: answers and refusals are counted here.
+        callers: authenticates requests, with their bounds; default: those of `[gateway.api]` as it comes.
     """
-    statistics = Statistics() if statistics is None else statistics
-    limits = Limits(ApiSettings(), statistics) if limits is None else limits
+    if callers is None:
+        callers = Callers(keys.public(), registry, Limits(ApiSettings(), Statistics()))
     app = FastAPI(
         title="meshwire gateway",
         version=__version__,
@@ -53,12 +51,12 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.callers = Callers(keys.public(), registry, limits)
+    app.state.callers = callers
     install_problems(app)
     app.add_middleware(Preconditions)
-    app.add_middleware(Front, limits=limits, statistics=statistics)
+    app.add_middleware(Front, limits=callers.limits)
     for routes in (
-        tokens.router(keys, credentials, limits),
+        tokens.router(keys, credentials, callers.limits),
         devices.router(registry),
         inventory.router(registry),
         observations.router(registry),

@@ -20,7 +20,7 @@ from gateway.registry import Registry
 from meshwire.identity import DeviceId, IdentityError, Principal, TenantId
 from meshwire.tokens import TokenError, VerifyingKeys
 
-__all__ = ["Admin", "Caller", "Callers", "Token", "device_id", "is_admin", "tenant_id", "who"]
+__all__ = ["Admin", "Caller", "Callers", "Token", "account_of", "device_id", "is_admin", "tenant_id", "who"]
 
 API_SCOPES: Final = frozenset({"api", ADMIN_SCOPE})
 AT_A_SHELL: Final = "cli:"
@@ -44,7 +44,7 @@ class Callers:
     ) -> None:
         self._keys = keys
         self._registry = registry
-        self._limits = limits
+        self.limits = limits
         self._now_s = now_s
 
     async def principal(self, authorization: str | None, address: str) -> Principal:
@@ -52,16 +52,25 @@ class Callers:
         token = _bare(authorization)
         if not token:
             raise _refused("there is none")
-        self._limits.check_login(address)
+        self.limits.check_login(address)
         try:
             principal = await self._as_of_now(self._keys.verify(token, now=self._now_s()))
         except TokenError as error:
-            self._limits.failed(address)
+            self.limits.failed(address)
             raise _refused(str(error)) from None
-        self._limits.request_of(f"{principal.tenant}/{principal.client}")
+        self.limits.request_of(account_of(principal))
         if principal.scopes.isdisjoint(API_SCOPES):
             raise HTTPException(403, "token has no scope api")
         return principal
+
+    async def holds(self, principal: Principal) -> bool:
+        """Whether what a caller had when it came is still so: for streams, which last."""
+        if principal.expires_at is not None and self._now_s() >= principal.expires_at:
+            return False
+        try:
+            return (await self._as_of_now(principal)).scopes == principal.scopes
+        except TokenError:
+            return False
 
     async def _as_of_now(self, principal: Principal) -> Principal:
         """A client that was removed has no tokens any more, and one that may do less now, not more by an old token."""
@@ -107,6 +116,11 @@ Admin = Annotated[Principal, Depends(_admin)]
 """Parameter of a route for administrators; 403 without the scope `admin`."""
 Token = Annotated[str, Depends(_token)]
 """Parameter of a route that uses the caller's token elsewhere, in the caller's name; stands beside `Caller`."""
+
+
+def account_of(principal: Principal) -> str:
+    """Whose requests are counted together: a client's, or those of all tokens of a tenant that name none."""
+    return f"{principal.tenant}/{principal.client}"
 
 
 def is_admin(principal: Principal) -> bool:

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.limits import Limits, network_of
 from gateway.api.problems import problem
-from gateway.statistics import Event, Statistics
+from gateway.statistics import Event
 
 __all__ = ["HEADERS", "Front"]
 
@@ -45,14 +45,12 @@ class Front:
 
     Args:
         app: what is behind.
-        limits: bounds.
-        statistics: answers are counted here, by status code.
+        limits: bounds; its statistics count answers by status code.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, statistics: Statistics) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app = app
         self._limits = limits
-        self._statistics = statistics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -111,7 +109,7 @@ class Front:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._statistics.count(Event.HTTP, str(message["status"]))
+                self._limits.statistics.count(Event.HTTP, str(message["status"]))
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)

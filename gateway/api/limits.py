@@ -75,7 +75,7 @@ class Limits:
         self, settings: ApiSettings, statistics: Statistics, now_s: Callable[[], float] = time.monotonic
     ) -> None:
         self.settings = settings
-        self._statistics = statistics
+        self.statistics = statistics
         self._now_s = now_s
         per_failure_s = 1.0 / settings.login_pause_s
         self._addresses = Buckets(settings.address_requests_per_s, settings.address_burst)
@@ -119,7 +119,7 @@ class Limits:
 
     def count(self, bound: str) -> None:
         """Somebody was refused by a bound."""
-        self._statistics.count(Event.HTTP_REFUSED, bound)
+        self.statistics.count(Event.HTTP_REFUSED, bound)
 
     def _refuse(self, wait_s: float, bound: str, words: str) -> None:
         if wait_s:

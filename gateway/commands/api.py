@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from gateway.api.callers import Caller, device_id, is_admin, tenant_id
+from gateway.api.event_streams import EventStreams, sent
 from gateway.api.problems import problem
 from gateway.commands.desk import CommandDesk, tenant_of
 from gateway.commands.documents import Document, command_document, event_document, group_document
@@ -31,7 +31,6 @@ __all__ = ["router"]
 
 SOLUTION: Final = "/api/solutions/{solution}"
 LONGEST_WAIT_S: Final = 300.0
-KEEP_ALIVE_S: Final = 15.0
 
 Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT_S, description="seconds to wait for the command's end")]
 Which = Annotated[Literal["open", "ended", "all"], Query(description="open: not ended")]
@@ -65,8 +64,9 @@ class Place(BaseModel):
 class _Commands:
     """The operations; each method is one route."""
 
-    def __init__(self, desk: CommandDesk, registry: Registry) -> None:
+    def __init__(self, desk: CommandDesk, registry: Registry, streams: EventStreams) -> None:
         self._desk = desk
+        self._streams = streams
         self._registry = registry
 
     # --- one device
@@ -130,7 +130,7 @@ class _Commands:
         found = await self._desk.find(device_id(id), command, caller)
         last = request.headers.get("Last-Event-ID", "0")
         source = self._desk.follow(found, int(last) if last.isdigit() else 0)
-        return _stream(_event_lines(found, source))
+        return self._streams.answer(_event_lines(found, source), caller)
 
     async def _after(self, command: Command, wait_s: float) -> Document:
         """The command with its events, after its end or `wait_s`."""
@@ -209,63 +209,30 @@ class _Commands:
         async def lines() -> AsyncGenerator[str, None]:
             async with contextlib.aclosing(self._desk.follow_group(found)) as steps:
                 async for progress in steps:
-                    yield _sent(group_document(found, progress), "progress")
+                    yield sent(group_document(found, progress), "progress")
 
-        return _stream(lines())
+        return self._streams.answer(lines(), caller)
 
 
 def _unfinished(state: str) -> bool | None:
     return {"open": True, "ended": False}.get(state)
 
 
-def _sent(document: Document, name: str, number: int | None = None) -> str:
-    """One server-sent event (HTML living standard, section 9.2)."""
-    id_line = f"id: {number}\n" if number is not None else ""
-    return f"{id_line}event: {name}\ndata: {json.dumps(document, separators=(',', ':'))}\n\n"
-
-
 async def _event_lines(command: Command, source: AsyncGenerator[Event, None]) -> AsyncGenerator[str, None]:
     async with contextlib.aclosing(source) as events:
         async for event in events:
-            yield _sent(event_document(command, event), event.kind.value, event.number)
+            yield sent(event_document(command, event), event.kind.value, event.number)
 
 
-def _stream(lines: AsyncGenerator[str, None]) -> StreamingResponse:
-    return StreamingResponse(_kept_alive(lines), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-
-
-async def _kept_alive(lines: AsyncGenerator[str, None]) -> AsyncIterator[str]:
-    """With a comment now and then, so that nobody between takes the stream for dead."""
-    async with contextlib.aclosing(lines):
-        following: asyncio.Task[str] | None = None
-        try:
-            while True:
-                following = following or asyncio.ensure_future(anext(lines))
-                done, _ = await asyncio.wait({following}, timeout=KEEP_ALIVE_S)
-                if not done:
-                    yield ": still there\n\n"
-                    continue
-                try:
-                    line = following.result()
-                except StopAsyncIteration:
-                    return
-                following = None
-                yield line
-        finally:
-            if following is not None:
-                following.cancel()
-                with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
-                    await following
-
-
-def router(desk: CommandDesk, registry: Registry) -> APIRouter:
+def router(desk: CommandDesk, registry: Registry, streams: EventStreams) -> APIRouter:
     """The routes.
 
     Args:
         desk: takes orders and knows what became of them.
         registry: which devices a group has.
+        streams: bounds event streams.
     """
-    commands = _Commands(desk, registry)
+    commands = _Commands(desk, registry, streams)
     routes = APIRouter(tags=["commands"])
     of_device = f"{SOLUTION}/devices/{{id}}/commands"
     routes.add_api_route(of_device, commands.submit, methods=["POST"], status_code=202)

@@ -102,6 +102,8 @@ class CommandDesk:
     ) -> None:
         self.on_change: list[Callable[[], None]] = []
         """Called after each change has become durable."""
+        self.on_event: list[Callable[[Command, Event], None]] = []
+        """Told of each event that has become durable."""
         self._queue = queue
         self._store = store
         self._registry = registry
@@ -417,6 +419,8 @@ class CommandDesk:
             if change.event is not None:
                 self._statistics.count(Counted.COMMAND, change.event.kind)
                 _log_event(change.command, change.event)
+                for tell in self.on_event:
+                    tell(change.command, change.event)
                 if change.event.number == 1:
                     self._note(change.command)
             for name in (change.command.key, change.command.group):

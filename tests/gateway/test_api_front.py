@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from asgi_caller import Answer, call
 
-from gateway.api import create_app
+from gateway.api import Callers, create_app
 from gateway.api.limits import MAX_CALLERS, Buckets, Limits, network_of
 from gateway.api_settings import ApiSettings
 from gateway.credentials import Credentials
@@ -40,8 +40,11 @@ class Api:
             Credentials(self.registry),
             lambda: {"bridge": {"enabled": False, "connected": False}},
             more=(messaging_router(MessagingService(self.registry, site)),),
-            limits=Limits(ApiSettings(**bounds), self.statistics, lambda: self.now_s),
-            statistics=self.statistics,
+            callers=Callers(
+                self.keys.public(),
+                self.registry,
+                Limits(ApiSettings(**bounds), self.statistics, lambda: self.now_s),
+            ),
         )
 
     async def call(
