@@ -82,7 +82,12 @@ class World:
             self.groups[mac] = group.id
 
     def target(self, entry: Entry, mac: str) -> str:
-        return mac if entry.names == "device" else self.groups.get(mac, "0" * 16)
+        match entry.names:
+            case "group":
+                return self.groups.get(mac, "0" * 16)
+            case "tenant":
+                return {OWN: ACME.value, FOREIGN: OTHER.value}.get(mac, "nobody")
+        return mac
 
     async def ask(self, route: str, entry: Entry, mac: str, headers: dict[str, str], **fields: str) -> Answer:
         method, path = route.split(" ", 1)
@@ -94,7 +99,7 @@ class World:
             path += "?" + entry.query.replace("{target}", target)
         body: Any = b"" if entry.body is None else _put(entry.body, target)
         if entry.form is not None:
-            body = urlencode({**entry.form, **fields})
+            body = urlencode({**_put(dict(entry.form), target), **fields})
             headers = {"content-type": "application/x-www-form-urlencoded", **headers}
         return await call(self.app, method, path, body, headers)
 
@@ -338,12 +343,13 @@ async def page_expectations(
         return
     if entry.lists:
         yield "names nothing foreign", FOREIGN not in answer.text
-    if "{target}" in f"{entry.at} {entry.query}":
+    if "{target}" in f"{entry.at} {entry.query} {entry.form}":
         foreign, unknown = [
             await world.ask(route, entry, mac, browser.headers, form_token=browser.form_token)
             for mac in (FOREIGN, UNKNOWN)
         ]
         yield f"foreign, {foreign.status}", foreign.status == entry.alike
-        yield "foreign and unknown alike", same(foreign, FOREIGN, unknown, UNKNOWN)
+        targets = world.target(entry, FOREIGN), world.target(entry, UNKNOWN)
+        yield "foreign and unknown alike", same(foreign, targets[0], unknown, targets[1])
     if entry.spoils:
         await world.restore()

@@ -45,7 +45,7 @@ class Entry:
     """What was there has to be put back afterwards."""
     lists: bool = False
     names: str = "device"
-    """What `{target}` is: device or group."""
+    """What `{target}` is: device, group or tenant."""
     alike: int = 404
     """What foreign and unknown ones are answered, octet for octet the same."""
 
@@ -200,7 +200,17 @@ def page_admin(form: Mapping[str, str] | None = None, **at: str) -> Entry:
     return Entry(Who.PAGE_ADMIN, at, form=form, ok=())
 
 
+T = {"tenant": "{target}"}
 M = {"mac": "{target}"}
+
+
+def affairs(
+    form: Mapping[str, str] | None = None, query: str = "", *, ok: tuple[int, ...] = (200, 404, 409, 503)
+) -> Entry:
+    """A page about the broker's own affairs, of one tenant; there is no broker here, and the page says so."""
+    return Entry(Who.PAGE, query=query, form=form, ok=ok, names="tenant")
+
+
 PAGES: dict[str, Entry] = {
     "GET /console/static/{tag}/{name}": Entry(Who.PAGE_OPEN, {"tag": "x", "name": "console.css"}),
     "GET /console/setup": Entry(Who.PAGE_OPEN, ok=(303,)),
@@ -233,7 +243,7 @@ PAGES: dict[str, Entry] = {
     "GET /console/clients": page_admin(),
     "POST /console/clients": page_admin({"tenant": "/"}),
     "POST /console/clients/remove": page_admin({"id": "nobody"}),
-    "GET /console/messaging": page_admin(),
+    "GET /console/messaging": Entry(Who.PAGE, ok=(200, 303)),
     "POST /console/messaging/accounts": page_admin({"id": "/"}),
     "GET /console/messaging/accounts/{id}": page_admin(id="acme"),
     "POST /console/messaging/accounts/{id}/assign": page_admin({"instance": "nowhere"}, id="acme"),
@@ -243,6 +253,17 @@ PAGES: dict[str, Entry] = {
     "POST /console/messaging/accounts/{id}/endpoints/{endpoint}": page_admin({}, id="acme", endpoint="e1"),
     "POST /console/messaging/accounts/{id}/endpoints/{endpoint}/remove": page_admin({}, id="acme", endpoint="e1"),
     "POST /console/messaging/accounts/{id}/endpoints/{endpoint}/check": page_admin({}, id="acme", endpoint="e1"),
+    "GET /console/messaging/addresses": affairs(query="tenant={target}"),
+    "POST /console/messaging/addresses": affairs(T | {"name": "a", "type": "queue"}),
+    "GET /console/messaging/address": affairs(query="name=a&tenant={target}"),
+    "POST /console/messaging/address": affairs(T | {"name": "a"}),
+    "POST /console/messaging/address/remove": affairs(T | {"name": "a"}),
+    "GET /console/messaging/connections": affairs(query="tenant={target}"),
+    "POST /console/messaging/connections/kick": affairs(T | {"client": "x", "login": "y"}),
+    "GET /console/messaging/topics": affairs(query="tenant={target}"),
+    "GET /console/messaging/client": affairs(query="tenant={target}"),
+    "POST /console/messaging/client/token": affairs(T | {"role": "x"}, ok=(200, 404, 409, 422, 503)),
+    "GET /console/{rest:path}": Entry(Who.PAGE, {"rest:path": "nowhere"}, ok=(404,)),
     "GET /console/aliases": page_admin(),
     "POST /console/aliases": page_admin({}),
     "POST /console/aliases/{name}/enable": page_admin({}, name="nothing"),
