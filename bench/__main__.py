@@ -29,10 +29,11 @@ BENCHES: Final[dict[str, str]] = {
     "bridge-soak": "bench.bridge_soak",
     "proxy": "bench.proxy",
     "fleet": "bench.fleet",
+    "console": "bench.console",
 }
 """Name on the command line -> module with `measure`."""
 
-LONG: Final = frozenset({"bridge-soak"})
+LONG: Final = frozenset({"bridge-soak", "console"})
 """Measured only when they are named: minutes, not seconds."""
 
 QUICK_LIMIT_S: Final = 45.0

@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 from console_site import ConsoleSite
 
-from bench.bridge_peers import Unobtainable
 from bench.chromium import chromium
+from bench.compiled import Unobtainable
 
 PATIENCE_MS = 10_000
 
