@@ -42,6 +42,8 @@ GROWTH_BAR: Final = 0.05
 """An alarm that comes adds a few per cent; a leak in each of 600 events would add more."""
 THROUGHPUT_BAR: Final = 0.95
 SLICE_S: Final = 5.0
+CALM_S: Final = 2.0
+"""Between opening pages and measuring what they cost while they are open."""
 SAMPLES: Final = 24
 WARM_UP: Final = 4
 """Of the samples, so many in front are not counted."""
@@ -51,7 +53,10 @@ PLACES: Final = {
     "network": "network",
     "nic": f"network/{device_id(1)}",
     "first-reading": "start",
-    "messaging": "messaging",
+    "mesh": "mesh",
+    "connections": "messaging/connections",
+    "topics": "messaging/topics",
+    "addresses": "messaging/addresses",
 }
 """Page and path below `/console/`."""
 
@@ -202,6 +207,7 @@ async def _throughput(context: Any, site: _Site, job: Job, pairs: int) -> Result
     for number in range(2 * pairs):
         is_open = number % 4 in (1, 2)
         pages = [await _opened(context, site.url + place) for place in PLACES.values()] if is_open else []
+        await asyncio.sleep(CALM_S)
         outcome = await asyncio.to_thread(site.bridge.load, replace(job, epoch=number + 1))
         (with_pages if is_open else without).append(outcome.delivered / outcome.seconds)
         costs[is_open].append(1e6 * outcome.bridge_s / max(1, outcome.delivered))

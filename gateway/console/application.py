@@ -28,6 +28,7 @@ from gateway.console import (
     start_pages,
     static_files,
 )
+from gateway.console.broker_figures import BrokerFigures
 from gateway.console.events import Streams
 from gateway.console.frame_feed import FrameFeeds
 from gateway.console.mesh_watch import MeshWatch
@@ -95,7 +96,10 @@ class Console:
         self.router = APIRouter(include_in_schema=False)
         self.router.include_router(static_files.router())
         self.router.include_router(account_pages.router(pages))
-        self.router.include_router(overview_pages.router(pages, self.pulse, streams, registry, presence, status))
+        watch = Watch(broker)
+        self.router.include_router(
+            overview_pages.router(pages, self.pulse, streams, registry, presence, status, BrokerFigures(watch))
+        )
         self.router.include_router(
             start_pages.router(pages, registry, self.pulse, streams, ask, endpoints, SerialBoards())
         )
@@ -115,7 +119,6 @@ class Console:
         self.router.include_router(nic_pages.router(pages, registry, row, endpoints, desk, ask))
         self.router.include_router(messaging_pages.router(pages, registry, messaging))
         self.router.include_router(alias_pages.router(pages, aliases))
-        watch = Watch(broker)
         self.router.include_router(address_pages.router(pages, registry, watch))
         self.router.include_router(connection_pages.router(pages, registry, watch))
         self.router.include_router(mqtt_client_pages.router(pages, registry, messaging, watch, keys))

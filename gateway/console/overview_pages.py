@@ -12,6 +12,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from gateway.console.alarms import alarms
+from gateway.console.broker_figures import BrokerFigures, Figures
 from gateway.console.events import Streams, event
 from gateway.console.pulse import Pulse, Sample
 from gateway.console.rendering import PageRoute, Pages
@@ -32,6 +33,7 @@ def router(
     registry: Registry,
     presence: Callable[..., PresenceState],
     status: Callable[[], Mapping[str, Any]],
+    broker: BrokerFigures,
 ) -> APIRouter:
     """The routes."""
     routes = APIRouter(route_class=PageRoute)
@@ -51,6 +53,7 @@ def router(
         return pages.page(
             "overview.html",
             visitor,
+            broker=_told(await broker.look()),
             sample=sample,
             alarms=alarms(sample, census.count(PresenceState.OFFLINE)),
             online=census.count(PresenceState.ONLINE),
@@ -68,13 +71,18 @@ def router(
     async def samples() -> AsyncGenerator[str]:
         while True:
             sample = await pulse.next()
-            more = {
+            more = _told(await broker.look()) | {
                 "online": f"{census.count(PresenceState.ONLINE)} of {sample.devices}",
                 "alarms": [asdict(alarm) for alarm in alarms(sample, census.count(PresenceState.OFFLINE))],
             }
             yield event(json.dumps(sample.to_json() | more))
 
     return routes
+
+
+def _told(figures: Figures) -> dict[str, object]:
+    """For page and stream; what the broker does not tell is a dash."""
+    return {f"broker_{name}": "–" if value is None else value for name, value in asdict(figures).items()}
 
 
 class _Census:
@@ -101,9 +109,10 @@ class _Census:
 
 
 def _plots(samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    """Points for the two plots, scaled to their box."""
+    """Points for the plots, scaled to their box."""
     return [
         _plot("Readings a second", "readings_per_s", [sample.readings_per_s for sample in samples]),
+        _plot("Published a second", "published_per_s", [sample.published_per_s for sample in samples]),
         _plot("Waiting in the outbox", "outbox_depth", [float(sample.outbox_depth) for sample in samples]),
     ]
 

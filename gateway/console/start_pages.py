@@ -24,6 +24,8 @@ from meshwire.notification import decode_reading
 __all__ = ["PLACE", "router"]
 
 PLACE: Final = "/console/start"
+LOOK_AGAIN_AFTER: Final = 10
+"""Samples of the pulse, once there is a reading: looking reads the outbox's newest segment."""
 EXAMPLE_MAC: Final = "0013500500470001"
 
 
@@ -113,7 +115,7 @@ def router(
 
     @routes.get(f"{PLACE}/live")
     async def live(request: Request) -> Response:
-        """Server-sent events: what is new, once a second while something is."""
+        """Server-sent events: what is new; once a second until the first reading has come."""
         await pages.administrator(request)
         return streams.answer(changes(), pages.may_still(request))
 
@@ -123,7 +125,8 @@ def router(
             heard = await news()
             yield KEEP_ALIVE if heard == told else event(json.dumps(heard))
             told = heard
-            await pulse.next()
+            for _ in range(LOOK_AGAIN_AFTER if heard["reading"] else 1):
+                await pulse.next()
 
     return routes
 

@@ -83,6 +83,9 @@ async def test_from_the_first_start_to_a_client_that_is_cut_off(page: Any, site:
         row = page.get_by_role("table").filter(has_text="Where it is").get_by_role("row").nth(1)
         await expect(row).to_contain_text("snsr/arduino/temp")
 
+        await page.get_by_role("link", name="Overview").click()
+        clients = page.get_by_role("definition").filter(has=page.locator("[data-field=broker_clients]"))
+        await expect(clients).to_have_text(re.compile("[1-9]"))
         await page.get_by_role("link", name="Messaging").click()
         await page.get_by_role("link", name="new-account").click()
         await page.get_by_role("button", name="Un-assign").click()
