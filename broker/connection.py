@@ -61,7 +61,8 @@ class State(Enum):
     CLOSED = auto()
 
 
-_ACTIVE: Final = State.ACTIVE
+_CLOSED: Final = State.CLOSED
+_VERIFYING: Final = State.VERIFYING
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_address",
         "_around",
+        "_clock",
         "_dialogue",
         "_ending",
         "_heard_at",
@@ -121,6 +123,7 @@ class Connection(asyncio.Protocol):
             ),
         )
         self._around = around
+        self._clock = around.loop.time
         self._statistics = around.statistics
         self._state = State.WAITING
         self._stream = PacketStream(Side.SERVER, max_packet_octets=limits.max_connect_octets)
@@ -157,30 +160,29 @@ class Connection(asyncio.Protocol):
             evicted.end(Ending.EVICTED, ReasonCode.CONNECTION_RATE_EXCEEDED)
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = self._around.loop.time()
+        self._heard_at = now = self._clock()
         self._statistics.octets_received += len(data)
-        if self._state is not State.CLOSED:
+        if self._state is not _CLOSED:
             self._stream.feed(data)
             self._work()
             dialogue = self._dialogue
             if dialogue is not None and dialogue.has_published:
                 dialogue.has_published = False
-                self._slow_down()
+                pause_s = self._around.engine.pause_s(dialogue.tenant, now)
+                if pause_s:
+                    self._slow_down(pause_s)
 
-    def _slow_down(self) -> None:
+    def _slow_down(self, pause_s: float) -> None:
         """Publishers above their tenant's rate, or faster than the store, are not read for a while; TCP tells them."""
-        session, transport = self._session, self._transport
-        if session is None or transport is None:
-            return
-        pause_s = self._around.engine.pause_s(session, self._heard_at)
-        if pause_s and "pause" not in self._timers:
+        transport = self._transport
+        if transport is not None and "pause" not in self._timers:
             transport.pause_reading()
             self._statistics.pauses += 1
             self._arm("pause", pause_s, self._on_pause_end)
 
     def _on_pause_end(self) -> None:
         del self._timers["pause"]
-        self._heard_at = self._around.loop.time()
+        self._heard_at = self._clock()
         if self._transport is not None:
             self._transport.resume_reading()
 
@@ -191,7 +193,7 @@ class Connection(asyncio.Protocol):
         self._around.connections.discard(self)
 
     def pause_writing(self) -> None:
-        self.output.pause(self._around.loop.time())
+        self.output.pause(self._clock())
 
     def resume_writing(self) -> None:
         self.output.resume()
@@ -199,7 +201,7 @@ class Connection(asyncio.Protocol):
 
     def _on_room(self) -> None:
         if self._session is not None:
-            self._session.pump(self._around.loop.time())
+            self._session.pump(self._clock())
 
     # --- ending -----------------------------------------------------------------------------------------------------
 
@@ -235,7 +237,7 @@ class Connection(asyncio.Protocol):
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        self._stream.discard()  # up to a segment for each connection, until the collector finds the rest of it
+        self._stream.discard()  # nothing of it is worked off any more, and no segment stays in memory for its sake
         self._around.admission.leave(self._address, self)
         session, self._session, self._dialogue = self._session, None, None
         if session is not None:
@@ -243,7 +245,7 @@ class Connection(asyncio.Protocol):
             session.tenant.connections -= 1
             reason = self._ending.value if self._ending else "network" if self._with_will else "client"
             _log.info("client left", tenant=session.key.tenant, client_id=session.key.client_id, reason=reason)
-            now, hooks = self._around.loop.time(), self._around.engine.hooks
+            now, hooks = self._clock(), self._around.engine.hooks
             if hooks.disconnect:
                 hooks.fire(hooks.disconnect, session.client, reason)
             self._around.engine.close(session, self.output, with_will=self._with_will, now=now)
@@ -261,7 +263,7 @@ class Connection(asyncio.Protocol):
         """[MQTT-3.1.2-22]: one and a half times the keep-alive in silence. Re-armed when it fires, not with every
         packet.
         """
-        quiet_s = self._around.loop.time() - self._heard_at
+        quiet_s = self._clock() - self._heard_at
         if "pause" in self._timers:
             quiet_s = 0.0  # we did not listen
         if quiet_s >= self._keep_alive_s:
@@ -280,16 +282,15 @@ class Connection(asyncio.Protocol):
 
     def _work(self) -> None:
         """Packets as they come, until there are no more or until one of them must be waited for."""
-        if self._state is State.VERIFYING:
+        if self._state is _VERIFYING:
             return
         try:
-            for packet in self._stream.packets():
-                if self._dialogue is not None:
-                    self._dialogue.take(packet, self._heard_at)
-                else:
-                    self._take_first(packet)
-                if self._state is not _ACTIVE:
-                    return
+            if self._dialogue is None:
+                first = self._stream.next_packet()
+                if first is not None:
+                    self._take_first(first)
+            if self._dialogue is not None:
+                self._dialogue.work(self._stream, self._heard_at)
         except PacketError as error:
             self._on_packet_error(error)
         except Exception:  # the top of this connection's work: a fault of ours ends this connection and no other
@@ -333,7 +334,7 @@ class Connection(asyncio.Protocol):
             if self._state is not State.VERIFYING or self._transport is None:
                 return
             self._transport.resume_reading()
-            self._heard_at = self._around.loop.time()
+            self._heard_at = self._clock()
             self._on_login(packet, login)
             if self._session is not None:
                 self._work()
@@ -392,7 +393,7 @@ class Connection(asyncio.Protocol):
 
     def _accept(self, packet: Connect, principal: Principal, permissions: Permissions) -> None:
         """Everything was judged; from here on things change."""
-        around, limits, now = self._around, self._around.settings.limits, self._around.loop.time()
+        around, limits, now = self._around, self._around.settings.limits, self._clock()
         self.output.max_packet_octets = packet.properties.maximum_packet_size or self.output.max_packet_octets
         self.output.receive_maximum = min(limits.max_inflight, packet.properties.receive_maximum or limits.max_inflight)
         key = handshake.session_key(packet, principal)

@@ -23,6 +23,7 @@ from meshwire.mqtt import (
     Disconnect,
     Packet,
     PacketError,
+    PacketStream,
     PingReq,
     Properties,
     ProtocolVersion,
@@ -52,6 +53,7 @@ PUBCOMP: Final = 0x70
 """First octets of the acknowledgements that are written without detour."""
 
 _ACKNOWLEDGEMENTS: Final = {first: bytes((first, 2)) for first in (PUBACK, PUBREC, PUBCOMP)}
+_PUBACK: Final = _ACKNOWLEDGEMENTS[PUBACK]
 
 _V5: Final = ProtocolVersion.V5
 _SUCCESS: Final = ReasonCode.SUCCESS
@@ -82,6 +84,7 @@ class Dialogue:
         "_speaks_v5",
         "_statistics",
         "has_published",
+        "tenant",
     )
 
     def __init__(
@@ -100,6 +103,7 @@ class Dialogue:
         self._statistics = statistics
         self._on_disconnect = on_disconnect
         self._speaks_v5 = outlet.version is _V5
+        self.tenant = session.tenant
         plan = session.tenant.plan
         has_bounds = plan.max_messages_per_s is not None or plan.max_payload_octets is not None
         self._plan = plan if has_bounds else None
@@ -107,12 +111,16 @@ class Dialogue:
         self.has_published = False
         """Set by every PUBLISH, for whoever asks and takes it back."""
 
-    def take(self, packet: Packet, now: float) -> None:
-        """Works off one packet; `now` is loop time in seconds. Raises PacketError."""
-        handler = _HANDLERS.get(type(packet))
-        if handler is None:
-            raise PacketError(ReasonCode.PROTOCOL_ERROR, "packet is not for a server")
-        handler(self, packet, now)
+    def work(self, stream: PacketStream, now: float) -> None:
+        """Works off every complete packet; `now` is loop time in seconds. Raises PacketError.
+
+        Whoever ends the connection meanwhile discards the stream.
+        """
+        while (packet := stream.next_packet()) is not None:
+            handler = _HANDLERS.get(type(packet))
+            if handler is None:
+                raise PacketError(ReasonCode.PROTOCOL_ERROR, "packet is not for a server")
+            handler(self, packet, now)
 
     def _send(self, packet: Packet) -> None:
         data = encode(packet, self._outlet.version)
@@ -153,7 +161,9 @@ class Dialogue:
             message = Message(topic, packet.payload, qos, packet.retain, properties, expires_at, self._session)
             self._engine.topics_seen.saw(topic, now)
             verdict = _SUCCESS if self._engine.publish(message, now) else ReasonCode.NO_MATCHING_SUBSCRIBERS
-        if qos and not reason:
+        if qos == 1 and verdict is _SUCCESS:
+            self._outlet.write(_PUBACK + packet.packet_id.to_bytes(2, "big"))
+        elif qos and not reason:
             self._acknowledge(PUBACK if qos == 1 else PUBREC, packet.packet_id, verdict)
         elif qos:
             self._refuse(packet, verdict, reason)

@@ -30,7 +30,7 @@ from broker.router import ShareGroup, Subscription, SubscriptionTree, Target
 from broker.session import Outlet, Session, SessionKey
 from broker.settings import BrokerSettings
 from broker.statistics import Drop, Statistics
-from broker.tenants import Tenants
+from broker.tenants import Tenant, Tenants
 from broker.topics_seen import TopicsSeen
 from meshwire.identity import Principal
 from meshwire.mqtt import NO_PROPERTIES, Properties, ReasonCode, TopicSubscription, Will
@@ -100,6 +100,7 @@ class Engine:
         self.statistics = statistics
         self.journal = journal
         self.tenants = Tenants(settings.default_plan, settings.plan, self.limits.max_total_queued_octets)
+        self._total = self.tenants.total
         self.sessions: dict[SessionKey, Session] = {}
         self.retained = RetainedMessages(self.limits.max_retained_messages, self.limits.max_retained_octets)
         self.subscriptions: SubscriptionTree[Session] = SubscriptionTree(_may_receive)
@@ -145,12 +146,12 @@ class Engine:
         session = self.sessions.get(key)
         return session is not None and session.outlet is not None
 
-    def pause_s(self, session: Session, now: float) -> float:
-        """How long a publisher is not to be read, in seconds; 0.0: not at all."""
+    def pause_s(self, tenant: Tenant, now: float) -> float:
+        """How long a publisher of this tenant is not to be read, in seconds; 0.0: not at all."""
         if self.journal is not None and self.journal.waiting_octets > self.limits.max_uncommitted_octets:
             return STORE_PAUSE_S
-        pause_s = session.tenant.pause_s(now)
-        if not pause_s and self.tenants.is_full:
+        pause_s = tenant.pause_s(now) if tenant.is_rated else 0.0
+        if not pause_s and self._total.queued_octets >= self.tenants.full_octets:
             return FULL_PAUSE_S
         return pause_s
 

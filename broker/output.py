@@ -43,6 +43,7 @@ class Output:
         "_collected_octets",
         "_flusher",
         "_is_closing",
+        "_is_direct",
         "_is_paused",
         "_max_backlog_octets",
         "_on_kicked",
@@ -93,6 +94,7 @@ class Output:
         self._sealed: list[bytes] = []
         self._is_paused = False
         self._is_closing = False
+        self._is_direct = flusher.is_direct
 
     def open(self, transport: asyncio.Transport) -> None:
         """The connection is made."""
@@ -104,12 +106,13 @@ class Output:
 
         Much at once leaves early, or, when it has to wait for a commit, makes the session pause.
         """
-        if not self._collected:
+        collected = self._collected
+        if not collected:
             self._flusher.add(self)
-        self._collected.append(data)
+        collected.append(data)
         self._collected_octets += len(data)
         if self._collected_octets > FLUSH_AT_OCTETS:
-            if self._flusher.is_direct:
+            if self._is_direct:
                 self.flush()
             else:
                 self.is_full = True
@@ -121,14 +124,17 @@ class Output:
     def release(self) -> None:
         """The commit is done."""
         sealed, self._sealed = self._sealed, []
-        self._hand_over(sealed)
+        if sealed:
+            self._hand_over(sealed)
         self._after_hand_over()
 
     def flush(self) -> None:
         """Hands what was collected to the transport."""
-        collected, self._collected, self._collected_octets = self._collected, [], 0
-        self._hand_over(collected)
-        if not self._flusher.is_direct:
+        collected = self._collected
+        if collected:
+            self._collected, self._collected_octets = [], 0
+            self._hand_over(collected)
+        if not self._is_direct:
             self._after_hand_over()
 
     def _after_hand_over(self) -> None:
@@ -141,8 +147,6 @@ class Output:
     def _hand_over(self, collected: list[bytes]) -> None:
         """One write; then a look how much the network still owes us."""
         transport = self._transport
-        if not collected:
-            return
         if transport is None or transport.is_closing():
             return
         data = collected[0] if len(collected) == 1 else b"".join(collected)
@@ -184,7 +188,7 @@ class Output:
             return
         if abort:
             transport.abort()
-        elif self._flusher.is_direct:
+        elif self._is_direct:
             self.flush()
             self._finish()
         else:

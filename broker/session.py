@@ -333,7 +333,10 @@ class Session:
             return
         if alias and self.aliases is not None:
             self.aliases.sent(message.topic, alias)
-        packet_id = item.packet_id = self._free_packet_id()
+        packet_id = self._last_packet_id % 65_535 + 1
+        while packet_id in self._inflight:  # [MQTT-2.2.1-3]; the window is smaller than the number of identifiers
+            packet_id = packet_id % 65_535 + 1
+        self._last_packet_id = item.packet_id = packet_id
         item.step = Step.AWAIT_PUBACK if qos == 1 else Step.AWAIT_PUBREC
         self._inflight[packet_id] = item
         journal = self.journal
@@ -355,14 +358,6 @@ class Session:
         alias, is_known = self.aliases.of(message.topic) if self.aliases is not None else (0, False)
         head, tail = message.parts_for(outlet.version, qos, retain, identifiers, now, alias, is_known)
         return head, tail, 0 if is_known else alias
-
-    def _free_packet_id(self) -> int:
-        """[MQTT-2.2.1-3]: an identifier not in use; the window is smaller than their number, so there is one."""
-        packet_id = self._last_packet_id % 65_535 + 1
-        while packet_id in self._inflight:
-            packet_id = packet_id % 65_535 + 1
-        self._last_packet_id = packet_id
-        return packet_id
 
     def _enqueue(self, item: Delivery) -> None:
         limits, octets = self._limits, item.message.octets

@@ -55,6 +55,7 @@ class Tenant:
         "_tokens",
         "_total",
         "connections",
+        "is_rated",
         "plan",
         "queued_messages",
         "queued_octets",
@@ -62,6 +63,8 @@ class Tenant:
 
     def __init__(self, plan: Plan = NO_PLAN, total: "Tenant | None" = None) -> None:
         self.plan = plan
+        self.is_rated = plan.max_messages_per_s is not None
+        """Whether `pause_s` need be asked; spares a call for every message."""
         self.connections = 0
         self.queued_messages = 0
         self.queued_octets = 0
@@ -129,6 +132,8 @@ class Tenants:
         self, default: Plan = NO_PLAN, plans: Mapping[str, Plan] | None = None, max_queued_octets: int = 2**62
     ):
         self.total = Tenant(Plan(max_queued_octets=max_queued_octets))
+        self.full_octets = max_queued_octets * FULL_LEVEL
+        """Of all queues together, from which on publishers are slowed."""
         self._max_queued_octets = max_queued_octets
         self._default = default
         self._plans = plans or {}
@@ -148,7 +153,7 @@ class Tenants:
     @property
     def is_full(self) -> bool:
         """Messages are dropped because all queues together are at their bound."""
-        return self.total.queued_octets >= self._max_queued_octets * FULL_LEVEL
+        return self.total.queued_octets >= self.full_octets
 
     @property
     def level(self) -> float:

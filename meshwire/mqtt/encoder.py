@@ -111,10 +111,11 @@ def publish_parts(
     length = len(name) + len(tail) + (2 if qos else 0)
     first = 0x30 | qos << 1 | retain
     if length < 0x80:
-        return bytes((first, length)) + name, tail
+        return _OCTETS[first] + _OCTETS[length] + name, tail
     return bytes((first,)) + encode_variable_integer(length) + name, tail
 
 
+_OCTETS: Final = tuple(bytes((value,)) for value in range(256))
 _TOPIC_NAMES: dict[str, bytes] = {}
 """Topic names as they stand in a packet; a pure memo."""
 _TOPIC_NAMES_MAX: Final = 16_384

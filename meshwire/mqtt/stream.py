@@ -8,8 +8,7 @@ close on PacketError.
 """
 
 from collections.abc import Iterator
-from dataclasses import fields
-from typing import Final
+from typing import Any, Final
 
 from meshwire.mqtt.decoder import Side, decode_body
 from meshwire.mqtt.errors import PacketError, malformed
@@ -29,16 +28,33 @@ _KNOWN_TOPIC_MAX_OCTETS: Final = 256
 
 _V5: Final = ProtocolVersion.V5
 
-_new = object.__new__
-_set_topic, _set_payload, _set_qos, _set_retain, _set_dup, _set_packet_id, _set_properties = (
-    getattr(Publish, field.name).__set__ for field in fields(Publish)
-)
-_set_acknowledged, _set_reason_code, _set_reason_properties = (
-    getattr(PubAck, field.name).__set__ for field in fields(PubAck)
-)
-"""The two frequent packets are filled in slot by slot: `__init__` of a frozen record costs as much as all the rest of
-reading one.
-"""
+
+class _PublishDraft:
+    """A PUBLISH while it is filled in: `__init__` of a frozen record costs as much as all the rest of reading one, so
+    the two frequent packets become frozen afterwards, by their class.
+    """
+
+    __slots__ = Publish.__slots__
+
+    def __init__(self, topic: str, payload: bytes, qos: int, retain: bool, dup: bool, packet_id: int) -> None:
+        self.topic = topic
+        self.payload = payload
+        self.qos = qos
+        self.retain = retain
+        self.dup = dup
+        self.packet_id = packet_id
+        self.properties = NO_PROPERTIES
+
+
+class _PubAckDraft:
+    """The same for a PUBACK."""
+
+    __slots__ = PubAck.__slots__
+
+    def __init__(self, packet_id: int) -> None:
+        self.packet_id = packet_id
+        self.reason_code = 0
+        self.properties = NO_PROPERTIES
 
 
 class PacketStream:
@@ -95,60 +111,70 @@ class PacketStream:
         Raises:
             PacketError: after all packets in front of the faulty one were given out.
         """
-        while (header := self._header()) is not None:
-            first, start, end = header
-            buffer = self._buffer
-            if len(buffer) < end:
-                self._set_aside(end - self._position)
-                return
-            self._position = end
-            if first >> 4 == 3 and first & 6 != 6 and self.version is not _V5:
-                yield _publish_v3(first, buffer, start, end)
-            elif first == 0x40 and end - start == 2:
-                packet_id = buffer[start] << 8 | buffer[start + 1]
-                if not packet_id:
-                    raise malformed("packet identifier is zero")
-                acknowledgement = _new(PubAck)
-                _set_acknowledged(acknowledgement, packet_id)
-                _set_reason_code(acknowledgement, 0)
-                _set_reason_properties(acknowledgement, NO_PROPERTIES)
-                yield acknowledgement
-            else:
-                packet = decode_body(first, buffer[start:end], self.version, self.side)
-                if isinstance(packet, Connect):
-                    self.version = packet.version
-                yield packet
+        while (packet := self.next_packet()) is not None:
+            yield packet
 
-    def _header(self) -> tuple[int, int, int] | None:
-        """(first octet, begin of the body, end of the body) of the next packet; None while the header is incomplete."""
+    def next_packet(self) -> Packet | None:
+        """The next complete packet; None: feed more. A frequent packet with a short header takes no detour.
+
+        Raises:
+            PacketError: the packet is faulty.
+        """
         buffer, position = self._buffer, self._position
         available = len(buffer) - position
         if available < 2:
             if available:
                 self._set_aside(2)
             return None
-        length = buffer[position + 1]
+        first, length = buffer[position], buffer[position + 1]
         start = position + 2
-        if length >= 0x80:
-            length &= 0x7F
-            shift = 7
-            while True:
-                if start >= len(buffer):
-                    self._set_aside(available + 1)
-                    return None
-                octet = buffer[start]
-                start += 1
-                length |= (octet & 0x7F) << shift
-                if octet < 0x80:
-                    if not octet and self.version is _V5:  # 3.x does not forbid it, and clients pad
-                        raise malformed("remaining length is not in its shortest form")
-                    break
-                shift += 7
-                if shift > 21:
-                    raise malformed("remaining length is longer than four octets")
+        if length < 0x80 and length + 2 <= self.max_packet_octets:
+            end = start + length
+        else:
+            header = self._long_header(start, length & 0x7F)
+            if header is None:
+                return None
+            start, end = header
+        if len(buffer) < end:
+            self._set_aside(end - position)
+            return None
+        self._position = end
+        if first >> 4 == 3 and first & 6 != 6 and self.version is not _V5:
+            return _publish_v3(first, buffer, start, end)
+        if first == 0x40 and length == 2:
+            packet_id = buffer[start] << 8 | buffer[start + 1]
+            if not packet_id:
+                raise malformed("packet identifier is zero")
+            draft: Any = _PubAckDraft(packet_id)
+            draft.__class__ = PubAck
+            acknowledgement: PubAck = draft
+            return acknowledgement
+        packet = decode_body(first, buffer[start:end], self.version, self.side)
+        if isinstance(packet, Connect):
+            self.version = packet.version
+        return packet
+
+    def _long_header(self, start: int, length: int) -> tuple[int, int] | None:
+        """(begin of the body, end of the body) of a packet whose length takes several octets or is above the maximum;
+        None while the header is incomplete.
+        """
+        buffer, position = self._buffer, self._position
+        shift = 7
+        while buffer[start - 1] >= 0x80:
+            if shift > 21:
+                raise malformed("remaining length is longer than four octets")
+            if start >= len(buffer):
+                self._set_aside(start - position + 1)
+                return None
+            octet = buffer[start]
+            start += 1
+            length |= (octet & 0x7F) << shift
+            if not octet and self.version is _V5:  # 3.x does not forbid it, and clients pad
+                raise malformed("remaining length is not in its shortest form")
+            shift += 7
         if start - position + length > self.max_packet_octets:
             raise PacketError(ReasonCode.PACKET_TOO_LARGE, "packet is longer than allowed")
-        return buffer[position], start, start + length
+        return start, start + length
 
     def _set_aside(self, needed: int) -> None:
         """Moves the incomplete packet to the growing buffer; `needed` octets must be there before looking again."""
@@ -179,14 +205,9 @@ def _publish_v3(first: int, buffer: bytes, start: int, end: int) -> Publish:
         position += 2
     elif first & 8:
         raise malformed("DUP at QoS 0")
-    packet = _new(Publish)
-    _set_topic(packet, topic)
-    _set_payload(packet, buffer[position:end])
-    _set_qos(packet, qos)
-    _set_retain(packet, first & 1 == 1)
-    _set_dup(packet, first & 8 == 8)
-    _set_packet_id(packet, packet_id)
-    _set_properties(packet, NO_PROPERTIES)
+    draft: Any = _PublishDraft(topic, buffer[position:end], qos, first & 1 == 1, first & 8 == 8, packet_id)
+    draft.__class__ = Publish
+    packet: Publish = draft
     return packet
 
 

@@ -33,6 +33,7 @@ from meshwire.mqtt import (
     Subscribe,
     TopicSubscription,
     Will,
+    encode,
 )
 from meshwire.mqtt.packets import Unsubscribe
 
@@ -88,12 +89,17 @@ class Client:
         self.octets.clear()
         return list(stream.packets())
 
+    def send(self, packet: Packet, now: float = 0.0) -> None:
+        stream = PacketStream(Side.SERVER, self.version)
+        stream.feed(encode(packet, self.version))
+        self.dialogue.work(stream, now)
+
     def take(self, packet: Packet, now: float = 0.0) -> list[Packet]:
-        self.dialogue.take(packet, now)
+        self.send(packet, now)
         return self.packets()
 
     def subscribe(self, topic_filter: str = ORDERS, qos: int = 1, now: float = 0.0) -> int:
-        self.dialogue.take(Subscribe(1, (TopicSubscription(topic_filter, qos),)), now)
+        self.send(Subscribe(1, (TopicSubscription(topic_filter, qos),)), now)
         first, *rest = self.packets()
         assert isinstance(first, SubAck)
         self.inbox += rest
@@ -112,7 +118,7 @@ class Client:
         self.inbox = []
         for item in got:
             if acknowledge and item.qos:
-                self.dialogue.take(PubAck(item.packet_id, reason), now)
+                self.send(PubAck(item.packet_id, reason), now)
         return [item.payload.decode() for item in got]
 
 
@@ -702,15 +708,15 @@ def test_no_message_is_lost_or_doubled_whatever_receivers_do(kind: str, seed: in
                 if client.client_id not in connected:
                     client.octets.clear()
                     client.connect(clean=False)
-                    client.dialogue.take(Subscribe(1, (TopicSubscription(ORDERS, 1),)), 0.0)
+                    client.send(Subscribe(1, (TopicSubscription(ORDERS, 1),)), 0.0)
                     connected.add(client.client_id)
             case 2 | 3:
                 number += 1
-                sender.dialogue.take(Publish(ORDERS, str(number).encode(), 1, packet_id=number), 0.0)
+                sender.send(Publish(ORDERS, str(number).encode(), 1, packet_id=number), 0.0)
             case _ if held[client.client_id]:
                 packet_id, payload = held[client.client_id].pop(0)
                 refuses = chance.random() < 0.2
-                client.dialogue.take(PubAck(packet_id, 0x80 if refuses else 0), 0.0)
+                client.send(PubAck(packet_id, 0x80 if refuses else 0), 0.0)
                 if not refuses:
                     taken.append(payload)
         collect()
