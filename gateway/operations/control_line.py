@@ -66,8 +66,9 @@ class ControlLine:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 body = await future
         except TimeoutError:
+            fix = "see whether it runs; set gateway.operations.engine when it is not meshwire's own broker"
             raise NotReached(
-                "the broker does not answer", evidence=f"{ANSWER_WITHIN_S:.0f} s of silence", fix="see whether it runs"
+                "the broker does not answer", evidence=f"{ANSWER_WITHIN_S:g} s of silence", fix=fix
             ) from None
         finally:
             self._waiting.pop(key, None)

@@ -83,7 +83,7 @@ async def test_connections_come_and_go_by_themselves_and_are_kicked(administrato
         await site.send_reading(MAC)
         await expect(row.get_by_role("cell").nth(3)).not_to_have_text("…")
         await expect(row.get_by_text("acme/read/#")).to_be_visible()
-        await row.get_by_role("button", name="End the connection of dashboard").click()
+        await row.get_by_role("button", name="Kick dashboard").click()
         await expect(page.get_by_role("status")).to_contain_text("The connection of dashboard was ended.")
         with pytest.raises(aiomqtt.MqttError):
             async with asyncio.timeout(10):
@@ -102,7 +102,7 @@ async def test_a_topic_appears_when_it_is_used(administrator: Any, site: Operate
         await talker.publish("globex/address/news", b"x", qos=1, retain=True)
     row = page.get_by_role("row", name="globex/address/news")
     await expect(row).to_contain_text("yes")
-    await row.get_by_role("link", name="Try a subscription to globex/address/news").click()
+    await row.get_by_role("link", name="Try it with globex/address/news").click()
     await expect(page.get_by_label("Topic filter")).to_have_value("globex/address/news")
 
 
