@@ -132,51 +132,45 @@ class Dialogue:
     def _on_publish(self, packet: Publish, now: float) -> None:
         """QoS 0, 1 and 2 from the client (MQTT 5.0 section 4.3)."""
         qos, topic, properties = packet.qos, packet.topic, packet.properties
+        session, expires_at = self._session, None
         self.has_published = True
-        self._session.received += 1
+        session.received += 1
         statistics = self._statistics
         statistics.messages_received[qos] += 1
         statistics.payload_octets_received[qos] += len(packet.payload)
         reason = ""
-        if properties is not NO_PROPERTIES and properties.topic_alias is not None:
-            topic = self._resolve_alias(topic, properties.topic_alias)
-            properties = replace(properties, topic_alias=None)
+        if properties is not NO_PROPERTIES:
+            if properties.topic_alias is not None:
+                topic = self._resolve_alias(topic, properties.topic_alias)
+                properties = replace(properties, topic_alias=None)
+            if properties.message_expiry_interval is not None:
+                expires_at = now + properties.message_expiry_interval
         if qos == 2 and self._is_repeated(packet.packet_id):
             self._acknowledge(PUBREC, packet.packet_id, _SUCCESS)  # [MQTT-4.3.3-10]: not published again
             return
-        verdict = self._session.publishable.get(topic) or self._judge_publish(topic)
+        verdict = session.publishable.get(topic) or self._judge_publish(topic)
         if self._plan is not None and (reason := self._above_plan(packet)):
             verdict = ReasonCode.QUOTA_EXCEEDED
-            self._engine.lost(self._session, topic, Drop.PAYLOAD_ABOVE_PLAN)
-        elif verdict is _ADDRESSED:
-            self._send_to_address(packet, topic, properties, now)
-            return
-        elif verdict is not _GRANTED:
-            self._engine.lost(self._session, topic, Drop.PUBLISH_REFUSED)
+            self._engine.lost(session, topic, Drop.PAYLOAD_ABOVE_PLAN)
+        elif verdict is not _GRANTED and verdict is not _ADDRESSED:
+            self._engine.lost(session, topic, Drop.PUBLISH_REFUSED)
         else:
+            engine = self._engine
+            message = Message(topic, packet.payload, qos, packet.retain, properties, expires_at, session)
+            engine.topics_seen.saw(topic, now)
+            if verdict is _ADDRESSED:  # it answers, now or when it knows more
+                receipt = Receipt(session, self._outlet, packet.packet_id, qos) if qos else None
+                engine.offer(message, receipt, now)
+                return
             if qos == 2:
-                self._session.open_incoming(packet.packet_id)
-            life = properties.message_expiry_interval
-            expires_at = None if life is None else now + life
-            message = Message(topic, packet.payload, qos, packet.retain, properties, expires_at, self._session)
-            self._engine.topics_seen.saw(topic, now)
-            verdict = _SUCCESS if self._engine.publish(message, now) else ReasonCode.NO_MATCHING_SUBSCRIBERS
+                session.open_incoming(packet.packet_id)
+            verdict = _SUCCESS if engine.publish(message, now) else ReasonCode.NO_MATCHING_SUBSCRIBERS
         if qos == 1 and verdict is _SUCCESS:
             self._outlet.write(_PUBACK + packet.packet_id.to_bytes(2, "big"))
         elif qos and not reason:
             self._acknowledge(PUBACK if qos == 1 else PUBREC, packet.packet_id, verdict)
         elif qos:
             self._refuse(packet, verdict, reason)
-
-    def _send_to_address(self, packet: Publish, topic: str, properties: Properties, now: float) -> None:
-        """The address answers, now or when it knows more."""
-        session, life = self._session, properties.message_expiry_interval
-        expires_at = None if life is None else now + life
-        message = Message(topic, packet.payload, packet.qos, packet.retain, properties, expires_at, session)
-        receipt = Receipt(session, self._outlet, packet.packet_id, packet.qos) if packet.qos else None
-        if topic[0] != "$":
-            self._engine.topics_seen.saw(topic, now)
-        self._engine.offer(message, receipt, now)
 
     def _above_plan(self, packet: Publish) -> str:
         """The tenant's plan: counts the message for its rate; says why it is refused, or an empty text."""

@@ -46,7 +46,7 @@ class TopicsSeen:
         return len(self._known)
 
     def saw(self, topic: str, now: float) -> None:
-        """A message to this topic was accepted."""
+        """A message to this topic was accepted; the broker's own affairs (`$…`) are not remembered."""
         seen = self._known.get(topic)
         if seen is None:
             self._remember(topic, now)
@@ -59,6 +59,8 @@ class TopicsSeen:
         return sorted(self._by_tenant.get(tenant, {}).values(), key=lambda seen: -seen.last_at)
 
     def _remember(self, topic: str, now: float) -> None:
+        if topic[0] == "$":
+            return
         tenant = topic.split("/", 1)[0]
         topics = self._by_tenant.setdefault(tenant, {})
         if len(topics) >= self._most_of_a_tenant:
