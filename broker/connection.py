@@ -145,12 +145,9 @@ class Connection(asyncio.Protocol):
         self.output.open(self._transport)
         peer = transport.get_extra_info("peername")
         self._address = str(peer[0]) if isinstance(peer, tuple) else "local"
-        raw = transport.get_extra_info("socket")
-        if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a client without keep-alive may be half open
-            if self._listener.is_tls and hasattr(socket, "TCP_QUICKACK"):
-                # behind a TLS handshake nothing of ours carries the acknowledgement that a CONNECT may wait for
-                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        if self._listener.is_tls and hasattr(socket, "TCP_QUICKACK"):
+            # behind a TLS handshake nothing of ours carries the acknowledgement that a CONNECT may wait for
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         self._statistics.connections_accepted += 1
         self._statistics.connections_open += 1
         around.connections.add(self)

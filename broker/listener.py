@@ -142,6 +142,8 @@ async def _bind(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         if os.name == "posix" and sys.platform != "cygwin":
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # handed down to every accepted socket: a client without keep-alive may be half open
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         bound.bind(address)
         bound.listen(BACKLOG)
         bound.setblocking(False)

@@ -1,6 +1,7 @@
 """TLS, client certificates and WebSocket over real sockets, with foreign clients where there are any."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from broker.certificates import TrialAuthority
 from broker.client_certificates import CertificateRule, principal_of_certificate
 from broker.errors import TlsFilesError
+from broker.listener import Listener
 from broker.settings import ListenerSettings
 from broker.statistics import Ending
 from meshwire.identity import LoginKind, TenantId
@@ -242,3 +244,20 @@ async def test_paho_over_web_sockets(start: Any) -> None:
     finally:
         client.disconnect()
         await asyncio.to_thread(client.loop_stop)
+
+
+async def test_accepted_connections_are_probed_by_the_system() -> None:
+    accepted: asyncio.Future[asyncio.BaseTransport] = asyncio.get_running_loop().create_future()
+
+    class Accepted(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            accepted.set_result(transport)
+
+    listener = Listener(ListenerSettings(port=0), Accepted, 5.0)
+    await listener.open()
+    _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    transport = await accepted
+    assert transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    transport.close()
+    writer.close()
+    listener.close()
