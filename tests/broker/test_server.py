@@ -448,7 +448,7 @@ async def test_the_first_start_makes_one_user_with_a_generated_password(tmp_path
     assert users.names() == ["gateway"]
     assert len(site.secret("gateway-mqtt")) >= 32
     (gateway,) = users.listing()
-    assert (gateway.tenant.value, gateway.roles) == ("ssni", frozenset({"GATEWAY"}))
+    assert (gateway.tenant.value, gateway.roles) == ("ssni", frozenset({"GATEWAY", "OPERATOR"}))
 
 
 async def test_cancelling_leaves_nothing_behind(start: Any, join: Any) -> None:
