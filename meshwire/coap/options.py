@@ -29,6 +29,8 @@ PROXY_SCHEME: Final = 39
 SIZE1: Final = 60
 ENDPOINT_ID: Final = 124
 """Endpoint-ID-1 of an expired draft that nCoAP clients still send; elective, ignored."""
+ECHO: Final = 252
+"""Proof that who asks is there now (RFC 9175 section 2)."""
 NO_RESPONSE: Final = 258
 
 TEXT: Final = 0
