@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
-__all__ = ["Address", "parse_endpoint"]
+from meshwire.identity import DeviceId
+
+__all__ = ["Address", "nic_of", "of_nic", "parse_endpoint"]
+
+_NIC_KEY: Final = "oscore nic "
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,16 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def of_nic(mac: DeviceId, address: Address) -> Address:
+    """The same address, what comes from there and goes there being protected by the key of a NIC."""
+    return replace(address, security=f"{_NIC_KEY}{mac}")
+
+
+def nic_of(address: Address) -> DeviceId | None:
+    """The NIC whose key protects what goes to an address; None: no NIC's does."""
+    return DeviceId(address.security[len(_NIC_KEY) :]) if address.security.startswith(_NIC_KEY) else None
 
 
 def parse_endpoint(text: str) -> Address:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gateway.access import Access
 from gateway.addresses import Address
 from gateway.blocks import BlockTable
-from gateway.bodies import Bodies
+from gateway.bodies import Bodies, Devices
 from gateway.cache import Cache
 from gateway.client_exchanges import ClientExchanges
 from gateway.coap_context.tls_server import TlsListener, server_context
@@ -25,12 +25,14 @@ from gateway.device_reader import DeviceReader
 from gateway.device_sockets import DeviceSockets
 from gateway.discovery import Discovery
 from gateway.exchange import Handler
+from gateway.nic_oscore import NicKeys
+from gateway.nic_oscore.devices import ProtectedDevices
 from gateway.observations import Observations
 from gateway.proxy import Proxy
 from gateway.reception import Reception
 from gateway.registry import Registry
 from gateway.sessions import Sessions
-from gateway.settings import GatewaySettings, OscoreSettings
+from gateway.settings import GatewaySettings, NicOscore, OscoreSettings
 from gateway.sockets import DatagramSockets
 from gateway.statistics import Statistics
 from meshwire.coap import Message
@@ -55,6 +57,7 @@ class ClientSide:
         sessions: open ones.
         statistics: counted here.
         commands: what may wait; sends by the same message layer.
+        nic_keys: protect what goes to NICs; None: it goes in plain.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class ClientSide:
         sessions: Sessions,
         statistics: Statistics,
         commands: CommandService,
+        nic_keys: NicKeys | None,
     ) -> None:
         now_s: Callable[[], float] = asyncio.get_running_loop().time
         limits = settings.proxy
@@ -78,7 +82,10 @@ class ClientSide:
         self._devices = DeviceExchanges(
             self._device_sockets.send, now_s=now_s, deadlines=self._deadlines, max_under_way=limits.max_under_way
         )
-        self._bodies = bodies = Bodies(self._devices, limits.max_body_octets)
+        devices: Devices = self._devices
+        if nic_keys is not None:
+            devices = ProtectedDevices(self._devices, nic_keys, required=settings.nic_oscore is NicOscore.REQUIRED)
+        self._bodies = bodies = Bodies(devices, limits.max_body_octets)
         self.cache = Cache(limits.cache_octets)
         """What devices have said and may be said again."""
         commands.deliver_by(bodies, self.cache.changing)

@@ -13,6 +13,7 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from gateway.addresses import Address
@@ -57,6 +58,7 @@ class _Request:
         "answered",
         "attempts",
         "ends_s",
+        "farewell",
         "is_over",
         "message",
         "mid",
@@ -80,6 +82,7 @@ class _Request:
         on_end: Callable[[DeviceFailure], None] | None,
         timeout_s: float,
         on_acknowledged: Callable[[], None] | None = None,
+        farewell: Callable[[], Message] | None = None,
     ) -> None:
         self.owner = owner
         self.peer = peer
@@ -88,6 +91,7 @@ class _Request:
         self.on_answer = on_answer
         self.on_end = on_end
         self.on_acknowledged = on_acknowledged
+        self.farewell = farewell
         self.timeout_s = timeout_s
         self.mid = 0
         self.octets = b""
@@ -147,6 +151,7 @@ class DeviceExchanges:
         on_end: Callable[[DeviceFailure], None],
         timeout_s: float,
         on_acknowledged: Callable[[], None] | None = None,
+        farewell: Callable[[], Message] | None = None,
     ) -> GiveUp:
         """Send a request; one of the first two functions is called later, never from within.
 
@@ -158,6 +163,7 @@ class DeviceExchanges:
             on_end: called in place of an answer when none will come.
             timeout_s: how long the device may take for its (first) answer.
             on_acknowledged: called when the device says that it has the request, and will answer later.
+            farewell: makes the request by which an observation is cancelled; None: the same one, with Observe 1.
 
         Returns:
             The function that gives the exchange up: nothing of it leaves any more. An observation is also cancelled
@@ -171,7 +177,7 @@ class DeviceExchanges:
             raise DeviceBusy(f"{MAX_WAITING} requests wait for it already")
         token = self._new_token()
         message = Message(CON, request.code, 0, token, request.options, request.payload)
-        pending = _Request(self, peer, message, on_answer, on_end, timeout_s, on_acknowledged)
+        pending = _Request(self, peer, message, on_answer, on_end, timeout_s, on_acknowledged, farewell)
         pending.ends_s = self._now_s() + timeout_s
         self._by_token[token] = pending
         if peer.under_way < self._max_under_way:
@@ -248,11 +254,9 @@ class DeviceExchanges:
         self._finish(pending)
         if not was_sent or pending.message.uint(options.OBSERVE) != 0:
             return
-        pairs = tuple(
-            (number, b"\x01" if number == options.OBSERVE else value) for number, value in pending.message.options
-        )
         # RFC 7641 section 3.6: a GET with the same token and Observe 1.
-        message = Message(CON, pending.message.code, 0, pending.message.token, pairs)
+        request = _cancelling(pending.message) if pending.farewell is None else pending.farewell()
+        message = replace(request, mtype=CON, mid=0, token=pending.message.token)
         farewell = _Request(self, pending.peer, message, None, None, EXCHANGE_LIFETIME_S)
         farewell.ends_s = self._now_s() + EXCHANGE_LIFETIME_S
         self._by_token[message.token] = farewell
@@ -360,3 +364,8 @@ class DeviceExchanges:
         self._finish(pending)
         if pending.on_end is not None:
             pending.on_end(failure)
+
+
+def _cancelling(request: Message) -> Message:
+    pairs = tuple((number, b"\x01" if number == options.OBSERVE else value) for number, value in request.options)
+    return Message(CON, request.code, 0, request.token, pairs)

@@ -31,14 +31,17 @@ from gateway.lane import MAIN, Lane, drain, left_behind, login
 from gateway.live import LiveFeed, Places, Sources
 from gateway.messages.desk import MessageDesk
 from gateway.messaging.service import MessagingService, closed_for
+from gateway.nic_oscore import NicGuard, NicKeys, Seal
 from gateway.operations.opening import open_desk
 from gateway.presence import Presence, presence_of
 from gateway.rate import total_rate
 from gateway.registry import Registry
+from gateway.registry.epochs import new_epoch
 from gateway.registry.opening import open_database
 from gateway.sessions import Sessions
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, NicOscore
 from gateway.shared_port import bind_group
+from gateway.sink import is_for_guarded_sink, is_for_sink
 from gateway.sockets import DatagramSockets
 from gateway.statistics import Event, Statistics
 from gateway.workers import Workers
@@ -87,6 +90,7 @@ class Gateway:
             open_database(settings.registry, self._site),
             max_devices=settings.registry.max_devices,
             closed=closed_for(settings.instance),
+            protects=settings.nic_oscore is not NicOscore.OFF,
         )
         self.messaging = MessagingService(self.registry, self._site)
         self._keys = self._site.signing_keys()
@@ -96,6 +100,7 @@ class Gateway:
             max_per_account=settings.sessions.max_per_account,
             statistics=self.statistics,
         )
+        self._nic_keys = self._open_nic_keys()
         self._registry_failed = False
         self._started_s = time.time()
         self._client_side: ClientSide | None = None
@@ -145,9 +150,20 @@ class Gateway:
         presence = Presence(
             self.registry, self.settings.presence, login(self.settings.bridge, self._site, "gw-presence"), time.time
         )
-        sink = lane.sink(self.registry, presence.registered)
+        keys, required = self._nic_keys, self.settings.nic_oscore is NicOscore.REQUIRED
+        guard = None if keys is None else NicGuard(keys, required=required)
+        sink = lane.sink(self.registry, presence.registered, guard)
         tee = self._aliases.tee(lane.outbox)
-        endpoint = Endpoint(sockets, sink, tee, clients, self.statistics, sync=lane.sync, on_stored=lane.bridge.stored)
+        endpoint = Endpoint(
+            sockets,
+            sink,
+            tee,
+            clients,
+            self.statistics,
+            sync=lane.sync,
+            on_stored=lane.bridge.stored,
+            is_own=is_for_sink if guard is None else is_for_guarded_sink,
+        )
 
         def passed_on(octets: bytes, source: Address, position: int) -> None:
             sockets.note(source, position)
@@ -219,7 +235,13 @@ class Gateway:
             self._sessions,
             self.statistics,
             commands,
+            self._nic_keys,
         )
+
+    def _open_nic_keys(self) -> NicKeys | None:
+        if self.settings.nic_oscore is NicOscore.OFF:
+            return None
+        return NicKeys(self.registry.device, Seal(self._site), partial(new_epoch, self.registry.database))
 
     def _aliases_of(self, lane: int) -> AliasService:
         store = AliasStore(self._site, declared_in(self.settings))
@@ -240,6 +262,7 @@ class Gateway:
         console = self._console()
         tasks.create_task(console.run(), name="console")
         deliveries: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.deliveries")
+        keys: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.keys")
         commands: Any = await asyncio.to_thread(importlib.import_module, "gateway.commands.api")
         aliases: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.aliases")
         messaging: Any = await asyncio.to_thread(importlib.import_module, "gateway.messaging.api")
@@ -258,6 +281,7 @@ class Gateway:
             asyncapi.router(self.settings.bridge),
             messages.router(message_desk),
             deliveries.router(self.registry, self.ask),
+            keys.router(self.registry, Seal(self._site)),
             commands.router(self._commands.desk, self.registry, streams),
             aliases.router(self._aliases),
             messaging.router(self.messaging),

@@ -24,6 +24,7 @@ from gateway.direct import DirectDelivery
 from gateway.envelope import EnvelopeError, unpack
 from gateway.losses import LossBook
 from gateway.mqtt import Login, client_id
+from gateway.nic_oscore import NicGuard
 from gateway.outbox import Outbox
 from gateway.rate import RateMeter
 from gateway.registry import Device
@@ -80,12 +81,18 @@ class Lane:
             self.direct = DirectDelivery(settings.direct, settings.bridge, who, statistics, self.deliveries.direct)
         self._meter = RateMeter(time.monotonic())
 
-    def sink(self, directory: Directory, on_registration: Callable[[Device], None] = lambda device: None) -> Sink:
+    def sink(
+        self,
+        directory: Directory,
+        on_registration: Callable[[Device], None] = lambda device: None,
+        guard: NicGuard | None = None,
+    ) -> Sink:
         """The sink that fills this lane.
 
         Args:
             directory: who owns which device.
             on_registration: told of each device that has registered.
+            guard: of what NICs protect.
         """
         sink = Sink(
             directory,
@@ -96,6 +103,7 @@ class Lane:
             on_refusal=self.deliveries.refused,
             retry_after_s=self._settings.outbox.retry_after_s,
             direct=self.direct,
+            guard=guard,
         )
         sink.recall(self._stored_of_late(), time.monotonic())
         return sink

@@ -29,6 +29,7 @@ __all__ = [
     "Durability",
     "GatewaySettings",
     "MessageRule",
+    "NicOscore",
     "OperationsSettings",
     "OscoreSettings",
     "OutboxSettings",
@@ -239,6 +240,14 @@ class TlsSettings(_Section):
     """TCP port, the same on every address; 0 lets the system choose."""
 
 
+class NicOscore(StrEnum):
+    """How NICs and gateway protect what they say to each other."""
+
+    OFF = "off"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
 class OscoreSettings(_Section):
     """`[[gateway.oscore]]`: one client that speaks OSCORE, and whom it stands for."""
 
@@ -327,6 +336,9 @@ class GatewaySettings(_Section):
     presence: PresenceSettings = Field(default_factory=PresenceSettings)
     tls: TlsSettings = Field(default_factory=TlsSettings)
     oscore: list[OscoreSettings] = Field(default_factory=list)
+    nic_oscore: NicOscore = NicOscore.OFF
+    """OSCORE between NICs and the gateway, in both directions: off: keys of NICs are not used; optional: a device that
+    has a key must use it, others speak in plain; required: nobody speaks in plain."""
     alias: list[AliasSettings] = Field(default_factory=list)
     """MQTT connection aliases, beside those made by command; see docs/reference/aliases.md."""
     trigger: list[TriggerSettings] = Field(default_factory=list)

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
-from gateway.addresses import Address
+from gateway.addresses import Address, of_nic
 from gateway.deduplication import EXCHANGE_LIFETIME_S, ExpiringTable, RecentKeys
 from gateway.direct import DirectDelivery
 from gateway.envelope import StoredNotification, pack
+from gateway.nic_oscore.guard import NicGuard, Protect, ProtectionError, is_of_nic
 from gateway.outbox import Outbox, OutboxFull
 from gateway.registry import Device, Sighting
 from gateway.statistics import Event, Statistics
@@ -27,8 +28,9 @@ from meshwire.coap import ACK, CON, NON, Message, codes, decode, encode, options
 from meshwire.identity import DeviceId, IdentityError
 from meshwire.mesh_place import MeshPlace, parse_place
 from meshwire.notification import BUBBLE_UP, NotificationError, parse_uplink
+from meshwire.oscore import Challenge, Response
 
-__all__ = ["KEY_LIFETIME_S", "REGISTER", "Datagram", "Directory", "Sink", "is_for_sink"]
+__all__ = ["KEY_LIFETIME_S", "REGISTER", "Datagram", "Directory", "Sink", "is_for_guarded_sink", "is_for_sink"]
 
 REGISTER: Final = "register"
 """First path segment of an address registration: `POST /register/{mac}`."""
@@ -64,10 +66,12 @@ class _Answer:
 class _Refusal(Exception):
     """The request is not taken; carries the answer and the reason for the counters."""
 
-    def __init__(self, answer: _Answer, reason: str) -> None:
+    def __init__(self, answer: _Answer, reason: str, mac: str = "") -> None:
         super().__init__(reason)
         self.answer = answer
         self.reason = reason
+        self.mac = mac
+        """Whose it says it is, where the request itself does not tell."""
 
 
 _ExchangeKey = tuple[str, int, int]
@@ -79,6 +83,13 @@ class _Exchange:
     """One message ID of one peer whose answer is not known; then the table holds the answer in its place."""
 
     key: _ExchangeKey
+
+
+@dataclass(slots=True)
+class _ProtectedExchange(_Exchange):
+    """One that came under the key of its NIC, as its answer will."""
+
+    protect: Protect
 
 
 @dataclass(slots=True)
@@ -121,6 +132,11 @@ def is_for_sink(message: Message) -> bool:
     )
 
 
+def is_for_guarded_sink(message: Message) -> bool:
+    """As `is_for_sink`, of a sink that opens what NICs have protected, too."""
+    return is_for_sink(message) or is_of_nic(message)
+
+
 class Directory(Protocol):
     """What the sink asks of the registry."""
 
@@ -151,6 +167,7 @@ class Sink:
         on_refusal: told of each notification that was refused: its MAC as it was spelled, reason, source, Unix time.
         retry_after_s: Max-Age of the answer while the outbox is full.
         direct: takes readings that are not to be stored; None: all are.
+        guard: opens what NICs have protected, and says who must; None: nobody's is, and nobody must.
     """
 
     def __init__(
@@ -164,10 +181,12 @@ class Sink:
         on_refusal: Callable[[str, str, Address, float], None] = lambda mac, reason, source, now_s: None,
         retry_after_s: int = 10,
         direct: DirectDelivery | None = None,
+        guard: NicGuard | None = None,
     ) -> None:
         self.on_answer: Callable[[Datagram], None] = lambda datagram: None
         """Takes answers that are known later, of direct readings."""
         self._direct = direct
+        self._guard = guard
         self._on_refusal = on_refusal
         self._registry = registry
         self._outbox = outbox
@@ -203,7 +222,7 @@ class Sink:
         """Take one request in.
 
         Args:
-            message: for which `is_for_sink` holds.
+            message: for which `is_for_sink` holds, or `is_for_guarded_sink` where there is a guard.
             source: who sent it.
             now: a monotonic time in seconds, for lifetimes.
             now_s: Unix time in seconds, for what is stored.
@@ -219,10 +238,17 @@ class Sink:
         exchange, self._now = _Exchange(exchange_key), now
         self._exchanges.put(exchange_key, exchange, now)
         try:
-            answer = self._handle(message, source, exchange, now_s)
+            if self._guard is None or message.option(options.OSCORE) is None:
+                answer = self._handle(message, source, source, exchange, now_s)
+            else:
+                opened = self._open(self._guard, message, exchange_key)
+                if isinstance(opened, Challenge):
+                    return self._challenge(message, source, exchange, opened)
+                mac, message, exchange = opened
+                answer = self._handle_protected(mac, message, source, exchange, now_s)
         except _Refusal as refusal:
             self._statistics.count(Event.REFUSED, refusal.reason)
-            self._on_refusal(_spelled_mac(message), refusal.reason, source, now_s)
+            self._on_refusal(refusal.mac or _spelled_mac(message), refusal.reason, source, now_s)
             answer = refusal.answer
         return None if answer is None else self._answer(message, source, exchange, answer)
 
@@ -243,6 +269,8 @@ class Sink:
         if device is None or not device.enabled:
             return False
         if self._direct is not None and self._direct.names(device.tenant.value):
+            return False
+        if self._guard is not None and self._guard.wants(device):
             return False
         self._see(device.mac, source, now_s)
         if not self._store(uplink, device.tenant.value, now_s):
@@ -319,36 +347,66 @@ class Sink:
         if known is None or now_s - known.seen_s > _SIGHTING_S or known.address != source:
             self._registry.seen(mac, source, now_s)
 
-    def _handle(self, message: Message, source: Address, exchange: _Exchange, now_s: float) -> _Answer | None:
+    def _open(
+        self, guard: NicGuard, message: Message, key: _ExchangeKey
+    ) -> tuple[DeviceId, Message, _ProtectedExchange] | Challenge:
+        try:
+            opened = guard.open(message)
+        except ProtectionError as error:
+            raise _Refusal(_Answer(error.code, error.diagnostic, 0), error.reason, error.mac.value) from None
+        if isinstance(opened, Challenge):
+            return opened
+        return opened.mac, opened.request, _ProtectedExchange(key, opened.protect)
+
+    def _handle_protected(
+        self, mac: DeviceId, message: Message, source: Address, exchange: _Exchange, now_s: float
+    ) -> _Answer | None:
+        if not is_for_sink(message):
+            raise _Refusal(_Answer(codes.NOT_FOUND, "gateway: a NIC registers and bubbles up"), "malformed", mac.value)
+        if _spelled_mac(message) != mac.value:
+            raise _Refusal(_Answer(codes.FORBIDDEN, f"gateway: the key is of {mac}"), "oscore-other-device", mac.value)
+        return self._handle(message, source, of_nic(mac, source), exchange, now_s)
+
+    def _challenge(self, request: Message, source: Address, exchange: _Exchange, challenge: Challenge) -> Datagram:
+        """Ask whether the NIC is there now: the first time that it is heard since the gateway has started."""
+        octets = self._encode_response(request, challenge.answer)
+        self._exchanges.replace(exchange.key, octets)
+        return Datagram(source, octets)
+
+    def _handle(
+        self, message: Message, source: Address, seen_at: Address, exchange: _Exchange, now_s: float
+    ) -> _Answer | None:
         if message.code != codes.POST:
             raise _Refusal(_Answer(codes.METHOD_NOT_ALLOWED), "method")
         for number, _ in message.options:
             if options.is_critical(number) and number not in _UNDERSTOOD:
                 raise _Refusal(_Answer(codes.BAD_OPTION, f"gateway: option {number}"), "option")
         if message.option(options.URI_PATH) == REGISTER.encode():
-            return self._register(message, source, now_s)
-        return self._bubble_up(message, source, exchange, now_s)
+            return self._register(message, seen_at, now_s)
+        return self._bubble_up(message, source, seen_at, exchange, now_s)
 
-    def _register(self, message: Message, source: Address, now_s: float) -> _Answer:
+    def _register(self, message: Message, seen_at: Address, now_s: float) -> _Answer:
         path = message.path()
         try:
             mac = DeviceId.parse(path[1] if len(path) == 2 else "")
         except IdentityError as error:
             raise _Refusal(_Answer(codes.BAD_REQUEST, f"gateway: {error}"), "malformed") from None
-        device, query = self._device(mac), message.query()
-        self._registry.registered(mac, source, now_s, _interval_s(query), parse_place(query))
+        device, query = self._device(mac, seen_at), message.query()
+        self._registry.registered(mac, seen_at, now_s, _interval_s(query), parse_place(query))
         self._statistics.count(Event.REGISTERED)
         self._on_registration(device)
         return _CHANGED
 
-    def _bubble_up(self, message: Message, source: Address, exchange: _Exchange, now_s: float) -> _Answer | None:
+    def _bubble_up(
+        self, message: Message, source: Address, seen_at: Address, exchange: _Exchange, now_s: float
+    ) -> _Answer | None:
         content_format = message.uint(options.CONTENT_FORMAT)
         try:
             notification = parse_uplink(message.path(), message.query(), content_format, message.payload)
         except NotificationError as error:
             raise _Refusal(_Answer(codes.BAD_REQUEST, f"gateway: {error}"), "malformed") from None
-        device = self._device(notification.device)
-        self._registry.seen(device.mac, source, now_s)
+        device = self._device(notification.device, seen_at)
+        self._registry.seen(device.mac, seen_at, now_s)
         key = notification.key.encode()
         entry = self._entries.get(key)
         repeats = entry is not None
@@ -394,7 +452,7 @@ class Sink:
         except ValueError:
             raise _Refusal(_Answer(codes.REQUEST_ENTITY_TOO_LARGE), "too-large") from None
 
-    def _device(self, mac: DeviceId) -> Device:
+    def _device(self, mac: DeviceId, seen_at: Address) -> Device:
         device = self._registry.device(mac)
         if device is None or not device.enabled:
             if device is not None and device.refusal:
@@ -403,21 +461,29 @@ class Sink:
                 _Answer(codes.FORBIDDEN, "gateway: device is not provisioned"),
                 "unknown-device" if device is None else "disabled-device",
             )
+        if self._guard is not None and not seen_at.security and self._guard.wants(device):
+            raise _Refusal(_Answer(codes.UNAUTHORIZED, "gateway: OSCORE is required"), "oscore-required")
         return device
 
     def _answer(self, request: Message, source: Address, exchange: _Exchange, answer: _Answer) -> Datagram | None:
-        octets = self._encode(request, answer)
+        octets = self._encode(request, answer, exchange)
         self._exchanges.replace(exchange.key, octets)
         return Datagram(source, octets) if octets else None
 
-    def _encode(self, request: Message, answer: _Answer) -> bytes:
-        """CON is answered by a piggybacked ACK, NON by NON (RFC 7252 sections 5.2.1 and 5.2.3)."""
+    def _encode(self, request: Message, answer: _Answer, exchange: _Exchange) -> bytes:
         if (request.uint(options.NO_RESPONSE) or 0) & 1 << (answer.code >> 5) - 1:
             # RFC 7967: no answer wanted; a confirmable request is acknowledged all the same.
             return encode(Message(ACK, codes.EMPTY, request.mid)) if request.mtype == CON else b""
-        mtype, mid = (ACK, request.mid) if request.mtype == CON else (NON, self._next_message_id())
         max_age = () if answer.max_age_s is None else ((options.MAX_AGE, options.encode_uint(answer.max_age_s)),)
-        return encode(Message(mtype, answer.code, mid, request.token, max_age, answer.diagnostic.encode()))
+        response = Response(answer.code, max_age, answer.diagnostic.encode())
+        if isinstance(exchange, _ProtectedExchange):
+            response = exchange.protect(response)
+        return self._encode_response(request, response)
+
+    def _encode_response(self, request: Message, response: Response) -> bytes:
+        """CON is answered by a piggybacked ACK, NON by NON (RFC 7252 sections 5.2.1 and 5.2.3)."""
+        mtype, mid = (ACK, request.mid) if request.mtype == CON else (NON, self._next_message_id())
+        return encode(Message(mtype, response.code, mid, request.token, response.options, response.payload))
 
 
 def _interval_s(queries: tuple[str, ...]) -> float | None:

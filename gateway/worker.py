@@ -26,9 +26,10 @@ from gateway.endpoint import Endpoint
 from gateway.errors import RegistryError
 from gateway.lane import Lane
 from gateway.messaging.service import closed_for
+from gateway.nic_oscore import NicGuard
 from gateway.registry import Device, Registry, Sighting
 from gateway.registry.opening import open_database
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, NicOscore
 from gateway.sink import is_for_sink
 from gateway.sockets import DatagramSockets
 from gateway.statistics import Statistics
@@ -151,6 +152,11 @@ class Worker:
         """Serve until cancelled."""
         settings = self._settings
         registry = Registry(open_database(settings.registry, self._site), closed=closed_for(settings.instance))
+        guard = (
+            None
+            if settings.nic_oscore is NicOscore.OFF
+            else NicGuard(None, required=settings.nic_oscore is NicOscore.REQUIRED)
+        )
         directory = WorkerDirectory(registry)
         lane = Lane(self._number, settings, self._site, self._statistics)
         store = AliasStore(self._site, declared_in(settings))
@@ -165,7 +171,7 @@ class Worker:
             )
             endpoint = Endpoint(
                 sockets,
-                lane.sink(directory),
+                lane.sink(directory, guard=guard),
                 aliases.tee(lane.outbox),
                 _ToMain(self._channel, sockets),
                 self._statistics,

@@ -61,6 +61,9 @@ def nic(
         ResetAction | None, typer.Option(help="How: open the port again, or pulse a line first.")
     ] = None,
     metrics: Annotated[str | None, typer.Option(help="HOST:PORT of GET /metrics (Prometheus).")] = None,
+    oscore_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="OSCORE key of `meshwire device provision`.")
+    ] = None,
     state: Annotated[Path | None, typer.Option(help="Folder of this NIC's state.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file; its section nic.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes random waits and instruments repeatable.")] = None,
@@ -84,6 +87,7 @@ def nic(
         reset_after_s=reset_after,
         reset_action=reset_action,
         metrics=metrics,
+        oscore_key_file=oscore_key,
         state_dir=state,
         seed=seed,
     )

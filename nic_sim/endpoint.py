@@ -101,7 +101,7 @@ class NicEndpoint(MessageInterfaceUDP6):
                 self.relations.note(remote, token, EndReason.RESET)
                 self._stop(remote, token)
         elif codes.is_request(message.code):
-            ends = message.code == codes.GET and message.uint(OBSERVE) == 1
+            ends = message.code in (codes.GET, codes.FETCH) and message.uint(OBSERVE) == 1
             reason = EndReason.DEREGISTERED if ends else EndReason.REPLACED
             self.relations.note(remote, message.token, reason, request_mid=message.mid)
 

@@ -29,6 +29,8 @@ CATALOGUE: Final = {
     "MW-NIC-002": "The NIC's UDP address can't be bound: the port is taken, or the address is not one of this machine.",
     "MW-NIC-003": "The NIC needs to know the serial port of its board: --serial, or `serial` in section [nic].",
     "MW-NIC-004": "The metrics page can't listen: the TCP port is taken, or the address is not one of this machine.",
+    "MW-NIC-005": "The NIC's OSCORE key, or its record of used sequence numbers, can't be used; see `meshwire device "
+    "provision`.",
     "MW-NIC-010": "A request to the board has no answer of the board; the diagnostic payload names the hop.",
     "MW-NIC-011": "The link to the board is down; the request was not executed (5.03, Max-Age: when to try again).",
     "MW-NIC-012": "Too many requests wait for the board already; the request was not executed (5.03).",

@@ -29,6 +29,8 @@ from nic_sim.observation import Observation, ObservationRow
 from nic_sim.observation_store import ObservationStore
 from nic_sim.observations import ObservationTable
 from nic_sim.observe_manager import ObserveManager
+from nic_sim.oscore_site import OscoreSite
+from nic_sim.oscore_state import open_context as open_oscore
 from nic_sim.relations import RelationTable
 from nic_sim.resources import board_links, build_resources
 from nic_sim.server import NicSite
@@ -95,6 +97,8 @@ class Nic:
         )
         self.queue = UplinkQueue(folder / UPLINK_FILE, settings.uplink_queue, self.device)
         self._uplink: Uplink | None = None
+        key_file = settings.oscore_key_file
+        self._oscore = None if key_file is None else open_oscore(key_file, self.device, folder)
         self.manager = ObserveManager(
             self.device,
             self.client,
@@ -124,13 +128,15 @@ class Nic:
             resources = build_resources(self)
             forwarder = Forwarder(self.client, self.manager, self.relations)
             site: Any = NicSite(self.device, resources, forwarder, self.coap_counters)
+            if self._oscore is not None:
+                site = OscoreSite(self.device, self._oscore, site, self.coap_counters)
             context.serversite = site
             for entry in settings.observe:
                 self.manager.configure(entry.path, entry.query, entry.delivery or settings.delivery)
             self._uplink = Uplink(
                 self.device,
                 self.queue,
-                CoapGatewayChannel(context, settings.gateway_address),
+                CoapGatewayChannel(context, settings.gateway_address, self._oscore),
                 register_s=settings.register_s,
                 links=lambda: board_links(self),
                 place=self._place,
@@ -246,6 +252,7 @@ class Nic:
         uplink = self._uplink
         return {
             "gateway": self.settings.gateway,
+            "protected": self._oscore is not None,
             "reachable": uplink.reachable if uplink else None,
             "last_failure": uplink.last_failure if uplink else "",
             "queued": len(self.queue),

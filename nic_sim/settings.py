@@ -150,6 +150,9 @@ class NicSettings(BaseModel):
     metrics: str | None = None
     """HOST:PORT where GET /metrics answers in the Prometheus text format; port 0 lets the system choose; unset: nowhere
     (the resource /sys/metrics says the same over CoAP)."""
+    oscore_key_file: Path | None = None
+    """The NIC's OSCORE key (meshwire device provision MAC --out FILE): with it nothing is said to the gateway, or heard
+    from anybody, in plain; unset: everything is."""
     state_dir: Path | None = None
     """Folder of this NIC's state; unset: nic/<mac> in the site's state folder."""
     uplink_queue: int = Field(default=1000, ge=1, le=1_000_000)

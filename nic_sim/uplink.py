@@ -35,6 +35,10 @@ DEFAULT_MAX_AGE_S: Final = 60
 """RFC 7252 section 5.10.5, for 5.03 without Max-Age."""
 LONGEST_MAX_AGE_S: Final = 300
 
+_REMEDIES: Final = {
+    codes.UNAUTHORIZED: "give it a key that fits: meshwire device provision {mac} --out FILE, then --oscore-key FILE",
+}
+
 _log = structlog.get_logger(__name__)
 
 
@@ -234,7 +238,9 @@ class Uplink:
                     "gateway refuses this device",
                     code=codes.code_text(answer.code),
                     diagnostic=answer.diagnostic,
-                    do=f"provision it: meshwire device add {self._device} --tenant TENANT",
+                    do=_REMEDIES.get(answer.code, "provision it: meshwire device add {mac} --tenant TENANT").format(
+                        mac=self._device
+                    ),
                 )
             self._provisioned = False
             return REFUSED_WAIT_S

@@ -15,8 +15,17 @@ from aiocoap.optiontypes import OpaqueOption
 
 from meshwire.coap import options
 from meshwire.coap.message import CON, Message
+from meshwire.oscore import Response
 
-__all__ = ["HOP_BY_HOP", "for_board", "for_network", "read_request"]
+__all__ = [
+    "HOP_BY_HOP",
+    "for_board",
+    "for_network",
+    "from_network",
+    "read_request",
+    "request_for_network",
+    "to_network",
+]
 
 HOP_BY_HOP: Final = frozenset(
     {
@@ -41,6 +50,31 @@ def read_request(message: Any) -> Message:
     """An aiocoap request as a plain value, all options as octets."""
     pairs = tuple((int(option.number), bytes(option.encode())) for option in message.opt.option_list())
     return Message(CON, int(message.code), 0, b"", pairs, message.payload)
+
+
+def request_for_network(request: Message, outer: Any) -> Any:
+    """The request inside of a protected one, as an aiocoap message from the same party and with the same token."""
+    message: Any = _with_options(_new_message(code=request.code, payload=request.payload), request.options)
+    message.remote, message.token, message.mid, message.mtype = outer.remote, outer.token, outer.mid, outer.mtype
+    return message
+
+
+def to_network(response: Response) -> Any:
+    """An answer as an aiocoap message, all options as they are."""
+    return _with_options(_new_message(code=response.code, payload=response.payload), response.options)
+
+
+def from_network(message: Any) -> Response:
+    """An aiocoap answer as a plain value, without what is meant for aiocoap itself (RFC 7967)."""
+    pairs = read_request(message).options
+    kept = tuple(pair for pair in pairs if pair[0] != options.NO_RESPONSE)
+    return Response(int(message.code), kept, message.payload)
+
+
+def _with_options(message: Any, pairs: tuple[tuple[int, bytes], ...]) -> Any:
+    for number, value in pairs:
+        message.opt.add_option(_new_option(OptionNumber(number), value))
+    return message
 
 
 def for_board(request: Message) -> Message:
@@ -71,8 +105,7 @@ def for_network(response: Message, request: Message, observe: int | None = None)
     ]
     if observe is not None:
         pairs.append((options.OBSERVE, options.encode_uint(observe)))
-    for number, value in pairs:
-        message.opt.add_option(_new_option(OptionNumber(number), value))
+    _with_options(message, tuple(pairs))
     if (no_response := request.uint(options.NO_RESPONSE)) is not None:
         message.opt.no_response = no_response
     return message

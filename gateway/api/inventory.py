@@ -44,6 +44,8 @@ class DeviceRecord(BaseModel):
     address: str | None = None
     seen: float | None = None
     """Unix seconds of its last sign of life."""
+    has_key: bool = False
+    """Whether it has an OSCORE key."""
 
 
 class DeviceRecords(BaseModel):
@@ -115,6 +117,7 @@ def shown(registry: Registry, device: Device) -> DeviceRecord:
         created=device.created_s,
         address=None if sighting is None else str(sighting.address),
         seen=None if sighting is None else sighting.seen_s,
+        has_key=bool(device.sealed_key),
     )
 
 

@@ -28,6 +28,8 @@ SYSTEM: Final = "gateway"
 """Who changed something when nobody asked for it."""
 BUSY_S: Final = 5.0
 """How long a change waits for another process's."""
+_SYNCHRONOUS: Final = "NORMAL"
+"""SQLite: a power failure may cost the latest changes, and nothing else."""
 _READS: Final = "meshwire_reads"
 """Execution option of a transaction that changes nothing."""
 
@@ -105,6 +107,21 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
+    def durably_writing(self) -> Iterator[Connection]:
+        """As `writing`, and the changes outlive a power failure once it has ended."""
+        with self._explained(), self._one_at_a_time, self.engine.connect() as connection:
+            sqlite = connection.connection.driver_connection if self.is_local else None
+            if sqlite is not None:
+                # Before the transaction begins: inside of one the pragma does nothing.
+                sqlite.execute("PRAGMA synchronous = FULL")
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                if sqlite is not None:
+                    sqlite.execute(f"PRAGMA synchronous = {_SYNCHRONOUS}")
+
+    @contextlib.contextmanager
     def changing(self, by: str = SYSTEM) -> Iterator[Change]:
         """A transaction that gets the next revision.
 
@@ -176,7 +193,7 @@ def _engine(url: URL) -> Engine:
 def _prepare_sqlite(connection: Any, record: object) -> None:
     # The driver's own idea of when a transaction begins leaves schema changes outside; `_begin_sqlite` says it instead.
     connection.isolation_level = None
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+    for pragma in ("journal_mode = WAL", f"synchronous = {_SYNCHRONOUS}", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

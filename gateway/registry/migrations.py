@@ -43,7 +43,12 @@ def _to_4(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE tenants ADD COLUMN max_devices INTEGER"))
 
 
-MIGRATIONS: Final[dict[int, Callable[[Connection], None]]] = {2: _to_2, 4: _to_4}
+def _to_5(connection: Connection) -> None:
+    """Devices without keys."""
+    connection.execute(text("ALTER TABLE devices ADD COLUMN sealed_key TEXT NOT NULL DEFAULT ''"))
+
+
+MIGRATIONS: Final[dict[int, Callable[[Connection], None]]] = {2: _to_2, 4: _to_4, 5: _to_5}
 """By the version that a step leads to."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.addresses import Address
@@ -48,6 +48,8 @@ class Device:
     """In alphabetical order."""
     refusal: str = ""
     """Why a device that was enabled is not: its account is not served. This is not stored."""
+    sealed_key: str = field(default="", repr=False)
+    """Its OSCORE key, encrypted by a secret of the site; empty: it has none."""
 
 
 @dataclass(frozen=True, slots=True)

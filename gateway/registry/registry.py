@@ -56,6 +56,7 @@ class Registry(AccountTable, SightingTable):
         where: the SQLite file, or a database; None: in memory.
         max_devices: bound of a tenant without one of its own; 0: none.
         closed: reads which accounts are not served, and why, whenever something has changed; None: all are.
+        protects: whether the addresses of devices that have a key say so.
 
     Raises:
         RegistryError: the database can't be opened.
@@ -67,8 +68,10 @@ class Registry(AccountTable, SightingTable):
         *,
         max_devices: int = 0,
         closed: Callable[[Connection], Mapping[str, str]] | None = None,
+        protects: bool = False,
     ) -> None:
         self._max_devices = max_devices
+        self._protects = protects
         self._read_closed = closed
         self._closed: Mapping[str, str] = {}
         self._served: dict[DeviceId, Device] = {}
@@ -136,7 +139,8 @@ class Registry(AccountTable, SightingTable):
                     evidence=f"{device.mac} is taken",
                     fix="remove it first, or move it: meshwire device move",
                 )
-            stored.append(replace(device, created_s=now_s if before is None else before.created_s))
+            created_s, key = (now_s, "") if before is None else (before.created_s, before.sealed_key)
+            stored.append(replace(device, created_s=created_s, sealed_key=key))
         for tenant in sorted({device.tenant for device in stored}):
             self.include_tenant(change, tenant)
             self._check_room(change, tenant, sum(d.tenant == tenant and d.mac not in known for d in stored))
@@ -180,6 +184,27 @@ class Registry(AccountTable, SightingTable):
                 device = replace(self._one(change, mac), **changes)
                 self._write(change, [device])
                 self._log(change, "device.set", device)
+            self._show(change, [device])
+        return device
+
+    def set_key(self, mac: DeviceId, sealed_key: str, *, renew: bool = False, by: str = SYSTEM) -> Device:
+        """Give a device its OSCORE key, encrypted, or take it away (empty).
+
+        Raises:
+            RegistryError: there is no such device, or it has a key and `renew` is not said.
+        """
+        with self._writing:
+            with self.database.changing(by) as change:
+                known = self._one(change, mac)
+                if known.sealed_key and sealed_key and not renew:
+                    raise RegistryError(
+                        "the device has a key already",
+                        evidence=f"{mac}",
+                        fix="its NIC has the file; to make that worthless and give it a new one: --renew",
+                    )
+                device = replace(known, sealed_key=sealed_key)
+                self._write(change, [device])
+                change.log("device.key-set" if sealed_key else "device.key-remove", mac.value, device.tenant.value)
             self._show(change, [device])
         return device
 
@@ -297,6 +322,7 @@ class Registry(AccountTable, SightingTable):
                 "created": device.created_s,
                 "tags": " ".join(device.tags),
                 "revision": change.revision,
+                "sealed_key": device.sealed_key,
             }
             for device in devices
         ]
@@ -327,6 +353,10 @@ class Registry(AccountTable, SightingTable):
         self._devices[device.mac] = device
         self._served[device.mac] = self._as_served(device)
         if before is not None and (before.tenant, before.enabled) != (device.tenant, device.enabled):
+            self._owners_changed.add(device.mac)
+        key_before = "" if before is None else before.sealed_key
+        if self._protects and device.sealed_key != key_before:
+            self._protect_sighting(device.mac, bool(device.sealed_key))
             self._owners_changed.add(device.mac)
 
     def _as_served(self, device: Device) -> Device:
@@ -380,13 +410,15 @@ class Registry(AccountTable, SightingTable):
         """Show what `read_changes` gave, on the event loop's thread; watchers hear of devices that are whose they were
         no longer, also by our own changes."""
         with self._writing:
+            # They may have been read before others that were shown meanwhile: what is not newer than those is old news.
             for mac, revision in changes.removed:
-                if self._own.get(mac, 0) < revision:
+                if max(self._revision, self._own.get(mac, 0)) < revision:
                     self._forget(mac)
             for device, revision in changes.changed:
-                if self._own.get(device.mac, 0) < revision:
+                if max(self._revision, self._own.get(device.mac, 0)) < revision:
                     self._put(device)
-            if changes.closed is not None and changes.closed != self._closed:
+            is_newest = changes.revision >= self._revision
+            if changes.closed is not None and is_newest and changes.closed != self._closed:
                 self._close(changes.closed)
             self._revision = max(self._revision, changes.revision)
             self._own = {mac: revision for mac, revision in self._own.items() if revision > self._revision}
@@ -409,4 +441,5 @@ def _device(row: Row[Any]) -> Device:
         bool(row.enabled),
         row.created,
         tuple(row.tags.split()),
+        sealed_key=row.sealed_key,
     )

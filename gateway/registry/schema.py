@@ -33,6 +33,7 @@ __all__ = [
     "endpoints",
     "instances",
     "metadata",
+    "nic_epochs",
     "observations",
     "removed_devices",
     "state",
@@ -40,7 +41,7 @@ __all__ = [
     "tenants",
 ]
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 
 metadata = MetaData()
 _Serial = BigInteger().with_variant(Integer, "sqlite")
@@ -76,8 +77,9 @@ devices = Table(
     Column("created", Double, nullable=False),
     Column("tags", Text, nullable=False, server_default=""),
     Column("revision", BigInteger, nullable=False, server_default="0", index=True),
+    Column("sealed_key", Text, nullable=False, server_default=""),
 )
-"""`tags`: separated by blanks."""
+"""`tags`: separated by blanks; `sealed_key`: the NIC's OSCORE key, encrypted, or empty."""
 
 removed_devices = Table(
     "removed_devices",
@@ -85,6 +87,14 @@ removed_devices = Table(
     Column("mac", String(16), primary_key=True),
     Column("revision", BigInteger, nullable=False, index=True),
 )
+
+nic_epochs = Table(
+    "nic_epochs",
+    metadata,
+    Column("epoch", _Serial, primary_key=True, autoincrement=True),
+    Column("taken", Double, nullable=False),
+)
+"""A row for each run of a gateway that speaks OSCORE with NICs: above the sequence numbers that it uses."""
 
 addresses = Table(
     "addresses",

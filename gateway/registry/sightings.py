@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import select
 
-from gateway.addresses import Address
+from gateway.addresses import Address, of_nic
 from gateway.registry import schema
 from gateway.registry.database import Database
 from gateway.registry.records import Sighting
@@ -81,6 +81,13 @@ class SightingTable:
     def sighting(self, mac: DeviceId) -> Sighting | None:
         """Where a device was seen last."""
         return self._sightings.get(mac)
+
+    def _protect_sighting(self, mac: DeviceId, protected: bool) -> None:
+        """From now on what goes to the device is, or is not, protected by its key."""
+        known = self._sightings.get(mac)
+        if known is not None:
+            plain = Address(known.address.host, known.address.port)
+            self._sightings[mac] = Sighting(of_nic(mac, plain) if protected else plain, known.seen_s)
 
     def watch(self, watcher: Callable[[DeviceId], None]) -> Callable[[], None]:
         """Be told when a device has a new address, has started anew, or is whose it was no longer; gives the function

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +25,7 @@ from gateway.tools.http_api import (
     quoted,
     tenant_of,
 )
+from meshwire.errors import MeshwireError
 
 __all__ = ["device_app"]
 
@@ -126,6 +128,49 @@ def move_device(
     """Give a device to another tenant. What was received before stays with the former one; both logs say so."""
     body = {"tenant": tenant_of(to).value}
     typer.echo(json.dumps(call(http_url, "POST", f"/api/devices/{device_of(mac).value}/move", body)))
+
+
+@device_app.command("provision")
+def provision(
+    mac: MacArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="new file for the key, mode 0600; default: standard output")
+    ] = None,
+    renew: Annotated[bool, typer.Option("--renew", help="in the place of the key that it has")] = False,
+    http_url: HttpOption = DEFAULT_HTTP,
+) -> None:
+    """Make the OSCORE key of a device's NIC, for `meshwire nic --oscore-key`. It is shown once, now."""
+    descriptor = None if out is None else _new_secret_file(out)
+    try:
+        key = expect(
+            ask(http_url, "POST", f"/api/devices/{device_of(mac).value}/key", {"renew": renew}), "POST key"
+        ).text
+    except MeshwireError:
+        if descriptor is not None and out is not None:
+            os.close(descriptor)
+            out.unlink()
+        raise
+    if descriptor is None:
+        typer.echo(key, nl=False)
+    else:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(key)
+
+
+@device_app.command("unprovision")
+def unprovision(mac: MacArgument, http_url: HttpOption = DEFAULT_HTTP) -> None:
+    """Take the key of a device's NIC away: what is protected with it is refused from now on."""
+    call(http_url, "DELETE", f"/api/devices/{device_of(mac).value}/key")
+
+
+def _new_secret_file(path: Path) -> int:
+    """Made before the key is, which would be lost if it could not be written."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise WrongInput(
+            "the file can't be made", evidence=f"{path}: {error.strerror}", fix="name a new file in a folder of yours"
+        ) from None
 
 
 @device_app.command("remove")

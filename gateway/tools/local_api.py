@@ -12,9 +12,11 @@ from fastapi import FastAPI
 
 from gateway.api import create_app
 from gateway.api.asyncapi import router as asyncapi_router
+from gateway.api.keys import router as keys_router
 from gateway.credentials import Credentials
 from gateway.messaging.api import router as messaging_router
 from gateway.messaging.service import MessagingService
+from gateway.nic_oscore import Seal
 from gateway.registry import Registry
 from gateway.registry.opening import open_database
 from gateway.settings import GatewaySettings
@@ -41,7 +43,7 @@ def _application() -> FastAPI:
     registry = Registry(open_database(settings.registry, site), max_devices=settings.registry.max_devices)
     nothing_runs = {"bridge": {"enabled": False, "connected": False}}
     keys, messaging = site.signing_keys(), messaging_router(MessagingService(registry, site))
-    more = (messaging, asyncapi_router(settings.bridge))
+    more = (messaging, asyncapi_router(settings.bridge), keys_router(registry, Seal(site)))
     return create_app(registry, keys, Credentials(registry), lambda: dict(nothing_runs), more=more)
 
 

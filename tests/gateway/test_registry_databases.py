@@ -18,6 +18,7 @@ from gateway.messaging.rules import Instance, Option, Scheme, Standing
 from gateway.messaging.service import MessagingService
 from gateway.registry import Database, Device, Registry, Sighting
 from gateway.registry.audit import AuditLog
+from gateway.registry.epochs import new_epoch
 from gateway.registry.importing import import_devices
 from gateway.registry.observations import PAGE_OCTETS, Observation, Observations
 from gateway.registry.schema import SCHEMA_VERSION
@@ -157,6 +158,24 @@ def test_an_older_reading_does_not_undo_our_own_change(registry: Registry, anoth
     assert read is not None
     registry.show_changes(read)
     assert registry.devices() == []
+
+
+def test_changes_that_were_read_before_others_were_shown_take_nothing_back(registry: Registry, another: Open) -> None:
+    """A thread reads; meanwhile an unknown MAC makes the registry look for itself."""
+    Registry(another()).add_device(FIRST, ACME)
+    read = registry.read_changes()
+    assert read is not None
+    registry.set_device(FIRST, type="NEW")
+    registry.refresh()
+    registry.show_changes(read)
+    device = registry.device(FIRST)
+    assert device is not None and device.type == "NEW"
+
+
+def test_an_epoch_is_taken_once_by_whoever_asks(registry: Registry, another: Open) -> None:
+    theirs = Registry(another())
+    epochs = [new_epoch(one.database) for one in (registry, theirs, registry, theirs)]
+    assert epochs == sorted(set(epochs))
 
 
 def test_threads_change_at_the_same_time(registry: Registry, another: Open) -> None:
