@@ -20,7 +20,7 @@ import structlog
 
 from broker.credentials import UsersFile
 from broker.server import Broker
-from broker.settings import BrokerSettings, ListenerSettings
+from broker.settings import BrokerSettings, ListenerKind, ListenerSettings
 from gateway.gateway import Gateway
 from gateway.lab.boards import HOST, Boards, SeatedBoard
 from gateway.lab.plan import TENANTS, PlannedDevice
@@ -34,7 +34,7 @@ __all__ = ["DemoSite"]
 
 _log = structlog.get_logger(__name__)
 
-PREFERRED_PORTS: Final = {"mqtt": 1883, "coap": 5683, "http": 8080}
+PREFERRED_PORTS: Final = {"mqtt": 1883, "ws": 8083, "coap": 5683, "http": 8080}
 BACK_OFFICE: Final = "backoffice"
 TOKEN_ROLES: Final = (Role.BUBBLE_UP_READ_CONSUMER, Role.BUBBLE_UP_ALERT_CONSUMER, Role.COMMAND_CLIENT)
 TOKEN_TTL_S: Final = 24 * 3600.0
@@ -72,7 +72,8 @@ class DemoSite:
         What was started last ends first, so that every client takes its leave of a server that is still there.
         """
         listener = ListenerSettings(host=HOST, port=_port("mqtt"))
-        broker = Broker(BrokerSettings(listener=(listener,)), site=self._site)
+        web = ListenerSettings(kind=ListenerKind.WS, host=HOST, port=_port("ws"))
+        broker = Broker(BrokerSettings(listener=(listener, web)), site=self._site)
         async with _beside(broker.run()):
             await broker.ready.wait()
             gateway = Gateway(self._gateway_settings(broker.ports[0]), site=self._site, more_routes=self._routes)
