@@ -17,9 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -27,6 +28,7 @@ from typing import Any, Final
 from bench import bridge_peers as peers
 from bench.bridge_load import PROGRAM, Job, device_id
 from bench.brokers import MISSING_PEER, Contender, mosquitto, mosquitto_path, pinned
+from bench.brokers import ours as our_broker
 from bench.chromium import chromium
 from bench.compiled import Unobtainable, compiled
 from bench.result import Comparison, Figure, Result
@@ -53,7 +55,6 @@ PLACES: Final = {
     "network": "network",
     "nic": f"network/{device_id(1)}",
     "first-reading": "start",
-    "mesh": "mesh",
     "connections": "messaging/connections",
     "topics": "messaging/topics",
     "addresses": "messaging/addresses",
@@ -76,26 +77,37 @@ def measure(quick: bool) -> Iterator[Result]:
         return
     try:
         compiled(PROGRAM)
+        with our_broker('durability = "memory"') as broker:
+            yield from _with(broker, "embedded", partial(_looks, float(chosen[0]), 1 if quick else PAINTS))
         with mosquitto() as broker:
-            peers.to_last_core(broker)
-            with _gateway(broker) as site, _on_last_core():
-                yield from asyncio.run(_measured(site, float(chosen[0]), int(chosen[1]), quick))
+            job = Job(0.5 if quick else 3.0, 0.5)
+            yield from _with(broker, "mosquitto", partial(_throughput, job, int(chosen[1])))
     except Unobtainable as error:
         print(f"{BENCH}: left out, {error}", file=sys.stderr)
 
 
-async def _measured(site: _Site, seconds: float, pairs: int, quick: bool) -> list[Result]:
-    async with chromium() as browser:
-        context = await browser.new_context()
-        await _sign_in(context, site)
-        results: list[Result] = []
-        async with _readings(site.bridge):
-            results += await _paints(context, site, 1 if quick else PAINTS)
-            results += await _memory(context, site, seconds)
-        job = Job(0.5 if quick else 3.0, 0.3, nics=NICS)
-        results.append(await _throughput(context, site, job, pairs))
-        await context.close()
-        return results
+def _with(
+    broker: Contender, engine: str, act: Callable[[Any, _Site], Coroutine[None, None, list[Result]]]
+) -> list[Result]:
+    """Do something with a signed-in browser at a gateway of its own."""
+
+    async def signed_in(site: _Site) -> list[Result]:
+        async with chromium() as browser:
+            context = await browser.new_context()
+            await _sign_in(context, site)
+            results = await act(context, site)
+            await context.close()
+            return results
+
+    peers.to_last_core(broker)
+    with _gateway(broker, engine) as site, _on_last_core():
+        return asyncio.run(signed_in(site))
+
+
+async def _looks(seconds: float, paints: int, context: Any, site: _Site) -> list[Result]:
+    """What pages are like while readings come; our own broker tells everything that pages can show."""
+    async with _readings(site.bridge):
+        return [*await _paints(context, site, paints), *await _memory(context, site, seconds)]
 
 
 async def _sign_in(context: Any, site: _Site) -> None:
@@ -199,8 +211,8 @@ class _Gauge:
         return metrics["JSHeapUsedSize"], metrics["Nodes"]
 
 
-async def _throughput(context: Any, site: _Site, job: Job, pairs: int) -> Result:
-    """Full load with all pages open and with none, in turn; who is first changes."""
+async def _throughput(job: Job, pairs: int, context: Any, site: _Site) -> list[Result]:
+    """Full load of a quarter of the NICs with all pages open and with none, in turn; who is first changes."""
     with_pages: list[float] = []
     without: list[float] = []
     costs: dict[bool, list[float]] = {True: [], False: []}
@@ -216,9 +228,8 @@ async def _throughput(context: Any, site: _Site, job: Job, pairs: int) -> Result
         await asyncio.to_thread(site.bridge.settle)
     note = f"{len(PLACES)} live pages; gateway's processor time a message {median(costs[True]):.1f} µs with them, "
     note += f"{median(costs[False]):.1f} µs without"
-    return Comparison(
-        BENCH, "throughput", with_pages, "no page", without, "messages/s", note=note, ratio_bar=THROUGHPUT_BAR
-    )
+    bar = THROUGHPUT_BAR
+    return [Comparison(BENCH, "throughput", with_pages, "no page", without, "messages/s", note=note, ratio_bar=bar)]
 
 
 async def _opened(context: Any, url: str) -> Any:
@@ -240,7 +251,7 @@ def _on_last_core() -> Iterator[None]:
 
 
 @contextmanager
-def _gateway(broker: Contender) -> Iterator[_Site]:
+def _gateway(broker: Contender, engine: str) -> Iterator[_Site]:
     password = secrets.token_urlsafe(12)
     with tempfile.TemporaryDirectory() as folder:
         broker_password = Path(folder, "password")
@@ -248,6 +259,7 @@ def _gateway(broker: Contender) -> Iterator[_Site]:
         bridge = {"port": broker.port, "window": 64, "username": broker.username or "bench"}
         bridge |= {"password_file": str(broker_password)}
         settings = {"listen": ["127.0.0.1"], "port": 0, "http": "127.0.0.1:0", "bridge": bridge}
+        settings |= {"operations": {"engine": engine}}
         command = [sys.executable, "-m", "bench.console_gateway", json.dumps(settings), folder, str(NICS)]
         process = subprocess.Popen(
             [*command, NAME, password], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, preexec_fn=pinned(0)

@@ -11,6 +11,8 @@ const DOT = 4;
 const STATES = ["online", "offline", "unheard"];
 const WORDS = { online: "online", offline: "offline", unheard: "never heard" };
 const FLASH_MS = 1200;
+const MOST_SMOOTH = 30;
+const COARSE_MS = 1000;
 const LARGE_AGAIN_MS = 15000;
 
 /** The forest as objects: {id, kind, state, children, …}; kind is root, nic or cluster. */
@@ -127,6 +129,7 @@ function showMesh(section) {
   let view = { scale: 1, x: 0, y: 0 };
   let picked = null;
   let frame = 0;
+  let pause = 0;
   let isLarge = false;
   let waiting = 0;
   const flashes = new Map();
@@ -180,7 +183,9 @@ function showMesh(section) {
     }
     if (picked) ring(picked, picked.size + 4 * Math.max(1, pixel), colours.ink, 2 * pixel);
     for (const root of drawn.roots) rootMark(root, colours, pixel);
-    if (alive) redraw();
+    // Where hundreds are heard a second, smooth rings would take the whole processor.
+    if (alive && flashes.size <= MOST_SMOOTH) redraw();
+    else if (alive && !pause) pause = setTimeout(() => ((pause = 0), redraw()), COARSE_MS);
   }
 
   function lines(colours, pixel) {
