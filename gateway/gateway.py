@@ -335,6 +335,7 @@ class Gateway:
             desk,
             line,
             lambda: self._keys,
+            self.settings.direct.tenants,
         )
 
     def _endpoints(self) -> dict[str, str]:

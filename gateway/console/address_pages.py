@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from gateway.commands.desk import CommandDesk
+from gateway.commands.store import Filter
+from gateway.console.nic_pages import principal_of
 from gateway.console.payloads import shown_payload
 from gateway.console.rendering import Form, PageRoute, Pages
 from gateway.console.tenancy import choices, chosen_tenant, status_of
@@ -20,6 +23,7 @@ from gateway.console.watch import Look, Watch
 from gateway.operations.errors import OperationsError
 from gateway.operations.records import AddressRow, Browsed, PlanUse
 from gateway.registry import Registry
+from meshwire.identity import TenantId
 
 __all__ = ["plan_figures", "router"]
 
@@ -32,6 +36,8 @@ TYPES: Final = {
     "multicast": "direct; each message goes to all receivers that are there",
 }
 BROWSED_AT_ONCE: Final = 50
+MOST_COMMANDS: Final = 1_000
+"""Counted at most."""
 _COMPETING: Final = ("queue", "anycast")
 _NUMBERS: Final[dict[str, Sequence[str]]] = {
     "min_ttl_s": tuple(TYPES),
@@ -63,10 +69,17 @@ def plan_figures(use: PlanUse) -> list[dict[str, Any]]:
     ]
 
 
-def router(pages: Pages, registry: Registry, watch: Watch) -> APIRouter:
+def router(
+    pages: Pages, registry: Registry, watch: Watch, commands: CommandDesk, direct_tenants: Collection[str]
+) -> APIRouter:
     """The routes."""
     routes = APIRouter(route_class=PageRoute)
     desk = watch.desk
+
+    async def waiting(visitor: Visitor, tenant: str) -> int:
+        """Commands of a tenant that are not at their end."""
+        wanted = Filter(TenantId(tenant), unfinished=True, limit=MOST_COMMANDS)
+        return len(await commands.select(wanted, principal_of(visitor)))
 
     async def listing(
         visitor: Visitor,
@@ -92,6 +105,9 @@ def router(pages: Pages, registry: Registry, watch: Watch) -> APIRouter:
             rates={} if look is None else look.rates,
             is_known=look is not None,
             plan=() if plan is None else plan_figures(plan),
+            is_direct=tenant in direct_tenants,
+            commands=0 if rows_only or tenant is None else await waiting(visitor, tenant),
+            most_commands=MOST_COMMANDS,
             tenant=tenant,
             tenants=await asyncio.to_thread(choices, visitor, registry),
             types=TYPES,

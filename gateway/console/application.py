@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -72,6 +72,7 @@ class Console:
         broker: is asked about itself.
         line: what it is asked by; it has to run.
         keys: sign tokens.
+        direct_tenants: those whose readings are not stored.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Console:
         broker: BrokerDesk,
         line: ControlLine,
         keys: Callable[[], SigningKeys],
+        direct_tenants: Collection[str],
     ) -> None:
         self._line = line
         self.pulse = Pulse(status)
@@ -119,7 +121,7 @@ class Console:
         self.router.include_router(nic_pages.router(pages, registry, row, endpoints, desk, ask))
         self.router.include_router(messaging_pages.router(pages, registry, messaging))
         self.router.include_router(alias_pages.router(pages, aliases))
-        self.router.include_router(address_pages.router(pages, registry, watch))
+        self.router.include_router(address_pages.router(pages, registry, watch, desk, direct_tenants))
         self.router.include_router(connection_pages.router(pages, registry, watch))
         self.router.include_router(mqtt_client_pages.router(pages, registry, messaging, watch, keys))
         self.router.include_router(account_pages.elsewhere(pages))  # the last one: it takes every path that is left

@@ -172,3 +172,24 @@ async def test_a_page_publishes_and_receives_and_hears_why_it_is_ended(administr
     assert session.outlet is not None
     session.outlet.kicked()
     await expect(page.get_by_text("0x98 ended by an administrator")).to_be_visible()
+
+
+async def test_the_page_speaks_mqtt_3_1_1_where_a_broker_knows_no_5(administrator: Any, site: OperatedSite) -> None:
+    page = administrator
+    await go_to(page, "Try it")
+    await page.evaluate("document.querySelector('[data-mqtt]').dataset.level = '4'")
+    await page.get_by_role("button", name="Connect", exact=True).click()
+    subscriptions = page.get_by_role("region", name="Subscriptions").get_by_role("listitem")
+    for topic_filter, outcome in (("acme/read/#", "granted, QoS 1"), ("globex/#", "refused: 0x80")):
+        await page.get_by_label("Topic filter").fill(topic_filter)
+        await page.get_by_role("button", name="Subscribe", exact=True).click()
+        await expect(subscriptions.filter(has_text=topic_filter)).to_contain_text(outcome)
+    versions = {
+        key.client_id[:8]: each.outlet.version.name for key, each in site.broker.engine.sessions.items() if each.outlet
+    }
+    assert versions["console-"] == "V3_1_1"
+    await site.send_reading(MAC)
+    messages = page.get_by_role("region", name="Messages").get_by_role("row")
+    await expect(messages.nth(1)).to_contain_text("a2 00 64 74 65 6d 70")
+    await page.get_by_role("button", name="Disconnect").click()
+    await expect(page.get_by_text("not connected", exact=True)).to_be_visible()

@@ -1,0 +1,84 @@
+"""RabbitMQ of Debian with its management plugin, set up as console.md says: a connection, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiomqtt
+import pytest
+
+from broker.adapters.rabbitmq import nodes
+from broker.adapters.rabbitmq.nodes import LaunchedNode, PrivateCluster
+from gateway.operations.desk import Page
+from gateway.operations.rabbitmq import RabbitMQDesk
+
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+PASSWORD = "a-long-password"
+
+
+@pytest.fixture
+async def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[RabbitMQDesk, LaunchedNode]]:
+    if nodes.server_program() is None:
+        pytest.skip("RabbitMQ is not installed")
+    (port,) = nodes.free_ports(1)
+    write_conf, list_plugins = nodes.rabbitmq_conf, nodes.enabled_plugins
+    more = f"auth_backends.2 = internal\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n"
+    monkeypatch.setattr(nodes, "rabbitmq_conf", lambda node: write_conf(node) + more)
+    monkeypatch.setattr(
+        nodes, "enabled_plugins", lambda amqp: list_plugins(amqp=amqp).replace("[", "[rabbitmq_management,", 1)
+    )
+    cluster = PrivateCluster(tmp_path / "rabbit", "http://127.0.0.1:1/nobody-decides")
+    await asyncio.to_thread(cluster.start)
+    (node,) = cluster.nodes
+    try:
+        for command in (
+            ("add_user", "console", PASSWORD),
+            ("set_user_tags", "console", "administrator"),
+            ("set_permissions", "console", ".*", ".*", ".*"),
+        ):
+            await asyncio.to_thread(cluster._tool, "rabbitmqctl", node, *command)
+        yield RabbitMQDesk(f"http://127.0.0.1:{port}", "console", lambda: PASSWORD), node
+    finally:
+        await asyncio.to_thread(cluster.stop)
+
+
+async def seen(desk: RabbitMQDesk, count: int) -> Page:
+    """The list, when it has so many; it lags by up to 5 s."""
+    for _ in range(100):
+        page = await desk.clients(None, "")
+        if page.total == count and all(each.client == "meter-7" for each in page.clients):
+            return page
+        await asyncio.sleep(0.2)
+    raise AssertionError(f"not {count} connections")
+
+
+async def test_a_connection_is_shown_and_ended(desk: tuple[RabbitMQDesk, LaunchedNode]) -> None:
+    rabbit, node = desk
+    listeners = {each.kind: each.port for each in await rabbit.listeners()}
+    assert listeners == {"mqtt": node.mqtt_port, "ws": node.web_mqtt_port}
+    async with aiomqtt.Client(
+        "127.0.0.1",
+        node.mqtt_port,
+        username="console",
+        password=PASSWORD,
+        identifier="meter-7",
+        protocol=aiomqtt.ProtocolVersion.V311,
+    ) as meter:
+        (client,) = (await seen(rabbit, 1)).clients
+        assert (client.user, client.version, client.listener, client.protection, client.address) == (
+            "console",
+            "3.1.1",
+            "mqtt",
+            "plain",
+            "127.0.0.1",
+        )
+        assert client.since > 1e9
+        await rabbit.kick(client)
+        with pytest.raises(aiomqtt.MqttError):
+            async with asyncio.timeout(20):
+                async for _ in meter.messages:
+                    raise AssertionError("nothing was published")
+    await seen(rabbit, 0)
