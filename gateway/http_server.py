@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.addresses import Address
 from gateway.errors import AddressInUseError
@@ -40,6 +43,21 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Protocol(H11Protocol):
+    """Answers what is no HTTP by a problem document (RFC 9457), as everything else is answered."""
+
+    def send_400_response(self, msg: str) -> None:
+        document = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": msg}
+        headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
+        for event in (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=json.dumps(document).encode()),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
 class HttpServer:
     """One application on one socket.
 
@@ -51,7 +69,15 @@ class HttpServer:
     def __init__(self, app: Callable[..., Any], sock: socket.socket) -> None:
         self._sock = sock
         self._server = _Server(
-            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_GOODBYE_S)
+            uvicorn.Config(
+                app,
+                http=_Protocol,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                timeout_graceful_shutdown=_GOODBYE_S,
+            )
         )
 
     async def run(self) -> None:

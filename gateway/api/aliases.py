@@ -6,7 +6,6 @@ FastAPI looks at those of routes that are made in a loop.
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -234,5 +233,5 @@ def _octets(content: str) -> bytes:
         return content.encode()
     try:
         return base64.b64decode(content, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise _unfit([FieldProblem("content", "has to be PEM, or PKCS#12 in base64")]) from None
