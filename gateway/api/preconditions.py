@@ -28,7 +28,7 @@ __all__ = ["Preconditions", "entity_tag"]
 
 _ACTION: Final = re.compile(
     r"(/api/(?:devices|clients|accounts|aliases|triggers|packages)/[^/]+|/api/solutions/.+/commands/[^/]+)"
-    r"/(?:move|secret|assignment|connection-settings|enable|disable|position)"
+    r"/(?:move|key|secret|assignment|connection-settings|enable|disable|position)"
 )
 """Paths that change the resource above them."""
 _LIVE: Final[dict[str, frozenset[str]]] = {
