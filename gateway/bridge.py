@@ -15,9 +15,10 @@ A whole batch is published by one write of a turn of the loop: there is no task,
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -58,6 +59,24 @@ _MAY_HAVE_LEFT: Final = 4 * 1000
 _RECORDS_A_TURN: Final = 256
 """After so many the loop serves others: at QoS 0 nothing else stops a long backlog."""
 
+_TURN: Final = _IDENTIFIERS // _MESSAGES_A_RECORD
+"""After so many records the identifiers come round."""
+_RUN_IDENTIFIERS: Final = struct.pack(
+    f">{_TURN + _RECORDS_A_TURN}H",
+    *(number * _MESSAGES_A_RECORD % _IDENTIFIERS + 1 for number in range(_TURN + _RECORDS_A_TURN)),
+)
+"""Of records that become one message each, from any place in the turn on."""
+
+
+def _acknowledgements(identifiers: bytes) -> bytes:
+    octets = bytearray(b"\x40\x02\0\0" * (len(identifiers) // 2))
+    octets[2::4], octets[3::4] = identifiers[::2], identifiers[1::2]
+    return bytes(octets)
+
+
+_RUN_ACKNOWLEDGEMENTS: Final = _acknowledgements(_RUN_IDENTIFIERS)
+"""PUBACK for each of `_RUN_IDENTIFIERS`."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -70,6 +89,15 @@ class Packets(Protocol):
 
     def packets(self, record: Record, version: ProtocolVersion) -> list[tuple[bytes, bytes]]:
         """Head and tail of each PUBLISH; none for a record that nobody wants any more."""
+
+    def run(self, records: Sequence[Record], identifiers: bytes, version: ProtocolVersion) -> list[bytes]:
+        """What the records in front become, as long as each becomes one message of QoS 1 in a common form.
+
+        Args:
+            records: in turn.
+            identifiers: packet identifiers, two octets for each.
+            version: of the connection.
+        """
 
 
 class Bridge:
@@ -214,6 +242,7 @@ class Bridge:
         return 1 if self._one_by_one else min(self._settings.window, connection.receive_maximum)
 
     def _publish(self, connection: PublisherConnection, room: int) -> None:
+        room -= self._publish_run(connection, room)
         unsent, publish = self._unsent, self._session.publish
         sent_before = self._sent_before
         left: list[Verdict] = []
@@ -243,6 +272,35 @@ class Bridge:
             self._deliveries.published(written, time.time())
         if left:
             self._settle(left)
+
+    def _publish_run(self, connection: PublisherConnection, room: int) -> int:
+        """Publish what is as nearly all is, without a step for each message; gives how many messages these are.
+
+        What else has been read is left to be published one by one.
+        """
+        session = self._session
+        if room <= 0 or self._unsent or session.waits_to_resend:
+            return 0
+        records = self._outbox.read(room)
+        if not records:
+            return 0
+        first, oldest = records[0].sequence, session.oldest
+        last = first + len(records) - 1
+        count = 0
+        if (
+            first >= self._sent_before
+            and records[-1].sequence == last
+            and (oldest is None or (oldest >= 0 and last - oldest < _TURN))
+        ):
+            begin = first % _TURN
+            packets = self._maker.run(records, _RUN_IDENTIFIERS[2 * begin :], connection.version)
+            count = len(packets)
+            if count:
+                session.publish_run(first, packets, _RUN_ACKNOWLEDGEMENTS[4 * begin : 4 * (begin + count)])
+                self._deliveries.published(range(first, first + count), time.time())
+        for record in records[count:]:
+            self._make(record, connection.version)
+        return count
 
     def _publish_again(self, sequence: int, packet_id: int, head: bytes, tail: bytes) -> bool:
         """A message that an earlier process may have published on this session."""
@@ -292,20 +350,33 @@ class Bridge:
         if verdicts:
             self._progress_at = asyncio.get_running_loop().time()
         done: list[int] = []
-        for sequence, code in verdicts:
-            if (code < _FAILURE and not self._several and not self._refused) or self._finishes(sequence, code):
-                done.append(sequence)
+        for first, code, span in verdicts:
+            sequences = range(first, first + span)
+            if code < _FAILURE and not self._several and not self._refused:
+                if span > 1:
+                    self._published(sequences)
+                else:
+                    done.append(first)
+                continue
+            done += [sequence for sequence in sequences if self._finishes(sequence, code)]
         if done:
-            self._one_by_one = max(0, self._one_by_one - len(done))
-            published = [sequence for sequence in done if sequence not in self._refused]
-            self._statistics.count(Event.PUBLISHED, times=len(published))
-            if published:
-                self._deliveries.acknowledged(published, time.time())
-            self._outbox.acknowledge(*published)
+            self._published([sequence for sequence in done if sequence not in self._refused])
             for sequence in list(self._refused):
                 if sequence not in self._several:
+                    self._one_by_one = max(0, self._one_by_one - 1)
                     self._lose(sequence, self._refused.pop(sequence))
         self.stored()
+
+    def _published(self, sequences: Sequence[int]) -> None:
+        """The broker has taken these records."""
+        if sequences:
+            self._one_by_one = max(0, self._one_by_one - len(sequences))
+            self._statistics.count(Event.PUBLISHED, times=len(sequences))
+            self._deliveries.acknowledged(sequences, time.time())
+            if isinstance(sequences, range):
+                self._outbox.acknowledge_run(sequences)
+            else:
+                self._outbox.acknowledge(*sequences)
 
     def _finishes(self, sequence: int, code: int) -> bool:
         """Note a verdict that is not the common one; whether the record is done with."""

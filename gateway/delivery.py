@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, cast
 
@@ -86,8 +86,11 @@ class _Batches:
     def __init__(self) -> None:
         self._batches: deque[_Batch] = deque(maxlen=MAX_BATCHES)
 
-    def add(self, sequences: list[int], at: float) -> None:
-        first, last = min(sequences), max(sequences)
+    def add(self, sequences: Sequence[int], at: float) -> None:
+        if isinstance(sequences, range):
+            first, last = sequences[0], sequences[-1]
+        else:
+            first, last = min(sequences), max(sequences)
         whole = last - first + 1 == len(sequences)
         self._batches.append(_Batch(at, first, last, None if whole else frozenset(sequences)))
 
@@ -121,11 +124,11 @@ class DeliveryRecord:
 
     # --- told by the hot path
 
-    def published(self, sequences: list[int], now_s: float) -> None:
+    def published(self, sequences: Sequence[int], now_s: float) -> None:
         """These records have just been written to the broker."""
         self._published.add(sequences, now_s)
 
-    def acknowledged(self, sequences: list[int], now_s: float) -> None:
+    def acknowledged(self, sequences: Sequence[int], now_s: float) -> None:
         """The broker has taken these."""
         self._acknowledged.add(sequences, now_s)
 

@@ -143,7 +143,7 @@ class DirectDelivery:
                 self._end(handle, "broker-away")
 
     def _settle(self, verdicts: list[Verdict]) -> None:
-        for handle, code in verdicts:
+        for handle, code, _ in verdicts:
             self._end(handle, "" if code == _TAKEN else _REASONS.get(code, "refused-by-broker"))
 
     def _end(self, handle: int, reason: str) -> None:

@@ -8,12 +8,17 @@ On a session that the broker has kept, what was under way is sent again with DUP
 PUBREL (MQTT 5.0 section 4.4); otherwise it is published anew. With PUBREL the broker forgets that it has the message:
 whoever would publish it again after a crash has to remember, before that, that it must not. So PUBREL waits for the
 caller.
+
+Messages of QoS 1 are nearly always acknowledged in their order. Those with handles in turn are held as a run, and what
+the broker says is compared with all the acknowledgements expected at once; where it is something else, the run falls
+apart into single messages.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from meshwire.mqtt import (
@@ -50,6 +55,20 @@ class Verdict(NamedTuple):
     handle: int
     code: int
     """Reason code of PUBACK, PUBREC or PUBCOMP; 0x80 and above: it did not take the message."""
+    span: int = 1
+    """So many handles, from `handle` on, have this verdict."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """Messages of QoS 1 with handles in turn."""
+
+    first: int
+    packets: list[bytes]
+    acknowledgements: bytes
+    """PUBACK for each of them."""
+    settled: int = 0
+    """So many from the first on."""
 
 
 class _Sent(NamedTuple):
@@ -71,6 +90,9 @@ class PublishSession:
         self._final = final
         self._stream = PacketStream(Side.CLIENT)
         self._underway: dict[int, _Sent] = {}
+        self._runs: deque[_Run] = deque()
+        """Under way, too: published behind everything in `_underway`."""
+        self._in_runs = 0
         self._received: set[int] = set()
         """Identifiers whose PUBREC has come: PUBREL is what to repeat."""
         self._resend: deque[int] = deque()
@@ -85,7 +107,14 @@ class PublishSession:
     @property
     def underway(self) -> int:
         """Messages on this connection that the broker has not settled."""
-        return len(self._underway) - len(self._resend)
+        return len(self._underway) + self._in_runs - len(self._resend)
+
+    @property
+    def oldest(self) -> int | None:
+        """The handle of the message that has been under way longest."""
+        for sent in self._underway.values():
+            return sent.handle
+        return self._runs[0].first + self._runs[0].settled if self._runs else None
 
     @property
     def waits_to_resend(self) -> bool:
@@ -95,12 +124,15 @@ class PublishSession:
     @property
     def exposed(self) -> list[int]:
         """The handles of what was sent on this connection and is not settled, in the order of publishing."""
+        self._break_runs()
         waiting = set(self._resend)
         return list(dict.fromkeys(sent.handle for number, sent in self._underway.items() if number not in waiting))
 
     def clear(self) -> None:
         """Forget everything that is under way."""
         self._underway.clear()
+        self._runs.clear()
+        self._in_runs = 0
         self._received.clear()
         self._refused.clear()
         self.held.clear()
@@ -116,6 +148,7 @@ class PublishSession:
         if not session_present:
             self._received.clear()
             self.held.clear()
+        self._break_runs()
         self._resend = deque(self._underway)
 
     def resend(self) -> None:
@@ -144,6 +177,7 @@ class PublishSession:
         if not head[0] & 6:
             self._out.append(head + tail)
             return True
+        self._break_runs()
         if packet_id in self._underway:
             return False
         packet = b"%b%c%c%b" % (head, packet_id >> 8, packet_id & 0xFF, tail)
@@ -151,8 +185,21 @@ class PublishSession:
         self._out.append(bytes((packet[0] | _DUP,)) + packet[1:] if again else packet)
         return True
 
+    def publish_run(self, first: int, packets: list[bytes], acknowledgements: bytes) -> None:
+        """Send messages of QoS 1 with handles in turn from `first` on; nothing may wait to be sent again.
+
+        Args:
+            first: handle of the first one.
+            packets: PUBLISH as a whole, with identifiers that are not under way.
+            acknowledgements: the PUBACK expected for each, without a reason code, in their order.
+        """
+        self._runs.append(_Run(first, packets, acknowledgements))
+        self._in_runs += len(packets)
+        self._out += packets
+
     def take_up(self, handle: int, packet_id: int, head: bytes, tail: bytes) -> bool:
         """Go on at PUBREL with a QoS 2 message that an earlier process has published; as `publish`."""
+        self._break_runs()
         if packet_id in self._underway:
             return False
         self._underway[packet_id] = _Sent(handle, b"%b%c%c%b" % (head, packet_id >> 8, packet_id & 0xFF, tail))
@@ -168,10 +215,12 @@ class PublishSession:
 
     def is_settled(self, handle: int) -> bool:
         """Whether the broker has all that was published under a handle, be its PUBREL sent or not."""
+        self._break_runs()
         return all(sent.handle != handle or number in self._received for number, sent in self._underway.items())
 
     def forget(self, handle: int) -> None:
         """Give up a message, whatever the broker thinks of it."""
+        self._break_runs()
         for packet_id in [number for number, sent in self._underway.items() if sent.handle == handle]:
             del self._underway[packet_id]
             self._received.discard(packet_id)
@@ -190,8 +239,10 @@ class PublishSession:
         verdicts: list[Verdict] = []
         try:
             if not self._stream.buffered_octets:
-                octets = octets[self._short_acknowledgements(octets, verdicts) :]
+                position = self._short_acknowledgements(octets, verdicts) if self._underway or not self._runs else 0
+                octets = octets[self._run_acknowledgements(octets, position, verdicts) :]
             if octets:
+                self._break_runs()
                 self._stream.feed(octets)
                 for packet in self._stream.packets():
                     verdicts.extend(self._packet(packet))
@@ -211,7 +262,10 @@ class PublishSession:
                 self._pubrec(packet_id)
             elif kind in (_PUBACK, _PUBCOMP):
                 sent = underway.pop(packet_id, None)
-                if sent is not None:
+                if sent is None:
+                    if self._runs:
+                        break
+                else:
                     if received:
                         received.discard(packet_id)
                         self.held.pop(packet_id, None)
@@ -220,6 +274,32 @@ class PublishSession:
                 break
             position += 4
         return position
+
+    def _run_acknowledgements(self, octets: bytes, position: int, verdicts: list[Verdict]) -> int:
+        """Where the acknowledgements end that are those expected next for runs."""
+        while self._runs:
+            run = self._runs[0]
+            begin = 4 * run.settled
+            expected = run.acknowledgements[begin : begin + (len(octets) - position & ~3)]
+            if not expected or octets[position : position + len(expected)] != expected:
+                break
+            count = len(expected) // 4
+            verdicts.append(Verdict(run.first + run.settled, 0, count))
+            run.settled += count
+            self._in_runs -= count
+            position += len(expected)
+            if run.settled == len(run.packets):
+                self._runs.popleft()
+        return position
+
+    def _break_runs(self) -> None:
+        """Into single messages, in their order."""
+        for run in self._runs:
+            for number in range(run.settled, len(run.packets)):
+                identifier = run.acknowledgements[4 * number + 2 : 4 * number + 4]
+                self._underway[int.from_bytes(identifier, "big")] = _Sent(run.first + number, run.packets[number])
+        self._runs.clear()
+        self._in_runs = 0
 
     def _packet(self, packet: Packet) -> Iterator[Verdict]:
         match packet:

@@ -14,12 +14,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from typing import Final
 
-from gateway.segments import HEADER_OCTETS, MAX_PAYLOAD_OCTETS, Damage, Record, encode_record, read_records
+from gateway.segments import HEADER_OCTETS, MAX_PAYLOAD_OCTETS, Damage, Record, encode_records, read_records
 from gateway.storage import Segment, Storage
 
-__all__ = ["Commit", "Outbox", "OutboxFull", "OutboxStatus"]
+__all__ = ["Commit", "Entry", "Outbox", "OutboxFull", "OutboxStatus"]
 
 _CHUNK_OCTETS: Final = 4 * MAX_PAYLOAD_OCTETS
 """Read at once; half of it still holds the longest record."""
@@ -30,8 +32,12 @@ _SAVE_EVERY: Final = 16
 _MAX_AHEAD: Final = 4_096
 """Records handed from the writing to the reading side without a detour over the disk."""
 
-_Entry = tuple[int, bytes, object]
+Entry = tuple[int, bytes, object]
 """Time in Unix milliseconds, payload, companion."""
+_sequence_of, _payload_of = itemgetter(0), itemgetter(2)
+"""Of a record."""
+_record = partial(tuple.__new__, Record)
+"""A record of its five values, without the detour over keywords."""
 
 
 class OutboxFull(Exception):
@@ -60,7 +66,7 @@ class Commit:
     segment: Segment
     octets: bytes
     first: int
-    entries: list[_Entry]
+    entries: list[Entry]
 
     @property
     def count(self) -> int:
@@ -96,7 +102,7 @@ class Outbox:
         self._max_octets = max_octets
         self._segment_octets = segment_octets
         self._runs: deque[_Run] = deque()
-        self._pending: list[_Entry] = []
+        self._pending: list[Entry] = []
         self._committing = False
         self._octets = 0
         self._next_sequence = 1
@@ -139,12 +145,27 @@ class Outbox:
         self._octets += octets
         self._pending.append((time_ms, payload, companion))
 
+    @property
+    def room(self) -> int:
+        """Octets that may still be taken, `HEADER_OCTETS` of each payload included."""
+        return self._max_octets - self._octets
+
+    def append_all(self, entries: list[Entry], octets: int) -> None:
+        """Take payloads for which there is `room`, none of them too long.
+
+        Args:
+            entries: as for `append`.
+            octets: of all payloads, with `HEADER_OCTETS` for each.
+        """
+        self._octets += octets
+        self._pending += entries
+
     def begin_commit(self) -> Commit | None:
         """Everything appended since the last one, as one batch; None when there is nothing or one is under way."""
         if self._committing or not self._pending:
             return None
         first, entries = self._next_sequence, self._pending
-        octets = b"".join([encode_record(n, time_ms, octets) for n, (time_ms, octets, _) in enumerate(entries, first)])
+        octets = encode_records(first, entries)
         run = self._run_for(len(octets))
         commit = Commit(run.segment, octets, first, entries)
         self._pending = []
@@ -175,7 +196,7 @@ class Outbox:
         self._read_run, self._read_from = len(self._runs) - 1, read_from
         self._next_read = self._next_sequence
         numbered = enumerate(commit.entries, commit.first)
-        self._ahead.extend([Record(n, time_ms, payload, 0, given) for n, (time_ms, payload, given) in numbered])
+        self._ahead.extend([_record((n, time_ms, payload, 0, given)) for n, (time_ms, payload, given) in numbered])
 
     def fail_commit(self, commit: Commit) -> None:
         """The batch could not be written: forget it, the senders will be told."""
@@ -189,11 +210,10 @@ class Outbox:
     def read(self, limit: int) -> list[Record]:
         """The next committed records, at most `limit`, in the order of storing; empty when there is nothing new."""
         records: list[Record] = []
-        ahead, outstanding = self._ahead, self._outstanding
-        while len(records) < limit and (ahead or self._fill()):
-            record = ahead.popleft()
-            outstanding[record.sequence] = record
-            records.append(record)
+        take = self._ahead.popleft
+        while (room := limit - len(records)) > 0 and self._fill():
+            records += [take() for _ in range(min(room, len(self._ahead)))]
+        self._outstanding.update((record[0], record) for record in records)
         return records
 
     def rewind(self) -> None:
@@ -210,6 +230,17 @@ class Outbox:
             if record is not None:
                 self._octets -= HEADER_OCTETS + len(record.payload)
                 self._acknowledged.add(sequence)
+        self._advance()
+
+    def acknowledge_run(self, sequences: range) -> None:
+        """As `acknowledge`, for records in turn."""
+        forget = self._outstanding.pop
+        records = [record for sequence in sequences if (record := forget(sequence, None)) is not None]
+        self._octets -= HEADER_OCTETS * len(records) + sum(map(len, map(_payload_of, records)))
+        if sequences.start == self._cursor and len(records) == len(sequences):
+            self._cursor = sequences.stop
+        else:
+            self._acknowledged.update(map(_sequence_of, records))
         self._advance()
 
     def outstanding(self, sequence: int) -> Record | None:

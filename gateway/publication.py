@@ -7,6 +7,7 @@ reading is published once more, decoded, on a branch of its own; a payload that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +19,7 @@ from gateway.segments import Record
 from gateway.senml import SENML_CONTENT_TYPE, senml_json
 from gateway.settings import BridgeSettings, CategoryRule
 from gateway.statistics import Event, Statistics
-from gateway.uplink import Origin, Uplink
+from gateway.uplink import Origin, Route, Uplink
 from meshwire.coap import options
 from meshwire.identity import TenantId
 from meshwire.mqtt import Properties, ProtocolVersion, publish_parts
@@ -152,36 +153,77 @@ class PacketMaker:
             for publication in self._publisher.publications(unpack(record.payload))
         ]
 
+    def run(self, records: Sequence[Record], identifiers: bytes, version: ProtocolVersion) -> list[bytes]:
+        """The packets of the records in front, as long as each becomes one, of QoS 1, and comes straight from the sink.
+
+        See `gateway.bridge.Packets`.
+        """
+        packets: list[bytes] = []
+        append, join, at = packets.append, b"".join, 0
+        for record in records:
+            companion = record[4]
+            if not isinstance(companion, Origin):
+                break
+            uplink, tenant = companion
+            route, observe, epoch, time, payload = uplink
+            shape = route.shape
+            if (
+                not isinstance(shape, _Shape)
+                or not payload.startswith(shape.prefix)
+                or (shape.lengths != (len(payload), len(observe)) or shape.epoch != epoch)
+                or (shape.tenant != tenant or shape.version is not version)
+                or not payload[3:].isascii()
+            ):
+                shape = route.shape = self._shape(uplink, tenant, version)
+                if shape is None:
+                    break
+            packet_id = identifiers[at : at + 2]
+            if shape.begin:
+                append(join((shape.head, packet_id, shape.begin, observe, _TIME, time, shape.key, observe, payload)))
+            else:
+                append(join((shape.head, packet_id, payload)))
+            at += 2
+        return packets
+
+    def _shape(self, uplink: Uplink, tenant: str, version: ProtocolVersion) -> _Shape | None:
+        """What is the same for all notifications like this one; None when they do not become one message of QoS 1."""
+        _, observe, epoch, _, payload = uplink
+        kind = _usual_type(payload)
+        form = None if kind is None else self._form(uplink.route, tenant, kind)
+        if kind is None or form is None or form.is_decoded or len(form.heads) > 1 or form.heads[0][0] & 6 != 2:
+            return None
+        begin, key = _around(form, uplink) if version is ProtocolVersion.V5 else (b"", b"")
+        length = len(begin) + 2 * len(observe) + len(_TIME) + len(uplink.time) + len(key) if begin else 0
+        value = 4 + len(kind)
+        prefix = payload[: value + (2 if payload[value] == _LONGER_TEXT else 1)]
+        head = _head(form.heads[0], length + len(payload))
+        return _Shape(prefix, (len(payload), len(observe)), epoch, tenant, version, head, begin, key)
+
     def _usual(
         self, record: Record, uplink: Uplink, tenant: str, kind: bytes, version: ProtocolVersion
     ) -> list[tuple[bytes, bytes]]:
-        form = uplink.route.memo.get((tenant, kind))
-        if not isinstance(form, _Form):
-            form = self._form(uplink, tenant, kind)
-            if len(uplink.route.memo) >= _MAX_FORMS:
-                uplink.route.memo.clear()
-            uplink.route.memo[tenant, kind] = form
-        payload = uplink.payload
+        form = self._form(uplink.route, tenant, kind)
+        tail = uplink.payload
         if version is ProtocolVersion.V5:
-            observe, key = uplink.observe, uplink.key
-            listed = b"%b\0%c%b&\0\4time\0\x0e%b&\0\3key%c%c%b" % (
-                form.properties, len(observe), observe, uplink.time, len(key) >> 8, len(key) & 0xFF, key
-            )  # fmt: skip
-            tail = b"%b%b%b" % (encode_variable_integer(len(listed)), listed, payload)
-        else:
-            tail = payload
-        length = len(tail)
-        packets = [
-            (b"%c%b%b" % (first, encode_variable_integer(length + more), topic), tail)
-            for first, more, topic in form.heads
-        ]
+            begin, key = _around(form, uplink)
+            tail = b"".join((begin, uplink.observe, _TIME, uplink.time, key, uplink.observe, tail))
+        packets = [(_head(head, len(tail)), tail) for head in form.heads]
         if form.is_decoded:
             decoded = self._publisher.decoded(unpack(record.payload), kind.decode())
             packets += [publication_parts(publication, version) for publication in decoded]
         return packets
 
-    def _form(self, uplink: Uplink, tenant: str, kind: bytes) -> _Form:
-        route, name = uplink.route, kind.decode()
+    def _form(self, route: Route, tenant: str, kind: bytes) -> _Form:
+        form = route.memo.get((tenant, kind))
+        if not isinstance(form, _Form):
+            form = self._make_form(route, tenant, kind)
+            if len(route.memo) >= _MAX_FORMS:
+                route.memo.clear()
+            route.memo[tenant, kind] = form
+        return form
+
+    def _make_form(self, route: Route, tenant: str, kind: bytes) -> _Form:
+        name = kind.decode()
         rules, categories = self._publisher.rules, categories_for(name, self._settings)
         heads = []
         for category in categories:
@@ -197,6 +239,10 @@ class PacketMaker:
 
 
 _MAX_FORMS: Final = 64
+_TIME: Final = b"&\0\4time\0\x0e"
+"""User property `time` with room for its 14 digits."""
+_LONGER_TEXT: Final = 0x78
+"""CBOR head of a text whose length stands in the next octet (RFC 8949 section 3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +255,40 @@ class _Form:
     properties: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What the packets have in common of notifications of one resource whose numbers and payload are as long."""
+
+    prefix: bytes
+    """Of the payload, up to its text."""
+    lengths: tuple[int, int]
+    """Of payload and Observe number."""
+    epoch: bytes
+    tenant: str
+    version: ProtocolVersion
+    head: bytes
+    """PUBLISH up to the packet identifier."""
+    begin: bytes
+    """From there to the Observe number; empty when there are no properties."""
+    key: bytes
+    """From the time to the Observe number at the end of the key."""
+
+
+def _around(form: _Form, uplink: Uplink) -> tuple[bytes, bytes]:
+    """Properties up to the Observe number, and those between the time and the Observe number at the end of the key."""
+    observe, key = uplink.observe, uplink.key
+    begin = b"%b\0%c" % (form.properties, len(observe))
+    behind = b"&\0\3key%c%c%b" % (len(key) >> 8, len(key) & 0xFF, key[: len(key) - len(observe)])
+    length = len(begin) + 2 * len(observe) + len(_TIME) + len(uplink.time) + len(behind)
+    return encode_variable_integer(length) + begin, behind
+
+
+def _head(head: tuple[int, int, bytes], tail_octets: int) -> bytes:
+    """PUBLISH up to the packet identifier."""
+    first, more, topic = head
+    return b"%c%b%b" % (first, encode_variable_integer(tail_octets + more), topic)
+
+
 def _usual_type(payload: bytes) -> bytes | None:
     """The device type of a record of exactly two short entries, `{0: type, 1: value}`; None: look closer."""
     if payload[:2] != b"\xa2\0" or len(payload) < 6:
@@ -217,7 +297,7 @@ def _usual_type(payload: bytes) -> bytes | None:
     if not 3 < end <= 26 or payload[end : end + 1] != b"\1":
         return None
     head, length = payload[end + 1 : end + 2], len(payload) - end - 2
-    if head == b"\x78":
+    if head == bytes((_LONGER_TEXT,)):
         if payload[end + 2 : end + 3] != bytes((length - 1 & 0xFF,)) or not 24 < length < 257:
             return None
     elif length > 23 or head != bytes((0x60 | length,)):

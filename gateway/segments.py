@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-__all__ = ["HEADER_OCTETS", "MAX_PAYLOAD_OCTETS", "Damage", "Record", "encode_record", "read_records"]
+__all__ = ["HEADER_OCTETS", "MAX_PAYLOAD_OCTETS", "Damage", "Record", "encode_record", "encode_records", "read_records"]
 
 MAGIC: Final = b"\xa5\x5e"
 _HEADER: Final = struct.Struct(">2sIIQQ")
@@ -64,6 +64,22 @@ def encode_record(sequence: int, time_ms: int, payload: bytes) -> bytes:
         raise ValueError(f"payload of {len(payload)} octets; at most {MAX_PAYLOAD_OCTETS}")
     checked = _CHECKED.pack(len(payload), sequence, time_ms) + payload
     return _UNCHECKED.pack(MAGIC, zlib.crc32(checked)) + checked
+
+
+def encode_records(first: int, entries: Iterable[tuple[int, bytes, object]]) -> bytes:
+    """The octets of records with sequence numbers from `first` on, as `encode_record` gives; payloads are not checked.
+
+    Args:
+        first: sequence number of the first one.
+        entries: time and payload of each; what else stands there is not written.
+    """
+    pieces: list[bytes] = []
+    append, pack, head, checksum = pieces.append, _CHECKED.pack, _UNCHECKED.pack, zlib.crc32
+    for sequence, (time_ms, payload, _) in enumerate(entries, first):
+        checked = pack(len(payload), sequence, time_ms) + payload
+        append(head(MAGIC, checksum(checked)))
+        append(checked)
+    return b"".join(pieces)
 
 
 def read_records(octets: bytes, start: int = 0) -> Iterator[Record | Damage]:

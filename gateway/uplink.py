@@ -38,7 +38,7 @@ _FLOAT: Final = struct.Struct(">Bd")
 class Route:
     """What the constant options of a datagram say: device, resource and content format."""
 
-    __slots__ = ("content_format", "delta", "device", "epochs", "key_prefix", "memo", "path", "tenants")
+    __slots__ = ("content_format", "delta", "device", "epochs", "key_prefix", "memo", "path", "shape", "tenants")
 
     def __init__(self, device: DeviceId, path: str, content_format: int | None) -> None:
         self.device = device
@@ -51,7 +51,8 @@ class Route:
         self.epochs: dict[bytes, bytes] = {}
         """Epoch as it was spelled -> the envelope's octets of epoch and content format; the latest epoch alone."""
         self.memo: dict[tuple[str, bytes], object] = {}
-        """For the publishing side: what it makes of this route once."""
+        self.shape: object = None
+        """Both for the publishing side: what it makes of this route once, and what its latest notification was like."""
 
 
 class Uplink(NamedTuple):
