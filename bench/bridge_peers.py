@@ -97,7 +97,7 @@ def ours(
     with tempfile.TemporaryDirectory() as folder:
         password = Path(folder, "password")
         password.write_text(broker.password or "none")
-        bridge = {"port": broker.port, "window": 64, "default_message_qos": QOS_NAMES[qos], "workers": workers}
+        bridge = {"port": broker.port, "window": 1000, "default_message_qos": QOS_NAMES[qos], "workers": workers}
         bridge |= {"username": broker.username or "bench", "password_file": str(password)}
         settings = {"listen": ["127.0.0.1"], "port": 0, "http": "", "bridge": bridge}
         command = [sys.executable, "-m", "bench.bridge_load_gateway", json.dumps(settings), folder]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from meshwire.identity import DeviceId
@@ -22,6 +22,11 @@ class Address:
     security: str = ""
     """What protects the messages from there: nothing, or the name of one TLS connection or OSCORE context. Part of
     who somebody is: the same port without the protection is somebody else."""
+    octets: bytes = field(init=False, repr=False, compare=False)
+    """Host and port, to begin the keys of tables with: octets are hashed once, and not each time."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "octets", f"{self.host} {self.port} ".encode())
 
     @property
     def is_loopback(self) -> bool:

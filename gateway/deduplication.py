@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Collection, Container, Iterable, Sequence
+from itertools import repeat
 from typing import Final, Generic, TypeVar
 
 __all__ = ["EXCHANGE_LIFETIME_S", "KEYS_A_DEVICE", "KEY_DEVICES", "ExpiringTable", "RecentKeys"]
@@ -29,8 +31,6 @@ ValueT = TypeVar("ValueT")
 class ExpiringTable(Generic[KeyT, ValueT]):
     """A mapping whose entries end after `lifetime_s` or when there have been `max_entries` younger ones.
 
-    It holds no objects of its own for an entry: the garbage collector would walk over all of them again and again.
-
     Args:
         lifetime_s: seconds from the last `put` of a key.
         max_entries: the oldest entry makes room.
@@ -39,51 +39,70 @@ class ExpiringTable(Generic[KeyT, ValueT]):
     def __init__(self, lifetime_s: float, max_entries: int) -> None:
         self._lifetime_s = lifetime_s
         self._max_entries = max_entries
-        self._values: dict[KeyT, ValueT] = {}
-        self._times: dict[KeyT, float] = {}
+        self._entries: dict[KeyT, tuple[float, ValueT]] = {}
+        """Time and value: tuples of what holds nothing else, which the garbage collector soon leaves alone."""
         self._order: deque[KeyT] = deque()
         """Every `put` in turn: finding the oldest key of a dictionary is slow once many in front of it are gone."""
         self._order_times: deque[float] = deque()
 
     def get(self, key: KeyT, now: float) -> ValueT | None:
         """The value, unless it has expired."""
-        value = self._values.get(key)
-        if value is None or now - self._times[key] > self._lifetime_s:
-            return None
-        return value
+        entry = self._entries.get(key)
+        return None if entry is None or now - entry[0] > self._lifetime_s else entry[1]
 
     def put(self, key: KeyT, value: ValueT, now: float) -> None:
         """Set a value; it becomes the youngest entry."""
-        self._values[key] = value
-        self._times[key] = now
+        self._entries[key] = (now, value)
         self._order.append(key)
         self._order_times.append(now)
-        if len(self._order) > self._max_entries or now - self._order_times[0] > self._lifetime_s:
-            self._make_room(now)
+        self._make_room(now, 2)
+
+    def put_all(self, keys: Collection[KeyT], value: ValueT, now: float) -> None:
+        """Set one value for many keys, none of them twice; they become the youngest entries."""
+        self._entries.update(zip(keys, repeat((now, value))))
+        self._order.extend(keys)
+        self._order_times.extend(repeat(now, len(keys)))
+        self._make_room(now, 2 * len(keys))
+
+    @property
+    def held(self) -> Container[KeyT]:
+        """What is there, expired or not: a quick look whether `get` may find anything."""
+        return self._entries
+
+    def replace_all(self, keys: Sequence[KeyT], values: Sequence[ValueT]) -> None:
+        """Set the values of keys that were put together and are still there; their age stays."""
+        entries = self._entries
+        if keys and all(map(entries.__contains__, keys)):
+            entries.update(zip(keys, zip(repeat(entries[keys[0]][0]), values), strict=False))
+            return
+        for key, value in zip(keys, values, strict=True):
+            self.replace(key, value)
 
     def replace(self, key: KeyT, value: ValueT) -> None:
         """Set the value of a key that is still there; its age stays."""
-        if key in self._values:
-            self._values[key] = value
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._entries[key] = (entry[0], value)
 
     def drop(self, key: KeyT) -> None:
         """Forget a key."""
-        if self._values.pop(key, None) is not None:
-            del self._times[key]
+        self._entries.pop(key, None)
 
-    def _make_room(self, now: float) -> None:
-        """Drop what has expired, at most two a call so that no call takes long, and what is too much."""
-        for _ in range(2):
-            if not self._order or (
-                now - self._order_times[0] <= self._lifetime_s and len(self._order) <= self._max_entries
-            ):
+    def _make_room(self, now: float, most: int) -> None:
+        """Drop what has expired and what is too much, at most so many entries that no call takes long."""
+        order, order_times, entries = self._order, self._order_times, self._entries
+        excess = len(order) - self._max_entries
+        for _ in range(most):
+            if excess <= 0 and (not order or now - order_times[0] <= self._lifetime_s):
                 return
-            oldest, put_at = self._order.popleft(), self._order_times.popleft()
-            if self._times.get(oldest) == put_at:
-                del self._values[oldest], self._times[oldest]
+            excess -= 1
+            oldest, put_at = order.popleft(), order_times.popleft()
+            entry = entries.get(oldest)
+            if entry is not None and entry[0] == put_at:
+                del entries[oldest]
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._entries)
 
 
 class RecentKeys:
@@ -124,11 +143,17 @@ class RecentKeys:
 
     def add(self, key: bytes, now: float) -> None:
         """Note a key at a monotonic time in seconds."""
-        if len(self._young) >= self._devices or now >= self._turns_at:
-            self._old, self._young, self._turns_at = self._young, {}, now + self._lifetime_s
-        device, young = key[:_MAC_OCTETS], self._young
-        known = young.get(device) or self._old.get(device, b"")
-        young[device] = (_DIGEST.pack(hash(key)) + known)[: self._most_octets]
+        self.add_all((key,), now)
+
+    def add_all(self, keys: Iterable[bytes], now: float) -> None:
+        """Note keys, the oldest first."""
+        pack, most_octets = _DIGEST.pack, self._most_octets
+        for key in keys:
+            if len(self._young) >= self._devices or now >= self._turns_at:
+                self._old, self._young, self._turns_at = self._young, {}, now + self._lifetime_s
+            device, young = key[:_MAC_OCTETS], self._young
+            known = young.get(device) or self._old.get(device, b"")
+            young[device] = (pack(hash(key)) + known)[:most_octets]
 
     def __len__(self) -> int:
         """Devices that are remembered, those in both generations twice."""

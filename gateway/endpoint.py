@@ -18,7 +18,7 @@ import structlog
 from gateway.addresses import Address
 from gateway.cancellation import to_its_end
 from gateway.outbox import Commit
-from gateway.sink import Datagram, Sink, is_for_sink
+from gateway.sink import Sink, is_for_sink
 from gateway.sockets import DatagramSockets
 from gateway.statistics import Event, Statistics
 from meshwire.coap import CON, RST, Message, MessageError, codes, decode, encode
@@ -83,14 +83,13 @@ class Endpoint:
         self._sync = sync
         self._on_stored = on_stored
         self._is_own = is_own
-        self._taken = 0
         self._writer: ThreadPoolExecutor | None = None
         self._writing: asyncio.Future[OSError | None] | None = None
 
     async def run(self) -> None:
         """Serve until cancelled. On the way out, what was taken in is still committed and answered."""
         with ThreadPoolExecutor(1, thread_name_prefix="outbox") as self._writer:
-            self._sockets.start(self._receive, self._drained)
+            self._sockets.start(self._receive)
             try:
                 await asyncio.get_running_loop().create_future()
             finally:
@@ -106,27 +105,23 @@ class Endpoint:
 
     def passed_on(self, octets: bytes, source: Address) -> None:
         """A datagram that another process has received, and that is ours to answer."""
-        self._receive(octets, source)
-        self._drained()
+        self._receive([(octets, source)])
 
-    def _drained(self) -> None:
-        if self._taken:
-            self._statistics.count(Event.DATAGRAM, "sink", self._taken)
-            self._taken = 0
+    # --- datagrams
+
+    def _receive(self, datagrams: list[tuple[bytes, Address]]) -> None:
+        rest, now, now_s = iter(datagrams), time.monotonic(), time.time()
+        while True:
+            try:
+                self._sink.receive_all(rest, now, now_s, self._receive_other)
+                break
+            except Exception:  # A fault of ours must not end the service for everybody else.
+                self._statistics.count(Event.MALFORMED, "internal")
+                _log.exception("a notification could not be handled")
         if self._writing is None and self._sink.is_waiting:
             self._commit()
 
-    # --- one datagram
-
-    def _receive(self, octets: bytes, source: Address) -> None:
-        try:
-            if self._sink.receive_octets(octets, source, time.monotonic(), time.time()):
-                self._taken += 1
-                return
-        except Exception:  # A fault of ours must not end the service for everybody else.
-            self._statistics.count(Event.MALFORMED, "internal")
-            _log.exception("a notification could not be handled", source=str(source), octets=len(octets))
-            return
+    def _receive_other(self, octets: bytes, source: Address) -> None:
         try:
             message = decode(octets)
         except MessageError as error:
@@ -158,7 +153,7 @@ class Endpoint:
         self._sink.committing()
         if commit is None:
             # Only repetitions of what an earlier commit has settled.
-            self._answer(self._sink.committed())
+            self._sockets.send_all(self._sink.committed())
         elif self._sync and self._writer is not None:
             loop = asyncio.get_running_loop()
             self._writing = loop.run_in_executor(self._writer, _write, commit, True)
@@ -176,14 +171,9 @@ class Endpoint:
             _log.error("the outbox can't be written; NICs are asked to come back", error=str(error))
             self._outbox.fail_commit(commit)
             answers = self._sink.failed()
-        self._answer(answers)
+        self._sockets.send_all(answers)
         if self._sink.is_waiting and self._writing is None:
             self._commit()
-
-    def _answer(self, answers: list[Datagram]) -> None:
-        send = self._sockets.send
-        for to, octets in answers:
-            send(octets, to)
 
 
 def _write(commit: Commit, sync: bool) -> OSError | None:

@@ -165,7 +165,7 @@ class PacketMaker:
             if not isinstance(companion, Origin):
                 break
             uplink, tenant = companion
-            route, observe, epoch, time, payload = uplink
+            route, observe, epoch, time, payload, _ = uplink
             shape = route.shape
             if (
                 not isinstance(shape, _Shape)
@@ -187,7 +187,7 @@ class PacketMaker:
 
     def _shape(self, uplink: Uplink, tenant: str, version: ProtocolVersion) -> _Shape | None:
         """What is the same for all notifications like this one; None when they do not become one message of QoS 1."""
-        _, observe, epoch, _, payload = uplink
+        _, observe, epoch, _, payload, _ = uplink
         kind = _usual_type(payload)
         form = None if kind is None else self._form(uplink.route, tenant, kind)
         if kind is None or form is None or form.is_decoded or len(form.heads) > 1 or form.heads[0][0] & 6 != 2:

@@ -10,20 +10,20 @@ unknown devices get 4.03; a full store 5.03 with Max-Age, so that the NIC keeps 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from gateway.addresses import Address, of_nic
-from gateway.deduplication import EXCHANGE_LIFETIME_S, ExpiringTable, RecentKeys
+from gateway.deduplication import EXCHANGE_LIFETIME_S, RecentKeys
 from gateway.direct import DirectDelivery
 from gateway.envelope import StoredNotification, pack
+from gateway.intake import Batch, Datagram, ExchangeKey, Exchanges, Intake, Memory, Owners, Storing
 from gateway.nic_oscore.guard import NicGuard, Protect, ProtectionError, is_of_nic
 from gateway.outbox import Outbox, OutboxFull
-from gateway.registry import Device, Sighting
+from gateway.registry import Device
 from gateway.statistics import Event, Statistics
-from gateway.uplink import Origin, RouteTable, Uplink, pack_uplink
 from meshwire.coap import ACK, CON, NON, Message, codes, decode, encode, options
 from meshwire.identity import DeviceId, IdentityError
 from meshwire.mesh_place import MeshPlace, parse_place
@@ -40,20 +40,10 @@ KEY_LIFETIME_S: Final = 86_400.0
 """How long a stored notification is recognised at least when a NIC sends it again with another message ID, as long as
 it is one of the device's latest (`RecentKeys`)."""
 
-_SIGHTING_S: Final = 0.1
-"""Signs of life of a device from one address are noted this often."""
-
 _UNDERSTOOD: Final = frozenset(
     {options.URI_HOST, options.URI_PORT, options.URI_PATH, options.URI_QUERY, options.ACCEPT}
 )
 """Critical options that do not stop us (RFC 7252 section 5.4.1)."""
-
-
-class Datagram(NamedTuple):
-    """Octets for a peer; a tuple, because there is one for every notification."""
-
-    to: Address
-    octets: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +64,11 @@ class _Refusal(Exception):
         """Whose it says it is, where the request itself does not tell."""
 
 
-_ExchangeKey = tuple[str, int, int]
-"""Host, port and message ID."""
-
-
 @dataclass(slots=True)
 class _Exchange:
     """One message ID of one peer whose answer is not known; then the table holds the answer in its place."""
 
-    key: _ExchangeKey
+    key: ExchangeKey
 
 
 @dataclass(slots=True)
@@ -92,22 +78,14 @@ class _ProtectedExchange(_Exchange):
     protect: Protect
 
 
-@dataclass(slots=True)
-class _Entry:
-    """One notification by its key, from its arrival until it is known whether it was stored."""
-
-    stored: bool = False
-
-
 class _Waiting(NamedTuple):
     """A request whose answer waits for a commit: of its own notification, or of the earlier one that it repeats."""
 
     source: Address
-    request: Message | bytes
-    """Octets where the request was not taken apart: a confirmable one without No-Response."""
+    request: Message
     exchange: _Exchange
     key: bytes
-    entry: _Entry
+    entry: Storing
     repeats: bool
 
 
@@ -137,17 +115,8 @@ def is_for_guarded_sink(message: Message) -> bool:
     return is_for_sink(message) or is_of_nic(message)
 
 
-class Directory(Protocol):
+class Directory(Owners, Protocol):
     """What the sink asks of the registry."""
-
-    def device(self, mac: DeviceId) -> Device | None:
-        """A provisioned device, or None."""
-
-    def sighting(self, mac: DeviceId) -> Sighting | None:
-        """Where it was seen last."""
-
-    def seen(self, mac: DeviceId, address: Address, now_s: float) -> None:
-        """It was heard from `address`."""
 
     def registered(
         self, mac: DeviceId, address: Address, now_s: float, interval_s: float | None, place: MeshPlace | None = None
@@ -195,17 +164,14 @@ class Sink:
         self._on_registration = on_registration
         self._full = _Answer(codes.SERVICE_UNAVAILABLE, "gateway: outbox is full", retry_after_s)
         self._unwritable = _Answer(codes.SERVICE_UNAVAILABLE, "gateway: outbox can't be written", retry_after_s)
-        self._exchanges: ExpiringTable[_ExchangeKey, _Exchange | bytes] = ExpiringTable(
-            EXCHANGE_LIFETIME_S, MAX_MESSAGES
-        )
-        self._entries: dict[bytes, _Entry] = {}
-        """Notifications under way, by key."""
-        self._stored = RecentKeys(KEY_LIFETIME_S)
+        self._memory = Memory(Exchanges(EXCHANGE_LIFETIME_S, MAX_MESSAGES), {}, RecentKeys(KEY_LIFETIME_S))
         self._now = 0.0
         """Monotonic time of the latest request."""
-        self._routes = RouteTable()
+        self._intake = Intake(registry, outbox, statistics, self._memory, direct, guard)
         self._appended: list[_Waiting] = []
         self._committing: list[_Waiting] = []
+        self._batches: list[Batch] = []
+        self._committing_batches: list[Batch] = []
 
     def recall(self, stored: Iterable[tuple[bytes, float]], now: float) -> None:
         """Know what an earlier process has stored: a NIC that got no answer, for we were killed, sends it again.
@@ -216,7 +182,7 @@ class Sink:
         """
         for key, age_s in stored:
             if age_s < KEY_LIFETIME_S:
-                self._stored.add(key, now)
+                self._memory.stored.add(key, now)
 
     def receive(self, message: Message, source: Address, now: float, now_s: float) -> Datagram | None:
         """Take one request in.
@@ -230,13 +196,13 @@ class Sink:
         Returns:
             The answer, or None when it waits for a commit or has been lost to a repetition.
         """
-        exchange_key = (source.host, source.port, message.mid)
-        known = self._exchanges.get(exchange_key, now)
+        exchange_key = source.octets + message.mid.to_bytes(2, "big")
+        known = self._memory.exchanges.get(exchange_key, now)
         if known is not None:
             self._statistics.count(Event.DUPLICATE, "message-id")
             return Datagram(source, known) if isinstance(known, bytes) and known else None
         exchange, self._now = _Exchange(exchange_key), now
-        self._exchanges.put(exchange_key, exchange, now)
+        self._memory.exchanges.put(exchange_key, exchange, now)
         try:
             if self._guard is None or message.option(options.OSCORE) is None:
                 answer = self._handle(message, source, source, exchange, now_s)
@@ -252,103 +218,76 @@ class Sink:
             answer = refusal.answer
         return None if answer is None else self._answer(message, source, exchange, answer)
 
-    def receive_octets(self, octets: bytes, source: Address, now: float, now_s: float) -> bool:
-        """Take a notification in its usual spelling: what `receive` would do with it, at a tenth of the cost.
+    def receive_all(
+        self,
+        datagrams: Iterator[tuple[bytes, Address]],
+        now: float,
+        now_s: float,
+        other: Callable[[bytes, Address], None],
+    ) -> None:
+        """Take notifications in their usual spelling: what `receive` would do with each, at a small part of the cost.
 
-        Returns:
-            Whether it was taken, and its answer waits for a commit; False: nothing has happened, use `receive`.
+        Args:
+            datagrams: as they came; the answers to those taken wait for a commit.
+            now, now_s: as for `receive`.
+            other: called, in turn, with what is to be looked at closer: nothing has happened with it.
         """
-        uplink = self._routes.read(octets, source.port)
-        if uplink is None:
-            return False
-        exchange_key = (source.host, source.port, octets[2] << 8 | octets[3])
-        key = uplink.key
-        if self._exchanges.get(exchange_key, now) is not None or key in self._entries or key in self._stored:
-            return False
-        device = self._registry.device(uplink.route.device)
-        if device is None or not device.enabled:
-            return False
-        if self._direct is not None and self._direct.names(device.tenant.value):
-            return False
-        if self._guard is not None and self._guard.wants(device):
-            return False
-        self._see(device.mac, source, now_s)
-        if not self._store(uplink, device.tenant.value, now_s):
-            return False
-        exchange, entry = _Exchange(exchange_key), _Entry()
-        self._exchanges.put(exchange_key, exchange, now)
-        self._entries[key], self._now = entry, now
-        self._appended.append(_Waiting(source, octets, exchange, key, entry, False))
-        return True
+        self._now = now
+        while (unusual := self._intake.take(datagrams, now, now_s, self._batches)) is not None:
+            other(*unusual)
 
     @property
     def is_waiting(self) -> bool:
         """Whether answers wait for the next commit."""
-        return bool(self._appended)
+        return bool(self._appended or self._batches)
 
     def committing(self) -> None:
         """The outbox has begun a commit: what was appended so far is in it."""
         self._committing, self._appended = self._appended, []
+        self._committing_batches, self._batches = self._batches, []
 
     def committed(self) -> list[Datagram]:
         """The commit has succeeded: the answers to all that waited for it."""
         done, self._committing = self._committing, []
-        stored = 0
+        batches, self._committing_batches = self._committing_batches, []
+        answers = [answer for batch in batches for answer in self._intake.stored(batch, self._now)]
+        stored = len(answers)
         for waiting in done:
             if not waiting.repeats:
-                self._note_stored(waiting.key, waiting.entry)
+                self._memory.note_stored(waiting.key, waiting.entry, self._now)
                 stored += 1
         self._statistics.count(Event.STORED, times=stored)
-        return self._answers(done)
+        return answers + self._answers(done)
 
     def failed(self) -> list[Datagram]:
         """The commit has failed: nothing of it was stored, and the NICs keep it."""
         done, self._committing = self._committing, []
+        batches, self._committing_batches = self._committing_batches, []
         for waiting in done:
             if not waiting.repeats:
-                del self._entries[waiting.key]
+                del self._memory.underway[waiting.key]
                 self._statistics.count(Event.REFUSED, "unwritable")
-        return self._answers(done)
+        answers = self._answers(done)
+        for batch in batches:
+            self._intake.failed(batch)
+            self._statistics.count(Event.REFUSED, "unwritable", len(batch.requests))
+            for (octets, source), key in zip(batch.requests, batch.exchanges, strict=True):
+                refusal = self._answer(decode(octets), source, _Exchange(key), self._unwritable)
+                answers += [] if refusal is None else [refusal]
+        return answers
 
     # --- private
 
-    def _note_stored(self, key: bytes, entry: _Entry) -> None:
-        entry.stored = True
-        del self._entries[key]
-        self._stored.add(key, self._now)
-
     def _answers(self, done: list[_Waiting]) -> list[Datagram]:
         answers = []
-        for waiting in done:
-            source, request, exchange, _, entry, _ = waiting
-            if isinstance(request, bytes):
-                if entry.stored:
-                    octets = b"%cD%b" % (request[0] | 0x20, request[2 : 4 + (request[0] & 15)])
-                    self._exchanges.replace(exchange.key, octets)
-                    answers.append(Datagram(source, octets))
-                    continue
-                request = decode(request)
-            answer = _CHANGED if entry.stored else self._unwritable
-            datagram = self._answer(request, source, exchange, answer)
-            if datagram is not None:
-                answers.append(datagram)
+        for source, request, exchange, _, entry, _ in done:
+            answer = self._answer(request, source, exchange, _CHANGED if entry.stored else self._unwritable)
+            if answer is not None:
+                answers.append(answer)
         return answers
 
-    def _store(self, uplink: Uplink, tenant: str, now_s: float) -> bool:
-        try:
-            self._outbox.append(pack_uplink(uplink, tenant), int(now_s * 1000), Origin(uplink, tenant))
-        except (OutboxFull, ValueError):
-            return False
-        return True
-
-    def _see(self, mac: DeviceId, source: Address, now_s: float) -> None:
-        """Note a sign of life, unless one has just been noted."""
-        known = self._registry.sighting(mac)
-        if known is None or now_s - known.seen_s > _SIGHTING_S or known.address != source:
-            self._registry.seen(mac, source, now_s)
-
     def _open(
-        self, guard: NicGuard, message: Message, key: _ExchangeKey
+        self, guard: NicGuard, message: Message, key: ExchangeKey
     ) -> tuple[DeviceId, Message, _ProtectedExchange] | Challenge:
         try:
             opened = guard.open(message)
@@ -370,7 +309,7 @@ class Sink:
     def _challenge(self, request: Message, source: Address, exchange: _Exchange, challenge: Challenge) -> Datagram:
         """Ask whether the NIC is there now: the first time that it is heard since the gateway has started."""
         octets = self._encode_response(request, challenge.answer)
-        self._exchanges.replace(exchange.key, octets)
+        self._memory.exchanges.replace(exchange.key, octets)
         return Datagram(source, octets)
 
     def _handle(
@@ -392,6 +331,7 @@ class Sink:
         except IdentityError as error:
             raise _Refusal(_Answer(codes.BAD_REQUEST, f"gateway: {error}"), "malformed") from None
         device, query = self._device(mac, seen_at), message.query()
+        self._intake.moves += 1
         self._registry.registered(mac, seen_at, now_s, _interval_s(query), parse_place(query))
         self._statistics.count(Event.REGISTERED)
         self._on_registration(device)
@@ -406,38 +346,39 @@ class Sink:
         except NotificationError as error:
             raise _Refusal(_Answer(codes.BAD_REQUEST, f"gateway: {error}"), "malformed") from None
         device = self._device(notification.device, seen_at)
+        self._intake.moves += 1
         self._registry.seen(device.mac, seen_at, now_s)
         key = notification.key.encode()
-        entry = self._entries.get(key)
+        entry = self._memory.underway.get(key)
         repeats = entry is not None
-        if repeats or key in self._stored:
+        if repeats or key in self._memory.stored:
             self._statistics.count(Event.DUPLICATE, "key")
         if entry is None:
-            if key in self._stored:
+            if key in self._memory.stored:
                 return _CHANGED
-            stored, entry = StoredNotification(device.tenant, notification), _Entry()
+            stored, entry = StoredNotification(device.tenant, notification), Storing()
             if self._direct is not None and self._direct.takes(stored):
-                self._entries[key] = entry
+                self._memory.underway[key] = entry
                 waiting = _Waiting(source, message, exchange, key, entry, False)
                 self._direct.send(stored, partial(self._direct_done, waiting, now_s))
                 return None
             self._append(stored, now_s)
-            self._entries[key] = entry
+            self._memory.underway[key] = entry
         self._appended.append(_Waiting(source, message, exchange, key, entry, repeats))
         return None
 
     def _direct_done(self, waiting: _Waiting, now_s: float, reason: str) -> None:
         """A direct reading was taken (no reason), or the NIC is to keep it."""
         source, request, exchange, key, entry, _ = waiting
-        assert isinstance(request, Message) and self._direct is not None
+        assert self._direct is not None
         if reason:
-            del self._entries[key]
+            del self._memory.underway[key]
             self._statistics.count(Event.REFUSED, reason)
             self._on_refusal(_spelled_mac(request), reason, source, now_s)
             words = f"gateway: {_DIRECT_REASONS.get(reason, reason)}"
             answer = _Answer(codes.SERVICE_UNAVAILABLE, words, self._direct.retry_after_s)
         else:
-            self._note_stored(key, entry)
+            self._memory.note_stored(key, entry, self._now)
             self._statistics.count(Event.PUBLISHED)
             answer = _CHANGED
         datagram = self._answer(request, source, exchange, answer)
@@ -467,7 +408,7 @@ class Sink:
 
     def _answer(self, request: Message, source: Address, exchange: _Exchange, answer: _Answer) -> Datagram | None:
         octets = self._encode(request, answer, exchange)
-        self._exchanges.replace(exchange.key, octets)
+        self._memory.exchanges.replace(exchange.key, octets)
         return Datagram(source, octets) if octets else None
 
     def _encode(self, request: Message, answer: _Answer, exchange: _Exchange) -> bytes:

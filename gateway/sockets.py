@@ -1,7 +1,7 @@
 """The gateway's UDP sockets for CoAP: bound to every address at one port, drained many datagrams a wake-up.
 
 Does: bind, read, send, count what the system refuses. Does not: look into a datagram. Each datagram goes to `receive`
-with its source; after each wake-up `drained` is called once, so that work can be done for the whole batch.
+with its source, those of one wake-up together.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import errno
 import ipaddress
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -68,11 +68,11 @@ class DatagramSockets:
         """Where an answer goes: the socket, and the address as the system spells it."""
         self.port: int = self._sockets[0].getsockname()[1]
 
-    def start(self, receive: Callable[[bytes, Address], None], drained: Callable[[], None]) -> None:
-        """Begin to read on the running loop. Neither callback may raise."""
+    def start(self, receive: Callable[[list[tuple[bytes, Address]]], None]) -> None:
+        """Begin to read on the running loop. The callback gets what has come in turn, and must not raise."""
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
-            loop.add_reader(sock, self._drain, sock, receive, drained)
+            loop.add_reader(sock, self._drain, sock, receive)
 
     def send(self, octets: bytes, to: Address) -> None:
         """Send a datagram; what the system does not take is counted and lost, as on any network."""
@@ -84,6 +84,19 @@ class DatagramSockets:
             target[0].sendto(octets, target[1])
         except OSError as error:
             self._count_failure(error)
+
+    def send_all(self, datagrams: Iterable[tuple[Address, bytes]]) -> None:
+        """As `send`, for many."""
+        targets = self._targets
+        for to, octets in datagrams:
+            target = targets.get((to.host, to.port))
+            if target is None:
+                self._send_anywhere(octets, to)
+                continue
+            try:
+                target[0].sendto(octets, target[1])
+            except OSError as error:
+                self._count_failure(error)
 
     def _send_anywhere(self, octets: bytes, to: Address) -> None:
         """To an address that nothing came from, or where several sockets could be the right one."""
@@ -122,23 +135,24 @@ class DatagramSockets:
             asyncio.get_running_loop().remove_reader(sock)
             sock.close()
 
-    def _drain(
-        self, sock: socket.socket, receive: Callable[[bytes, Address], None], drained: Callable[[], None]
-    ) -> None:
+    def _drain(self, sock: socket.socket, receive: Callable[[list[tuple[bytes, Address]]], None]) -> None:
+        batch: list[tuple[bytes, Address]] = []
+        known, read = self._addresses.get, sock.recvfrom
         for _ in range(DATAGRAMS_A_WAKE_UP):
             try:
-                octets, source = sock.recvfrom(_LONGEST_OCTETS)
+                octets, source = read(_LONGEST_OCTETS)
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
                 # An ICMP error of an earlier send; the socket itself is well.
                 self._count_failure(error)
                 continue
-            address = self._addresses.get(source) or self._learn(source, sock)
+            address = known(source) or self._learn(source, sock)
             if self._ambiguous:
                 self._remember_route(address, sock)
-            receive(octets, address)
-        drained()
+            batch.append((octets, address))
+        if batch:
+            receive(batch)
 
     def _learn(self, source: _Source, sock: socket.socket) -> Address:
         if len(self._addresses) >= _MAX_ROUTES:

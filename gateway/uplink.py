@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 import struct
+from functools import partial
 from typing import Final, NamedTuple
 
+from gateway.addresses import Address
 from gateway.envelope import VERSION
 from meshwire.coap import CON, Message, MessageError, codes, decode, encode, options
 from meshwire.coap.observe import SEQUENCE_MODULUS
@@ -30,15 +32,36 @@ _REST: Final = re.compile(
     re.DOTALL,
 )
 """Uri-Query o=, e=, t= and the payload marker; the lengths in the option headers are compared afterwards."""
+_ZERO: Final = ord("0")
 _SHORT: Final = 12
 """Longest option whose length stands in the nibble (RFC 7252 section 3.1)."""
 _FLOAT: Final = struct.Struct(">Bd")
+_LONG: Final = struct.Struct(">BI")
+_BEGINS: Final = {bytes((0x40 | octets, _CON_POST)): 4 + octets for octets in range(9)}
+"""First two octets of a confirmable POST -> where its options begin, behind the token."""
+_TIME: Final = re.compile(rb"([1-9][0-9]{9}\.[0-9]{3})\xff(?=.)", re.DOTALL)
+"""The value of t= and the payload marker."""
 
 
 class Route:
     """What the constant options of a datagram say: device, resource and content format."""
 
-    __slots__ = ("content_format", "delta", "device", "epochs", "key_prefix", "memo", "path", "shape", "tenants")
+    __slots__ = (
+        "content_format",
+        "delta",
+        "device",
+        "epochs",
+        "generation",
+        "key_prefix",
+        "memo",
+        "path",
+        "seen_from",
+        "seen_s",
+        "shape",
+        "spelling",
+        "tenant",
+        "tenants",
+    )
 
     def __init__(self, device: DeviceId, path: str, content_format: int | None) -> None:
         self.device = device
@@ -46,10 +69,18 @@ class Route:
         self.content_format = content_format
         self.delta = options.URI_QUERY - (options.URI_PATH if content_format is None else options.CONTENT_FORMAT)
         self.key_prefix = f"{device}/{path}/".encode()
+        self.spelling: _Spelling | None = None
+        """How the queries of the latest notification were spelled."""
         self.tenants: dict[str, bytes] = {}
         """Tenant -> the envelope's octets up to the path."""
         self.epochs: dict[bytes, bytes] = {}
         """Epoch as it was spelled -> the envelope's octets of epoch and content format; the latest epoch alone."""
+        self.generation = -1
+        self.tenant: str | None = None
+        self.seen_from: Address | None = None
+        self.seen_s = 0.0
+        """For the receiving side: as of which state of the registry it knows the owner (None: look closer), and where
+        and when the latest sign of life was noted."""
         self.memo: dict[tuple[str, bytes], object] = {}
         self.shape: object = None
         """Both for the publishing side: what it makes of this route once, and what its latest notification was like."""
@@ -63,11 +94,30 @@ class Uplink(NamedTuple):
     epoch: bytes
     time: bytes
     payload: bytes
+    key_epoch: bytes
+    """The key up to the Observe number."""
 
     @property
     def key(self) -> bytes:
         """The idempotency key, as `Notification.key`."""
-        return b"%b%b/%b" % (self.route.key_prefix, self.epoch, self.observe)
+        return self[5] + self[1]
+
+
+_uplink = partial(tuple.__new__, Uplink)
+"""One of its values, without the detour over keywords."""
+
+
+class _Spelling(NamedTuple):
+    """The queries of a notification up to the value of t=, as far as they stay as they are from one to the next."""
+
+    opening: bytes
+    """Option header of o=, and `o=`; all Observe numbers of one length have the same."""
+    digits: int
+    """Of the Observe number: 2 to 7, so that each is in its range."""
+    middle: bytes
+    """The whole option e=, header and name of the option t=."""
+    epoch: bytes
+    key_epoch: bytes
 
 
 class Origin(NamedTuple):
@@ -96,7 +146,8 @@ class RouteTable:
             octets: the datagram.
             port: where it came from; only a hint.
         """
-        if len(octets) < 24 or octets[0] >> 4 != 4 or octets[1] != _CON_POST or (begin := 4 + (octets[0] & 15)) > 12:
+        begin = _BEGINS.get(octets[:2])
+        if begin is None:
             return None
         end = begin + self._lengths.get(port, 0)
         route = self._routes.get(octets[begin:end])
@@ -107,6 +158,19 @@ class RouteTable:
             if route is None:
                 return None
             self._lengths[port] = end - begin
+        elif (spelling := route.spelling) is not None:
+            opening, digits, middle, epoch, key_epoch = spelling
+            begin = end + 3
+            behind = begin + digits
+            observe = octets[begin:behind]
+            if octets.startswith(opening, end) and octets.startswith(middle, behind) and observe.isdigit():
+                found = _TIME.match(octets, behind + len(middle))
+                if found is not None and observe[0] != _ZERO:
+                    return _uplink((route, observe, epoch, found[1], octets[found.end() :], key_epoch))
+        return self._read_queries(route, octets, end)
+
+    def _read_queries(self, route: Route, octets: bytes, end: int) -> Uplink | None:
+        """Read what stands behind the constant options, and remember how it is spelled."""
         found = _REST.match(octets, end)
         if found is None:
             return None
@@ -117,7 +181,11 @@ class RouteTable:
             return None
         if len(observe) == 8 and int(observe) >= SEQUENCE_MODULUS:
             return None
-        return Uplink(route, observe, epoch, time, octets[found.end() :])
+        key_epoch = b"%b%b/" % (route.key_prefix, epoch)
+        if 1 < len(observe) < 8:
+            middle = octets[header : found.start(3)]
+            route.spelling = _Spelling(octets[end : end + 3], len(observe), middle, epoch, key_epoch)
+        return Uplink(route, observe, epoch, time, octets[found.end() :], key_epoch)
 
     def _learn(self, constant: bytes) -> Route | None:
         """Decode the constant options by the general codec."""
@@ -182,14 +250,17 @@ def pack_uplink(uplink: Uplink, tenant: str) -> bytes:
         content_format = b"\xf6" if route.content_format is None else _integer(0, route.content_format)
         epoch = _integer(0, int(uplink.epoch)) + content_format
         route.epochs = {uplink.epoch: epoch}
-    payload, length = uplink.payload, len(uplink.payload)
-    return b"%b%b%b%b%b%b" % (
-        head,
-        _integer(0, int(uplink.observe)),
-        epoch,
-        _FLOAT.pack(0xFB, float(uplink.time)),
-        _OCTETS_HEADS[length] if length < 0x100 else _integer(2, length),
-        payload,
+    number, payload = int(uplink.observe), uplink.payload
+    length = len(payload)
+    return b"".join(
+        (
+            head,
+            _LONG.pack(0x1A, number) if number > 0xFFFF else _integer(0, number),
+            epoch,
+            _FLOAT.pack(0xFB, float(uplink.time)),
+            _OCTETS_HEADS[length] if length < 0x100 else _integer(2, length),
+            payload,
+        )
     )
 
 

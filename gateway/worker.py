@@ -65,6 +65,11 @@ class WorkerDirectory:
         self._fresh: dict[DeviceId, Sighting] = {}
         self._failed = False
 
+    @property
+    def generation(self) -> int:
+        """See `Registry.generation`."""
+        return self._registry.generation
+
     def device(self, mac: DeviceId) -> Device | None:
         """A provisioned device, or None."""
         return self._registry.device(mac)

@@ -87,20 +87,22 @@ class VirtualGateway:
         """See `nic_sim.mesh.simulation.Gateway`."""
         source = Address(str(IPv6Address(address)), NIC_PORT)
         now, now_s = self._agenda.now, self._unix_s()
-        if not self._sink.receive_octets(octets, source, now, now_s):
-            try:
-                message = decode(octets)
-            except MessageError:
-                return
-            if not codes.is_request(message.code):
-                self._answered(message)
-                return
-            if is_for_sink(message):
-                answer = self._sink.receive(message, source, now, now_s)
-                if answer is not None:
-                    self._send(answer.octets, address)
+        self._sink.receive_all(iter([(octets, source)]), now, now_s, self._receive_other)
         if self._sink.is_waiting:
             self._answer(self._commit())
+
+    def _receive_other(self, octets: bytes, source: Address) -> None:
+        """Anything but a notification in its usual spelling."""
+        try:
+            message = decode(octets)
+        except MessageError:
+            return
+        if not codes.is_request(message.code):
+            self._answered(message)
+        elif is_for_sink(message):
+            answer = self._sink.receive(message, source, self._agenda.now, self._unix_s())
+            if answer is not None:
+                self._send(answer.octets, IPv6Address(source.host).packed)
 
     def _commit(self) -> list[Datagram]:
         commit = self._outbox.begin_commit()

@@ -87,6 +87,8 @@ class Registry(AccountTable, SightingTable):
         """Held from the change of a device until memory shows it, so that both keep the same order."""
         self._owners_changed: set[DeviceId] = set()
         """Devices that went to another tenant, or are refused now; watchers have not been told yet."""
+        self.generation = 0
+        """Grows whenever `device` may give something else than before."""
         self._looked_at = float("-inf")
         self.refresh()
 
@@ -358,6 +360,7 @@ class Registry(AccountTable, SightingTable):
         if self._protects and device.sealed_key != key_before:
             self._protect_sighting(device.mac, bool(device.sealed_key))
             self._owners_changed.add(device.mac)
+        self.generation += 1
 
     def _as_served(self, device: Device) -> Device:
         words = self._closed.get(device.tenant.value) if self._closed else None
@@ -370,11 +373,13 @@ class Registry(AccountTable, SightingTable):
             if before != after:
                 self._served[mac] = after
                 self._owners_changed.add(mac)
+        self.generation += 1
 
     def _forget(self, mac: DeviceId) -> None:
         self._served.pop(mac, None)
         if self._devices.pop(mac, None) is not None:
             self._owners_changed.add(mac)
+        self.generation += 1
         self._forget_sighting(mac)
 
     # --- other processes' changes

@@ -230,8 +230,8 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, bubble_up: Make) -> 
     for n in range(500):
         bench.receive(bubble_up(observe=n, mid=n))
         bench.commit()
-    assert len(bench.sink._exchanges) <= 51
-    assert not bench.sink._entries and len(bench.sink._stored) == 1
+    assert len(bench.sink._memory.exchanges) <= 51
+    assert not bench.sink._memory.underway and len(bench.sink._memory.stored) == 1
 
 
 def test_a_repetition_is_recognised_whatever_other_devices_send_meanwhile(bench: Bench, bubble_up: Make) -> None:
