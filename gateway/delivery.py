@@ -177,6 +177,11 @@ class DeliveryRecord:
         """What was refused to a device, or to any; the newest first."""
         return [refusal for refusal in reversed(self._refusals.values()) if device in (None, refusal.device)]
 
+    async def readings(self, device: str, limit: int) -> list[StoredNotification]:
+        """The newest notifications of a device as they were stored; reads the log on a thread, the newest first."""
+        found = await asyncio.to_thread(_search, self._outbox.history(), device.encode(), None, limit)
+        return [stored for _, stored in found]
+
     async def newest(self, limit: int) -> list[tuple[float, StoredNotification]]:
         """The newest notifications on disk with the times at which they came; reads the log's end on a thread."""
         return await asyncio.to_thread(_newest, self._outbox.history(), limit)
@@ -281,6 +286,19 @@ async def answer(record: DeliveryRecord, question: dict[str, object]) -> dict[st
         case {"since": since}:
             known = {} if since is None else dict(cast("list[tuple[int, int]]", since))
             return await record.since(known.get(record.lane), limit)
+        case {"readings": device}:
+            return {
+                "readings": [
+                    {
+                        "tenant": stored.tenant.value,
+                        "path": stored.notification.path,
+                        "sampled_at": stored.notification.time_s,
+                        "content_format": stored.notification.content_format,
+                        "payload": stored.notification.payload.hex(),
+                    }
+                    for stored in await record.readings(str(device), limit)
+                ]
+            }
         case {"newest": True}:
             return {
                 "notifications": [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from gateway.bodies import Devices
 from gateway.cache import CacheKey
@@ -20,10 +21,31 @@ from gateway.observations import Observations
 from gateway.registry import Registry
 from meshwire.identity import DeviceId, TenantId
 
-__all__ = ["DeviceReader"]
+__all__ = ["DeviceReader", "Observed"]
 
-MAX_WAITING: int = 16
+MAX_WAITING: Final = 16
 """Notifications that wait for a slow reader; the newest state counts (RFC 7641 section 1.3)."""
+
+
+class Observed:
+    """Answers of one observation that were not read yet."""
+
+    def __init__(self) -> None:
+        self._answers: asyncio.Queue[Response] = asyncio.Queue(MAX_WAITING)
+
+    def take(self, response: Response) -> None:
+        """One has come; the oldest gives way where the reader is slow."""
+        if self._answers.full():
+            self._answers.get_nowait()
+        self._answers.put_nowait(response)
+
+    async def next(self, patience_s: float = 10.0) -> Response | None:
+        """The next answer; None when none has come in this time."""
+        try:
+            async with asyncio.timeout(patience_s):
+                return await self._answers.get()
+        except TimeoutError:
+            return None
 
 
 class DeviceReader:
@@ -75,19 +97,13 @@ class DeviceReader:
             give_up()
 
     @asynccontextmanager
-    async def observing(self, mac: DeviceId, tenant: TenantId, path: str) -> AsyncIterator[asyncio.Queue[Response]]:
-        """Observe a resource while the block runs; answers come into the queue, the last one is marked so."""
+    async def observing(self, mac: DeviceId, tenant: TenantId, path: str) -> AsyncIterator[Observed]:
+        """Observe a resource while the block runs; the last answer is marked so."""
         request = request_of(OrderBody(method="GET", path=path))
         forwarded = Forwarded(request.code, request.options, b"")
-        answers: asyncio.Queue[Response] = asyncio.Queue(MAX_WAITING)
-
-        def take(response: Response) -> None:
-            if answers.full():
-                answers.get_nowait()
-            answers.put_nowait(response)
-
-        leave = self._observations.subscribe(CacheKey.of(mac, tenant, forwarded), mac, forwarded, take)
+        observed = Observed()
+        leave = self._observations.subscribe(CacheKey.of(mac, tenant, forwarded), mac, forwarded, observed.take)
         try:
-            yield answers
+            yield observed
         finally:
             leave()

@@ -24,6 +24,7 @@ from gateway.aliases.store import AliasStore, declared_in
 from gateway.client_side import ClientSide
 from gateway.commands import CommandService
 from gateway.credentials import Credentials
+from gateway.decoders import decoders_for
 from gateway.delivery import answer
 from gateway.endpoint import Endpoint
 from gateway.errors import RegistryError
@@ -336,6 +337,7 @@ class Gateway:
             line,
             lambda: self._keys,
             self.settings.direct.tenants,
+            decoders_for(self.settings.bridge.decoders),
         )
 
     def _endpoints(self) -> dict[str, str]:

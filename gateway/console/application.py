@@ -19,12 +19,15 @@ from gateway.console import (
     client_pages,
     connection_pages,
     frame_pages,
+    link_pages,
     mesh_pages,
     messaging_pages,
     mqtt_client_pages,
     network_pages,
     nic_pages,
     overview_pages,
+    reading_pages,
+    request_pages,
     start_pages,
     static_files,
 )
@@ -39,6 +42,7 @@ from gateway.console.serial_boards import SerialBoards
 from gateway.console.visitors import Visitors
 from gateway.console.watch import Watch
 from gateway.credentials import Credentials
+from gateway.decoders import DecoderSettings
 from gateway.device_reader import DeviceReader
 from gateway.messaging.service import MessagingService
 from gateway.operations.control_line import ControlLine
@@ -73,6 +77,7 @@ class Console:
         line: what it is asked by; it has to run.
         keys: sign tokens.
         direct_tenants: those whose readings are not stored.
+        decoders: of payloads, by device type.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class Console:
         line: ControlLine,
         keys: Callable[[], SigningKeys],
         direct_tenants: Collection[str],
+        decoders: Mapping[str, DecoderSettings],
     ) -> None:
         self._line = line
         self.pulse = Pulse(status)
@@ -118,6 +124,9 @@ class Console:
         self.router.include_router(client_pages.router(pages, registry, endpoints, messaging))
         self._feeds = FrameFeeds(reader)
         self.router.include_router(frame_pages.router(pages, registry, row, self._feeds))
+        self.router.include_router(request_pages.router(pages, registry, reader))
+        self.router.include_router(link_pages.router(pages, registry, row, reader))
+        self.router.include_router(reading_pages.router(pages, registry, row, ask, decoders))
         self.router.include_router(nic_pages.router(pages, registry, row, endpoints, desk, ask))
         self.router.include_router(messaging_pages.router(pages, registry, messaging))
         self.router.include_router(alias_pages.router(pages, aliases))

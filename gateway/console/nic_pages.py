@@ -42,6 +42,8 @@ KNOWN_PATHS: Final = (
     "sys/signal",
     "sys/time",
 )
+NEW_ORDER: Final = {"method": "GET", "path": KNOWN_PATHS[0], "payload": "", "mode": "direct", "ttl": "3600"}
+"""What the form begins with."""
 
 _CURES: Final = {
     "unknown-device": "provision it: `meshwire device add MAC --tenant TENANT`",
@@ -104,18 +106,19 @@ def router(
             endpoints=endpoints(),
             waiting=[command_document(each, position=desk.position(each)) for each in waiting],
             ended=[command_document(each) for each in ended],
-            deliveries=_deliveries(answers, None)[:SHOWN],
+            deliveries=_deliveries(answers, visitor)[:SHOWN],
             refusals=_refusals(answers),
             known_paths=KNOWN_PATHS,
             sent=sent,
             error=error,
-            order=order or {"method": "GET", "path": KNOWN_PATHS[0], "payload": "", "mode": "direct", "ttl": "3600"},
+            order=order or NEW_ORDER,
         )
 
     @routes.get("/console/network/{mac}")
-    async def nic(request: Request, mac: str) -> Response:
+    async def nic(request: Request, mac: str, path: str = "") -> Response:
         visitor = await pages.visitor(request)
-        return await page(visitor, device_of(registry, visitor, mac))
+        order = NEW_ORDER | {"path": path[:255]} if path else NEW_ORDER
+        return await page(visitor, device_of(registry, visitor, mac), order=order)
 
     @routes.post("/console/network/{mac}/commands")
     async def send(request: Request, mac: str) -> Response:
@@ -153,6 +156,16 @@ def router(
         command = await desk.again(command)
         result = last if last is not None and last.kind in FINAL_STATES else None
         return command_document(command, position=desk.position(command), result=result)
+
+    @routes.post("/console/network/{mac}/commands/cancel")
+    async def cancel_all(request: Request, mac: str) -> Response:
+        """Every command that waits; what is under way by now goes on."""
+        form = await pages.form(request)
+        device, principal = device_of(registry, form.visitor, mac), principal_of(form.visitor)
+        for each in await desk.select(Filter(None, device.mac, None, True, 100), principal):
+            with contextlib.suppress(CommandError):
+                await desk.cancel(device.mac, each.key.id, principal)
+        return pages.go(f"/console/network/{device.mac}")
 
     @routes.post("/console/network/{mac}/commands/{command}/cancel")
     async def cancel(request: Request, mac: str, command: str) -> Response:

@@ -21,6 +21,8 @@ _NAMES: Final = (
     "mesh.js",
     "mqtt_client.js",
     "mqtt_packets.js",
+    "readings.js",
+    "requests.js",
     "icon.svg",
 )
 _CONTENT: Final = {name: (files("gateway.console") / "static" / name).read_bytes() for name in _NAMES}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -120,3 +121,52 @@ async def point_at(page: Any, text: str) -> None:
     assert found, f"{text} is nowhere on the map"
     await page.mouse.move(0, 0)
     await page.mouse.move(*found)
+
+
+async def test_readings_are_plotted_with_a_table_beside(administrator: Any, nic: Nic) -> None:
+    page = administrator
+    await open_tab(page, "Readings")
+    plot = page.get_by_role("img", name=re.compile("temperature from .* °C"))
+    await expect(plot.locator("polyline")).to_have_count(1)
+    assert len((await plot.locator("polyline").get_attribute("points")).split()) > 1
+    value = page.locator(".keys .now")
+    await plot.hover()
+    await expect(value).to_contain_text(" at ")
+    await expect(page.get_by_role("region", name="Newest values").get_by_role("row").nth(1)).to_contain_text("°C")
+    await page.get_by_role("checkbox", name="temperature").uncheck()
+    await expect(plot).to_have_count(0)
+    await page.get_by_role("checkbox", name="temperature").check()
+    await expect(plot).to_be_visible()
+
+
+async def test_the_observe_ledger_and_the_link_are_the_nics_own_words(administrator: Any, nic: Nic) -> None:
+    page = administrator
+    await open_tab(page, "Link and observes")
+    ledger = page.get_by_role("region", name="Observes").get_by_role("row").filter(has_text="snsr/arduino/temp")
+    await expect(ledger).to_contain_text("active")
+    await expect(page.get_by_role("region", name="Serial link")).to_contain_text("Frames in")
+    await page.get_by_role("button", name="Renew snsr/arduino/temp").click()
+    await expect(page.get_by_role("status").filter(has_text="sys/observe")).to_contain_text("answered")
+    await open_tab(page, "Link and observes")
+    await expect(ledger).to_contain_text(re.compile("[1-9], next in"))
+    await page.get_by_role("link", name="Ask for sys/coap").click()
+    await expect(page.get_by_label("Path")).to_have_value("sys/coap")
+
+
+async def test_a_discovered_resource_is_asked_observed_and_commanded(administrator: Any, nic: Nic) -> None:
+    page = administrator
+    await open_tab(page, "Summary")
+    choice = page.get_by_label("Resource")
+    await expect(choice.locator("option").first).to_contain_text("choose one of")
+    await choice.select_option(label="snsr/arduino/temp – temp (observable)")
+    await expect(page.get_by_label("Path")).to_have_value("snsr/arduino/temp")
+    await page.get_by_role("button", name="Observe").click()
+    rows = page.get_by_role("region", name="Observed notifications").locator("tbody tr")
+    await expect(rows.nth(1)).to_contain_text("2.05")
+    await page.get_by_role("button", name="Stop observing").click()
+    await expect(page.get_by_text("Stopped.")).to_be_visible()
+
+    await page.get_by_label("Path").fill("snsr/arduino/temp?cfg=C")
+    await page.get_by_label("Method").select_option("PUT")
+    await page.get_by_role("button", name="Send", exact=True).click()
+    await expect(page.get_by_role("status").filter(has_text="cfg=C")).to_contain_text("answered")

@@ -1,0 +1,109 @@
+"""Numbers in notifications, as series over time for a plot: by the gateway's decoders, else by what JSON and CBOR say.
+
+Pure. Nothing here changes what is published; a payload without numbers is no part of a plot.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import cbor2
+
+from gateway.decoders import DecoderSettings, Undecodable, decode
+from meshwire.identity import DeviceId
+from meshwire.notification import Notification, device_type
+
+__all__ = ["Series", "series_of"]
+
+MOST_SERIES: Final = 12
+_UNITS: Final = {"Cel": "°C", "%RH": "% RH"}
+"""SenML units (RFC 8428 section 12.1) that people write otherwise."""
+_NOBODY: Final = DeviceId("0" * 16)
+
+
+@dataclass(slots=True)
+class Series:
+    """One value over time."""
+
+    path: str
+    name: str
+    unit: str
+    points: list[tuple[float, float]] = field(default_factory=list)
+    """Unix seconds and value, oldest first."""
+
+
+def series_of(readings: Iterable[Mapping[str, object]], decoders: Mapping[str, DecoderSettings]) -> list[Series]:
+    """Series of a device's notifications.
+
+    Args:
+        readings: `path`, `sampled_at`, `content_format`, `payload` (hex) each, in any order.
+        decoders: by device type.
+    """
+    found: dict[tuple[str, str], Series] = {}
+    for reading in sorted(readings, key=lambda each: float(str(each["sampled_at"]))):
+        content_format = reading["content_format"]
+        notification = Notification(
+            _NOBODY,
+            str(reading["path"]),
+            0,
+            0,
+            content_format if isinstance(content_format, int) else None,
+            bytes.fromhex(str(reading["payload"])),
+            float(str(reading["sampled_at"])),
+        )
+        for name, unit, value in _numbers(notification, decoders):
+            series = found.setdefault(
+                (notification.path, name), Series(notification.path, name, _UNITS.get(unit, unit))
+            )
+            series.points.append((notification.time_s, value))
+    return list(found.values())[:MOST_SERIES]
+
+
+def _numbers(notification: Notification, decoders: Mapping[str, DecoderSettings]) -> Iterator[tuple[str, str, float]]:
+    """Names, units and finite numbers of one payload."""
+    decoder = decoders.get(device_type(notification))
+    if decoder is not None:
+        try:
+            decoded = decode(decoder, notification.payload)
+        except Undecodable:
+            return
+        for each in decoded.values:
+            if not isinstance(each.value, str) and math.isfinite(each.value):
+                yield each.name, each.unit or "", each.value
+        return
+    yield from _plain(_value(notification.payload))
+
+
+def _value(payload: bytes) -> object:
+    """What JSON, CBOR or a number as text says."""
+    try:
+        return json.loads(payload)
+    except (ValueError, RecursionError):
+        pass
+    stream = io.BytesIO(payload)
+    try:
+        value: object = cbor2.CBORDecoder(stream).decode()
+    except Exception:  # cbor2 raises far more than its own errors on hostile input
+        return None
+    return value if stream.tell() == len(payload) else None
+
+
+def _plain(value: object) -> Iterator[tuple[str, str, float]]:
+    match value:
+        case bool():
+            return
+        case int() | float() if math.isfinite(value):
+            yield "value", "", float(value)
+        case dict():
+            for name, each in value.items():
+                if isinstance(each, int | float) and not isinstance(each, bool) and math.isfinite(each):
+                    yield str(name)[:64], "", float(each)
+        case list():  # SenML (RFC 8428): records with a name, a unit and a value
+            for record in value:
+                if isinstance(record, dict) and isinstance(number := record.get("v"), int | float):
+                    yield str(record.get("n", "value"))[:64], str(record.get("u", ""))[:32], float(number)
