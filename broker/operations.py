@@ -5,7 +5,9 @@ A request is a JSON object published to `$CONTROL/broker/v1`; `control_reply` sa
 may be shown to whom is the business of whoever asks: these requests are the platform's.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Annotated, Final, Literal
 
 import structlog
@@ -18,6 +20,7 @@ from broker.policy import RoleRule
 from broker.role_table import RoleTable
 from broker.session import Session, SessionKey
 from broker.settings import ListenerSettings
+from broker.topics_seen import LONGEST
 from meshwire.identity import LoginKind
 from meshwire.mqtt import ProtocolVersion
 from meshwire.topics import BROKER_CONTROL_TOPIC
@@ -25,6 +28,15 @@ from meshwire.topics import BROKER_CONTROL_TOPIC
 __all__ = ["OPERATIONS_TOPIC", "Operations"]
 
 OPERATIONS_TOPIC: Final = BROKER_CONTROL_TOPIC
+
+MOST_SUBSCRIPTIONS: Final = 50
+LONGEST_FILTER: Final = 200
+LONGEST_USER: Final = 128
+LONGEST_CLIENT_ID: Final = 256
+"""Characters; client ids may have 65,535, and an answer is to be read by people."""
+ANSWER_OCTETS: Final = 524_288
+ROW_OCTETS: Final = 512
+"""Of a connection in an answer, besides its subscriptions; beyond the bound an answer ends early."""
 
 _VERSIONS: Final = {ProtocolVersion.V3_1: "3.1", ProtocolVersion.V3_1_1: "3.1.1", ProtocolVersion.V5: "5"}
 
@@ -134,8 +146,15 @@ class Operations:
         wanted = request.find.lower()
         found = [session for session in self._connected(request.tenant) if wanted in _words(session)]
         found.sort(key=lambda session: session.key)
-        page = found[request.after : request.after + request.limit]
-        return {"connections": [_connection(session) for session in page], "total": len(found)}
+        rows: list[Record] = []
+        octets = 0
+        for session in found[request.after : request.after + request.limit]:
+            shown = _shown_subscriptions(session)
+            octets += ROW_OCTETS + sum(map(len, shown))
+            if rows and octets > ANSWER_OCTETS:
+                break
+            rows.append(_connection(session, shown))
+        return {"connections": rows, "total": len(found)}
 
     def _connected(self, tenant: str | None) -> Iterable[Session]:
         return (
@@ -146,26 +165,41 @@ class Operations:
 
     def _kick(self, request: _Kick) -> Record:
         session = self._engine.sessions.get(SessionKey(request.tenant, request.login, request.client))
+        if session is None and len(request.client) >= LONGEST_CLIENT_ID:
+            session = self._shown_as(request)
         if session is None or session.outlet is None:
             return {"error": f"client {request.client!r} of tenant {request.tenant!r} is not connected"}
         _log.warning("connection ended by an operator", tenant=request.tenant, client_id=request.client)
         session.outlet.kicked()
         return {"kicked": request.client}
 
+    def _shown_as(self, request: _Kick) -> Session | None:
+        """The connection whose client id is too long to be shown in full."""
+        return next(
+            (
+                session
+                for session in self._connected(request.tenant)
+                if session.key.kind is request.login and _shown_id(session.key.client_id) == request.client
+            ),
+            None,
+        )
+
     # --- topics and plans ---------------------------------------------------------------------------------------------
 
     def _topics(self, request: _Topics) -> Record:
         """Those with messages, the newest first; then those that only hold a retained one."""
         tenant, wanted, offset_s = request.tenant, request.find.lower(), self._wall_offset_s()
-        seen = self._engine.topics_seen
-        retained = {message.topic: message for message in self._engine.retained.matching([tenant, "#"])}
+        seen, retained = self._engine.topics_seen, self._engine.retained
         found: list[Record] = []
-        for each in seen.of_tenant(tenant):
-            is_retained = retained.pop(each.topic, None) is not None
-            last = round(each.last_at + offset_s, 3)
-            found.append({"topic": each.topic, "messages": each.messages, "last": last, "retained": is_retained})
-        found += [{"topic": topic, "messages": 0, "last": None, "retained": True} for topic in sorted(retained)]
-        found = [each for each in found if wanted in str(each["topic"]).lower()]
+        known = seen.of_tenant(tenant)
+        for each in known:
+            if wanted in each.topic.lower():
+                last = round(each.last_at + offset_s, 3)
+                is_retained = retained.holds(each.topic)
+                found.append({"topic": each.topic, "messages": each.messages, "last": last, "retained": is_retained})
+        more = set(retained.below(tenant, request.limit + len(known))).difference(each.topic for each in known)
+        quiet = sorted(topic for topic in more if wanted in topic.lower() and len(topic) <= LONGEST)
+        found += [{"topic": topic, "messages": 0, "last": None, "retained": True} for topic in quiet]
         return {
             "topics": found[: request.limit],
             "total": len(found),
@@ -187,17 +221,30 @@ class Operations:
 def _words(session: Session) -> str:
     facts = session.facts
     own = (facts.user, facts.address) if facts is not None else ()
-    return " ".join((session.key.tenant, session.key.client_id, *own)).lower()
+    return " ".join((session.key.tenant, _shown_id(session.key.client_id), *own)).lower()
 
 
-def _connection(session: Session) -> Record:
+def _shown_id(client_id: str) -> str:
+    """A client id as it is told: a very long one by its beginning, and a digest that tells it from others."""
+    if len(client_id) < LONGEST_CLIENT_ID:
+        return client_id
+    digest = hashlib.sha256(client_id.encode()).hexdigest()[:32]
+    return f"{client_id[: LONGEST_CLIENT_ID - 33]}…{digest}"
+
+
+def _shown_subscriptions(session: Session) -> list[str]:
+    """The first ones, each not in excess of what a person reads."""
+    return [each[:LONGEST_FILTER] for each in islice(session.subscriptions, MOST_SUBSCRIPTIONS)]
+
+
+def _connection(session: Session, subscriptions: list[str]) -> Record:
     key, facts, outlet = session.key, session.facts, session.outlet
     assert facts is not None and outlet is not None
     return {
         "tenant": key.tenant,
-        "client": key.client_id,
+        "client": _shown_id(key.client_id),
         "login": key.kind.value,
-        "user": facts.user,
+        "user": facts.user[:LONGEST_USER],
         "address": facts.address,
         "version": _VERSIONS[outlet.version],
         "listener": facts.listener,
@@ -207,7 +254,7 @@ def _connection(session: Session) -> Record:
         "sent": session.sent,
         "queued": len(session.queue),
         "inflight": session.inflight_count,
-        "subscriptions": sorted(session.subscriptions)[:50],
+        "subscriptions": sorted(subscriptions),
         "subscription_count": len(session.subscriptions),
     }
 

@@ -74,6 +74,22 @@ class RetainedMessages:
                 break
             del parent.children[level]
 
+    def holds(self, topic: str) -> bool:
+        """The topic has a message."""
+        node = self._find(topic)
+        return node is not None and node.message is not None
+
+    def below(self, level: str, most: int) -> list[str]:
+        """Topics with a message whose first level is this one; the walk ends after so many."""
+        found: list[str] = []
+        stack = [node] if (node := self._root.children.get(level)) is not None else []
+        while stack and len(found) < most:
+            node = stack.pop()
+            if node.message is not None:
+                found.append(node.message.topic)
+            stack.extend(node.children.values())
+        return found
+
     def matching(self, levels: list[str]) -> list[Message]:
         """Messages whose topics the filter (given as its levels) matches; `$…` only where the filter says so itself."""
         found: list[Message] = []

@@ -1,8 +1,8 @@
 """The topics that clients publish to: how many messages, and when the last one came. Bounded for each tenant.
 
-A tenant's topics are those whose first level is its id, whoever publishes to them. When a tenant has more than may be
-remembered, the half that was quiet longest is forgotten, and counted. Told of every accepted message, so it does
-little.
+A tenant's topics are those whose first level is its id, whoever publishes to them; very long ones are left out. When
+a tenant has more than may be remembered, the half that was quiet longest is forgotten, and counted. Told of every
+accepted message, so it does little.
 """
 
 from typing import Final
@@ -11,6 +11,8 @@ __all__ = ["SeenTopic", "TopicsSeen"]
 
 MOST_OF_A_TENANT: Final = 1_000
 MOST: Final = 20_000
+LONGEST: Final = 1_024
+"""Characters of a topic that is remembered."""
 
 
 class SeenTopic:
@@ -59,6 +61,8 @@ class TopicsSeen:
         return sorted(self._by_tenant.get(tenant, {}).values(), key=lambda seen: -seen.last_at)
 
     def _remember(self, topic: str, now: float) -> None:
+        if len(topic) > LONGEST:
+            return
         if topic[0] == "$":
             return
         tenant = topic.split("/", 1)[0]

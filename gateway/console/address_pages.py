@@ -35,6 +35,7 @@ TYPES: Final = {
     "anycast": "direct; each message goes to one of the receivers that are there",
     "multicast": "direct; each message goes to all receivers that are there",
 }
+PER_PAGE: Final = 100
 BROWSED_AT_ONCE: Final = 50
 MOST_COMMANDS: Final = 1_000
 """Counted at most."""
@@ -85,6 +86,7 @@ def router(
         visitor: Visitor,
         tenant: str | None,
         *,
+        page: int = 1,
         rows_only: bool = False,
         failed: OperationsError | None = None,
         values: Mapping[str, str] | None = None,
@@ -97,11 +99,16 @@ def router(
             plan = None if tenant is None else await desk.plan(tenant)
         except OperationsError as failure:
             error = error or failure
+        rows = () if look is None else look.result
+        last = max(1, -(-len(rows) // PER_PAGE))
+        page = min(page, last)
         return pages.page(
             "_addresses.html" if rows_only else "addresses.html",
             visitor,
             status=200 if error is None else status_of(error),
-            rows=() if look is None else look.result,
+            rows=rows[(page - 1) * PER_PAGE : page * PER_PAGE],
+            page=page,
+            last=last,
             rates={} if look is None else look.rates,
             is_known=look is not None,
             plan=() if plan is None else plan_figures(plan),
@@ -109,7 +116,7 @@ def router(
             commands=0 if rows_only or tenant is None else await waiting(visitor, tenant),
             most_commands=MOST_COMMANDS,
             tenant=tenant,
-            tenants=await asyncio.to_thread(choices, visitor, registry),
+            tenants=() if rows_only else await asyncio.to_thread(choices, visitor, registry),
             types=TYPES,
             values=values or {},
             error=error,
@@ -156,9 +163,9 @@ def router(
         )
 
     @routes.get(PLACE)
-    async def addresses(request: Request, tenant: str = "", rows: int = 0) -> Response:
+    async def addresses(request: Request, tenant: str = "", page: int = 1, rows: int = 0) -> Response:
         visitor = await pages.visitor(request)
-        return await listing(visitor, chosen_tenant(visitor, tenant), rows_only=bool(rows))
+        return await listing(visitor, chosen_tenant(visitor, tenant), page=max(1, page), rows_only=bool(rows))
 
     @routes.get(ONE)
     async def address(request: Request, name: str, tenant: str = "", after: int = 0) -> Response:

@@ -67,7 +67,7 @@ def router(pages: Pages, registry: Registry, watch: Watch) -> APIRouter:
             listed=len(rows),
             total=total,
             tenant=tenant,
-            tenants=await asyncio.to_thread(choices, visitor, registry),
+            tenants=() if rows_only else await asyncio.to_thread(choices, visitor, registry),
             find=find,
             sort=sort if sort in _ORDERS else "client",
             page=page,

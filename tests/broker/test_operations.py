@@ -180,3 +180,45 @@ def test_the_gateways_own_user_may_ask(tmp_path: Any) -> None:
     users = open_users(tmp_path / "users.json", Site(tmp_path))
     (gateway,) = users.listing()
     assert gateway.roles == {"GATEWAY", "OPERATOR"}
+
+
+async def test_very_long_names_are_told_short_and_can_be_kicked_all_the_same(
+    operator: Operator, running: Any, join: Any
+) -> None:
+    token = running.token("acme", "BUBBLE_UP_READ_CONSUMER").encode()
+    names = ["x" * 60_000 + end for end in ("one", "two")]
+    clients = [
+        await join(running, Connect(name, ProtocolVersion.V5, username="notused", password=token)) for name in names
+    ]
+    for client in clients:
+        await subscribe(client, "acme/read/" + "y" * 60_000)
+    rows = (await operator.ask("connections", tenant="acme"))["connections"]
+    assert len({row["client"] for row in rows}) == 2 and all(len(row["client"]) == 256 for row in rows)
+    assert all(len(each) == 200 for row in rows for each in row["subscriptions"])
+    assert "kicked" in await operator.ask("kick", tenant="acme", client=rows[1]["client"], login="token")
+    left = (await operator.ask("connections", tenant="acme"))["connections"]
+    assert [row["client"] for row in left] == [rows[0]["client"]]
+
+
+async def test_an_answer_is_bounded_and_the_next_one_goes_on(
+    operator: Operator, running: Any, join: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.operations.ANSWER_OCTETS", 1)
+    await join(running, Connect("admin", ProtocolVersion.V5))
+    first = await operator.ask("connections")
+    second = await operator.ask("connections", after=1)
+    assert [row["client"] for answer in (first, second) for row in answer["connections"]] == ["admin", "op"]
+    assert first["total"] == second["total"] == 2
+
+
+async def test_retained_messages_nobody_sent_since_are_topics_as_well(
+    operator: Operator, running: Any, join: Any
+) -> None:
+    engine = running.broker.engine
+    for number in range(5):
+        engine.publish_own(f"acme/presence/{number}", "online", 0.0)
+    engine.publish_own("globex/presence/1", "online", 0.0)
+    answer = await operator.ask("topics", tenant="acme", limit=3)
+    assert len(answer["topics"]) == 3 and answer["total"] >= 3
+    assert all(each["retained"] and each["last"] is None and each["messages"] == 0 for each in answer["topics"])
+    assert (await operator.ask("topics", tenant="acme", find="/4"))["total"] == 1

@@ -37,3 +37,9 @@ def test_all_together_are_bounded_and_the_tenant_with_most_gives_way() -> None:
     for number in range(100):
         seen.saw(f"tenant-{number}/x", 200.0 + number)
         assert len(seen) <= 6
+
+
+def test_a_topic_that_is_too_long_is_not_remembered() -> None:
+    seen = TopicsSeen()
+    seen.saw("acme/" + "x" * 2_000, 0.0)
+    assert len(seen) == 0
