@@ -12,7 +12,7 @@ import pytest
 from postgresql import PASSWORD, PostgresServer, programs
 from sqlalchemy import text
 
-from gateway.addresses import Address
+from gateway.addresses import Address, nic_of
 from gateway.errors import RegistryError
 from gateway.messaging.rules import Instance, Option, Scheme, Standing
 from gateway.messaging.service import MessagingService
@@ -170,6 +170,27 @@ def test_changes_that_were_read_before_others_were_shown_take_nothing_back(regis
     registry.show_changes(read)
     device = registry.device(FIRST)
     assert device is not None and device.type == "NEW"
+
+
+def test_a_key_is_seen_by_other_processes_and_given_once(registry: Registry, another: Open) -> None:
+    registry.add_device(FIRST, ACME)
+    registry.seen(FIRST, Address("fd00::1", 4849), 10.5)
+    registry.flush()
+    theirs = Registry(another(), protects=True)
+    registry.set_key(FIRST, "sealed")
+    with pytest.raises(RegistryError, match="has a key already"):
+        registry.set_key(FIRST, "other")
+    theirs.refresh()
+    device, sighting = theirs.device(FIRST), theirs.sighting(FIRST)
+    assert device is not None and device.sealed_key == "sealed" and "sealed" not in repr(device)
+    assert sighting is not None and nic_of(sighting.address) == FIRST
+    again = Registry(another(), protects=True).sighting(FIRST)
+    assert again is not None and nic_of(again.address) == FIRST
+    registry.set_key(FIRST, "other", renew=True)
+    registry.set_key(FIRST, "")
+    theirs.refresh()
+    sighting = theirs.sighting(FIRST)
+    assert sighting is not None and sighting.address == Address("fd00::1", 4849)
 
 
 def test_an_epoch_is_taken_once_by_whoever_asks(registry: Registry, another: Open) -> None:
