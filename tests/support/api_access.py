@@ -237,12 +237,18 @@ PAGES: dict[str, Entry] = {
     "GET /console/network/{mac}/frames": Entry(Who.PAGE, M),
     "GET /console/network/{mac}/frames/live": Entry(Who.PAGE, M),
     "GET /console/network/{mac}/frames.pcapng": Entry(Who.PAGE, M, ok=(404,)),
+    "GET /console/network/{mac}/link": Entry(Who.PAGE, M),
+    "GET /console/network/{mac}/readings": Entry(Who.PAGE, M),
+    "GET /console/network/{mac}/readings.json": Entry(Who.PAGE, M),
+    "GET /console/network/{mac}/resources/{whose}": Entry(Who.PAGE, M | {"whose": "nic"}),
+    "GET /console/network/{mac}/observe": Entry(Who.PAGE, M, query="path=sys/time"),
     "POST /console/network/{mac}/commands": Entry(
         Who.PAGE, M, form={"method": "GET", "path": "x", "mode": "stored", "ttl": "60"}
     ),
     "POST /console/network/{mac}/commands/{command}/cancel": Entry(
         Who.PAGE, M | {"command": COMMAND}, form={}, ok=(303,), spoils=True
     ),
+    "POST /console/network/{mac}/commands/cancel": Entry(Who.PAGE, M, form={}, ok=(303,), spoils=True),
     "GET /console/explain": Entry(Who.PAGE, query="what={target}", alike=200),
     "GET /console/clients": page_admin(),
     "POST /console/clients": page_admin({"tenant": "/"}),
