@@ -200,6 +200,7 @@ class Bridge:
         self._outbox.note_version(5 if connection.version is ProtocolVersion.V5 else 4)
         self._connection = connection
         connection.on_verdicts, connection.on_writable = self._settle, self.stored
+        connection.may_rest = self._can_wait
         self._progress_at = asyncio.get_running_loop().time()
         self.is_connected = True
         self.stored()
@@ -365,7 +366,19 @@ class Bridge:
                 if sequence not in self._several:
                     self._one_by_one = max(0, self._one_by_one - 1)
                     self._lose(sequence, self._refused.pop(sequence))
-        self.stored()
+        if self._waits:
+            self.stored()
+
+    @property
+    def _waits(self) -> bool:
+        """Whether there is something to be sent."""
+        session = self._session
+        return bool(self._unsent or session.waits_to_resend or session.held or self._outbox.has_unread)
+
+    def _can_wait(self) -> bool:
+        """Whether the broker has enough to do, or we have nothing more for it."""
+        connection = self._connection
+        return connection is None or not self._waits or 2 * self._session.underway > self._window(connection) > 1
 
     def _published(self, sequences: Sequence[int]) -> None:
         """The broker has taken these records."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, cast
 
+from gateway.buffered import BufferedReader
 from gateway.mqtt import ConnectFailure, ConnectionLost, Login, MqttVersion
 from gateway.mqtt_session import PublishSession, Verdict
 from meshwire.mqtt import (
@@ -35,6 +36,9 @@ CONNECT_TIMEOUT_S: float = 5.0
 SESSION_EXPIRY_S: Final = 3600
 """For so long after a lost connection the broker remembers the QoS 2 messages that it holds of us."""
 HIGH_WATER_OCTETS: Final = 1 << 18
+REST_S: Final = 0.002
+"""Under load acknowledgements are read so often: brokers send each by itself, and a turn of the loop for a few of them
+costs as much as for hundreds."""
 _UNSUPPORTED_VERSION: Final = frozenset({0x01, 0x84})
 _VERSIONS: Final = {MqttVersion.V5: ProtocolVersion.V5, MqttVersion.V311: ProtocolVersion.V3_1_1}
 
@@ -59,6 +63,8 @@ class PublisherConnection(asyncio.Protocol):
         """Whether the socket takes more; a message written all the same waits in memory."""
         self.on_verdicts: Callable[[list[Verdict]], None] = lambda verdicts: None
         self.on_writable: Callable[[], None] = lambda: None
+        self.may_rest: Callable[[], bool] = lambda: False
+        """Whether nobody waits for the next acknowledgements."""
         self.connect_timeout_s: float | None = CONNECT_TIMEOUT_S
         """From the first packet of TCP to CONNACK; None: as long as it takes."""
         self.login = login
@@ -113,7 +119,7 @@ class PublisherConnection(asyncio.Protocol):
 
     async def open_transport(self) -> None:
         """Reach the broker, so that `connection_made` is called; raises OSError."""
-        await self._loop.create_connection(lambda: self, self.login.host, self.login.port)
+        await self._loop.create_connection(lambda: BufferedReader(self), self.login.host, self.login.port)
 
     async def wait_lost(self) -> ConnectionLost:
         """Return when the connection has ended."""
@@ -156,7 +162,7 @@ class PublisherConnection(asyncio.Protocol):
         self._write(encode(self.connect_packet(), self.version))
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = self._loop.time()
+        heard_before, self._heard_at = self._heard_at, self._loop.time()
         if self._stream is not None:
             data = self._await_connack(self._stream, data)
         if not data or self._lost.done():
@@ -165,6 +171,13 @@ class PublisherConnection(asyncio.Protocol):
         ended = self.session.ended
         if ended is not None:
             self._end(ConnectionLost(str(ended), ended.code))
+        elif self._heard_at - heard_before < REST_S and self._transport is not None and self.may_rest():
+            self._transport.pause_reading()
+            self._loop.call_later(REST_S, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(ConnectionLost(str(exc or "the broker has hung up")))

@@ -66,6 +66,8 @@ class DatagramSockets:
         self._addresses: dict[_Source, Address] = {}
         self._targets: dict[tuple[str, int], tuple[socket.socket, _Source]] = {}
         """Where an answer goes: the socket, and the address as the system spells it."""
+        self._buffer = memoryview(bytearray(_LONGEST_OCTETS))
+        """Every datagram is read into it: memory that is in the processor's cache already."""
         self.port: int = self._sockets[0].getsockname()[1]
 
     def start(self, receive: Callable[[list[tuple[bytes, Address]]], None]) -> None:
@@ -137,10 +139,10 @@ class DatagramSockets:
 
     def _drain(self, sock: socket.socket, receive: Callable[[list[tuple[bytes, Address]]], None]) -> None:
         batch: list[tuple[bytes, Address]] = []
-        known, read = self._addresses.get, sock.recvfrom
+        known, read, buffer = self._addresses.get, sock.recvfrom_into, self._buffer
         for _ in range(DATAGRAMS_A_WAKE_UP):
             try:
-                octets, source = read(_LONGEST_OCTETS)
+                length, source = read(buffer)
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
@@ -150,7 +152,7 @@ class DatagramSockets:
             address = known(source) or self._learn(source, sock)
             if self._ambiguous:
                 self._remember_route(address, sock)
-            batch.append((octets, address))
+            batch.append((bytes(buffer[:length]), address))
         if batch:
             receive(batch)
 
