@@ -24,6 +24,7 @@ from gateway.aliases.transfer import export_package, import_document
 from gateway.aliases.trial import walk
 from gateway.api.bodies import JsonObject
 from gateway.api.callers import Admin
+from gateway.api.pages import Page
 
 __all__ = ["router"]
 
@@ -158,9 +159,9 @@ def _records(routes: APIRouter, api: _Api, kind: Kind, plural: str, model: type[
     """List, add, show, replace, change, remove, enable, disable."""
 
     @routes.get(f"/api/{plural}", tags=[plural], name=f"list_{plural}")
-    async def list_all(admin: Admin) -> list[dict[str, object]]:
+    async def list_all(admin: Admin, page: Page) -> list[dict[str, object]]:
         """All, with their live state."""
-        return [api.shown(kind, name) for name in sorted(api.catalogue.of(kind))]
+        return [api.shown(kind, name) for name in page.of(sorted(api.catalogue.of(kind)), str)]
 
     @routes.post(f"/api/{plural}", status_code=201, tags=[plural], name=f"add_{kind}")
     async def add(body: model, admin: Admin) -> dict[str, object]:  # type: ignore[valid-type]
@@ -196,9 +197,9 @@ def _switch(routes: APIRouter, api: _Api, kind: Kind, path: str, plural: str, *,
 
 def _stores(routes: APIRouter, api: _Api, kind: Kind, plural: str) -> None:
     @routes.get(f"/api/{plural}", tags=[plural], name=f"list_{plural}")
-    async def list_all(admin: Admin) -> list[dict[str, object]]:
+    async def list_all(admin: Admin, page: Page) -> list[dict[str, object]]:
         """All, with what they hold."""
-        return [api.shown(kind, name) for name in sorted(api.catalogue.of(kind))]
+        return [api.shown(kind, name) for name in page.of(sorted(api.catalogue.of(kind)), str)]
 
     @routes.post(f"/api/{plural}", status_code=201, tags=[plural], name=f"add_{kind}")
     async def add(body: StoreBody, admin: Admin) -> dict[str, object]:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel
 
 from gateway.api.callers import Caller, is_admin
+from gateway.api.pages import MOST, say_next
 from gateway.registry import Registry
 
 __all__ = ["router"]
@@ -46,7 +47,7 @@ def router(registry: Registry) -> APIRouter:
         subject: str | None = None,
         action: str | None = None,
         before: Annotated[int | None, Query(ge=0, lt=1 << 63)] = None,
-        limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
+        limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
     ) -> Lines:
         """Lines of the log; `action` is one, or those of a noun: `device.`."""
         if not is_admin(caller):
@@ -55,7 +56,7 @@ def router(registry: Registry) -> APIRouter:
             tenant = caller.tenant.value
         entries = log.entries(tenant=tenant, subject=subject, action=action, before=before, limit=limit)
         if len(entries) == limit:
-            response.headers["next_page"] = str(request.url.include_query_params(before=entries[-1].id))
+            say_next(response.headers, request, entries[-1].id, name="before")
         return Lines(
             entries=[
                 Line(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from fastapi import APIRouter, Response
+from pydantic import BaseModel
 
 from gateway.api.callers import Admin
 
@@ -12,6 +14,23 @@ __all__ = ["Status", "router"]
 
 Status = Callable[[], dict[str, object]]
 """Gives what the status page shows."""
+READY: Final = "ready"
+FULL_AT: Final = 0.99
+"""Share of an outbox from which on it counts as full: there is no room for a long notification."""
+
+
+class Readiness(BaseModel):
+    """Answer of `GET /healthz/ready`."""
+
+    status: str
+    """`ready`, or what is waited for."""
+    broker: bool
+    """The broker is connected, or none is wanted."""
+    outbox: bool
+    """Every outbox has room."""
+
+
+_NOT_READY: Final[dict[int | str, dict[str, Any]]] = {503: {"model": Readiness, "description": "Not ready"}}
 
 
 def router(status: Status) -> APIRouter:
@@ -29,14 +48,30 @@ def router(status: Status) -> APIRouter:
         """The process runs."""
         return {"status": "ok"}
 
-    @routes.get("/healthz/ready", include_in_schema=True)
+    @routes.get("/healthz/ready", include_in_schema=True, responses=_NOT_READY)
     @routes.get("/readyz", include_in_schema=False)
-    async def ready(response: Response) -> dict[str, object]:
-        """Whether notifications come through to the broker; 503 when not."""
-        bridge = status()["bridge"]
-        assert isinstance(bridge, dict)
-        is_ready = bool(bridge["connected"]) or not bridge["enabled"]
-        response.status_code = 200 if is_ready else 503
-        return {"status": "ready" if is_ready else "waiting for the broker"}
+    async def ready(response: Response) -> Readiness:
+        """Whether notifications come through to the broker; 503 when it is away, or an outbox takes no more."""
+        found = _readiness(status())
+        response.status_code = 200 if found.status == READY else 503
+        return found
 
     return routes
+
+
+def _readiness(status: Mapping[str, Any]) -> Readiness:
+    bridge = status["bridge"]
+    is_connected = bool(bridge["connected"]) or not bridge["enabled"]
+    has_room = _fullest(status) < FULL_AT
+    words = READY if is_connected and has_room else "the outbox is full" if is_connected else "waiting for the broker"
+    return Readiness(status=words, broker=is_connected, outbox=has_room)
+
+
+def _fullest(status: Mapping[str, Any]) -> float:
+    """How much of the fullest lane's outbox is in use, 0 to 1: a NIC is turned away by its own lane."""
+    outbox = status.get("outbox")
+    if not outbox:
+        return 0.0
+    others = [worker.get("octets", 0) for worker in status.get("workers", ())]
+    octets = [outbox["octets"] - sum(others), *others]
+    return float(max(octets) * len(octets) / outbox["maxOctets"])

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
 from gateway.api.callers import Admin, Caller, device_id, is_admin, tenant_id, who
+from gateway.api.pages import MOST, say_next
 from gateway.api.problems import problem
 from gateway.registry import Device, Registry
 from gateway.registry.importing import import_devices
@@ -146,7 +147,7 @@ class _Inventory:
         tag: str | None = None,
         enabled: bool | None = None,
         after: str | None = None,
-        limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+        limit: Annotated[int, Query(ge=1, le=MOST)] = 1000,
     ) -> DeviceRecords:
         """Devices in the order of their MACs; `after` is the MAC before the page."""
         first = DeviceId("0" * 16) if after is None else device_id(after)
@@ -156,7 +157,7 @@ class _Inventory:
             if (after is None or device.mac > first) and enabled in (None, device.enabled)
         ]
         if len(devices) > limit:
-            response.headers["next_page"] = str(request.url.include_query_params(after=devices[limit - 1].mac.value))
+            say_next(response.headers, request, devices[limit - 1].mac.value)
         return DeviceRecords(devices=[shown(self._registry, device) for device in devices[:limit]])
 
     def add(self, body: NewRecord, caller: Caller) -> DeviceRecord:

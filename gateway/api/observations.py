@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from gateway.api.bodies import JsonObject
 from gateway.api.callers import Caller, who
 from gateway.api.inventory import owned_device
+from gateway.api.pages import say_next
 from gateway.registry import Registry
 from gateway.registry.observations import Observation, Observations
 from gateway.registry.templates import SYSTEM_TEMPLATES, Templates
@@ -104,9 +105,9 @@ class _Observations:
             to_s=None if to is None else _time(to, "to"),
             tags=[] if tags is None else _tags(tags.split(",")),
         )
-        headers = {}
+        headers: dict[str, str] = {}
         if page.after is not None:
-            headers["next_page"] = str(request.url.include_query_params(after=page.after))
+            say_next(headers, request, page.after)
         # The bodies are JSON texts already, each as it was stored.
         return Response(f'{{"observations":[{",".join(page.bodies)}]}}', headers=headers, media_type="application/json")
 

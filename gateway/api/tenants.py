@@ -8,6 +8,7 @@ from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field
 
 from gateway.api.callers import Admin, tenant_id, who
+from gateway.api.pages import Page
 from gateway.hashing import new_secret
 from gateway.registry import Account, Registry, Tenant
 from gateway.registry.tenants import UNSET
@@ -103,9 +104,10 @@ class _Tenants:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    def list(self, admin: Admin) -> TenantList:
-        """All tenants."""
-        return TenantList(tenants=[self._shown(tenant) for tenant in self._registry.tenant_records()])
+    def list(self, admin: Admin, page: Page) -> TenantList:
+        """All tenants, in the order of their ids."""
+        tenants = page.of(self._registry.tenant_records(), lambda tenant: tenant.id.value)
+        return TenantList(tenants=[self._shown(tenant) for tenant in tenants])
 
     def add(self, body: TenantBody, admin: Admin) -> TenantBody:
         """Make a tenant known."""
@@ -150,10 +152,11 @@ class _Clients:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    def list(self, admin: Admin, tenant: str | None = None) -> ClientList:
-        """All clients, or a tenant's."""
+    def list(self, admin: Admin, page: Page, tenant: str | None = None) -> ClientList:
+        """All clients, or a tenant's, in the order of their ids."""
         of = None if tenant is None else tenant_id(tenant)
-        return ClientList(clients=[_shown(account) for account in self._registry.account_records(CLIENT, of)])
+        clients = page.of(self._registry.account_records(CLIENT, of), lambda account: account.name)
+        return ClientList(clients=[_shown(account) for account in clients])
 
     def add(self, body: NewClient, admin: Admin) -> ClientAnswer:
         """Make an OAuth client."""

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
-from typing import Annotated, Any, Final, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from gateway.api.callers import Caller, device_id, is_admin, tenant_id
 from gateway.api.event_streams import EventStreams, sent
+from gateway.api.pages import MOST, say_next
 from gateway.api.problems import problem
 from gateway.commands.desk import CommandDesk, tenant_of
 from gateway.commands.documents import Document, command_document, event_document, group_document
@@ -61,6 +63,17 @@ class Place(BaseModel):
     """0: the next one."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Which part of a list of commands."""
+
+    after: Annotated[float | None, Query(ge=0, allow_inf_nan=False, description="what `next_page` says")] = None
+    limit: Annotated[int, Query(ge=1, le=MOST)] = 1000
+
+
+Part = Annotated[_Part, Depends()]
+
+
 class _Commands:
     """The operations; each method is one route."""
 
@@ -84,31 +97,27 @@ class _Commands:
         return JSONResponse(document, status, {"Location": place + submission.command.key.id})
 
     async def list_device(
-        self,
-        solution: str,
-        id: str,
-        caller: Caller,
-        state: Which = "all",
-        limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
-    ) -> dict[str, Any]:
+        self, solution: str, id: str, request: Request, caller: Caller, page: Part, state: Which = "all"
+    ) -> JSONResponse:
         """A device's commands: the youngest first; with `state=open` in the order in which the device gets them."""
         mac = self._own(id, caller)
-        return await self._list(Filter(None, mac, None, _unfinished(state), limit), caller)
+        return await self._list(Filter(mac=mac, unfinished=_unfinished(state)), page, request, caller)
 
     async def list_all(
-        self,
-        solution: str,
-        caller: Caller,
-        state: Which = "open",
-        limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
-    ) -> dict[str, Any]:
+        self, solution: str, request: Request, caller: Caller, page: Part, state: Which = "open"
+    ) -> JSONResponse:
         """Commands of the tenant's devices, the youngest first; of all devices for an administrator."""
-        return await self._list(Filter(None, None, None, _unfinished(state), limit), caller)
+        return await self._list(Filter(unfinished=_unfinished(state)), page, request, caller)
 
-    async def _list(self, which: Filter, caller: Principal) -> dict[str, Any]:
-        commands = await self._desk.select(which, caller)
+    async def _list(self, which: Filter, page: _Part, request: Request, caller: Principal) -> JSONResponse:
+        which = replace(which, limit=page.limit + 1, after=page.after)
+        found = await self._desk.select(which, caller)
+        commands, headers = found[: page.limit], dict[str, str]()
+        if len(found) > page.limit:
+            say_next(headers, request, f"{await self._desk.place(commands[-1], which):.17g}")
         positions = self._desk.positions(commands)
-        return {"commands": [command_document(each, position=positions.get(each.key)) for each in commands]}
+        documents = [command_document(each, position=positions.get(each.key)) for each in commands]
+        return JSONResponse({"commands": documents}, headers=headers)
 
     async def show(self, solution: str, id: str, command: str, caller: Caller, wait: Wait = 0.0) -> JSONResponse:
         """A command with its events; `wait` lets the answer wait for its end."""

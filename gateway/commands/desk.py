@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -289,11 +289,12 @@ class CommandDesk:
     async def select(self, which: Filter, principal: Principal) -> list[Command]:
         """Commands, the youngest first; a device's waiting ones in the order in which it gets them, in front."""
         if not sees_all(principal):
-            which = Filter(principal.tenant, which.mac, which.group, which.unfinished, which.limit)
-        found = await self._store.select(which)
-        if which.mac is not None and which.unfinished:
-            found.sort(key=lambda each: each.rank)
-        return found
+            which = replace(which, tenant=principal.tenant)
+        return await self._store.select(which)
+
+    async def place(self, command: Command, which: Filter) -> float:
+        """Where a command stands in such a list: what `Filter.after` takes."""
+        return await self._store.place(command, which)
 
     async def cancel(self, mac: DeviceId | None, id: str, principal: Principal) -> Command:
         """Take a waiting command back; raises NoSuchDevice, NoSuchCommand, NotWaiting or NotAllowed."""

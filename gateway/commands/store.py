@@ -83,6 +83,13 @@ class Filter:
     group: str | None = None
     unfinished: bool | None = None
     limit: int = 1000
+    after: float | None = None
+    """`place` of the last command of the page before."""
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether they come in the order in which their device gets them; else the youngest come first."""
+        return self.mac is not None and self.unfinished is True
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,19 +250,31 @@ class CommandStore:
         return found[0] if found else None
 
     async def select(self, which: Filter) -> list[Command]:
-        """Commands, the youngest first."""
-        clauses, arguments = ["1"], []
+        """Commands, the youngest first; a device's waiting ones in turn."""
+        clauses, arguments = ["1"], list[str | float]()
         for clause, value in (("tenant = ?", which.tenant), ("mac = ?", which.mac), ("grp = ?", which.group)):
             if value is not None:
                 clauses.append(clause)
                 arguments.append(str(value))
         if which.unfinished is not None:
             clauses.append("ended_s IS NULL" if which.unfinished else "ended_s IS NOT NULL")
+        if which.after is not None:
+            clauses.append("rank > ?" if which.in_turn else "number < ?")
+            arguments.append(which.after)
+        order = "rank" if which.in_turn else "number DESC"
         where = " AND ".join(clauses)
-        query = f"SELECT {_COMMAND} FROM commands WHERE {where} ORDER BY number DESC LIMIT {int(which.limit)}"
+        query = f"SELECT {_COMMAND} FROM commands WHERE {where} ORDER BY {order} LIMIT {int(which.limit)}"
         return await self._commands(query, tuple(arguments))
 
-    async def _commands(self, query: str, arguments: tuple[str, ...]) -> list[Command]:
+    async def place(self, command: Command, which: Filter) -> float:
+        """Where a command stands in such a list."""
+        if which.in_turn:
+            return command.rank
+        query = f"SELECT number FROM commands WHERE {_KEY}"
+        rows = await self._do(lambda: self._database.execute(query, _key_row(command.key)).fetchall())
+        return float(rows[0][0]) if rows else 0.0
+
+    async def _commands(self, query: str, arguments: tuple[str | float, ...]) -> list[Command]:
         return await self._do(lambda: [_command(row) for row in self._database.execute(query, arguments)])
 
     async def events(self, key: CommandKey, after: int = 0) -> list[Event]:

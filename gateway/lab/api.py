@@ -6,6 +6,7 @@ from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field
 
 from gateway.api.callers import Admin, device_id
+from gateway.api.pages import Page
 from gateway.lab.boards import Boards, SeatedBoard
 from meshwire.errors import MeshwireError
 
@@ -41,9 +42,10 @@ def router(boards: Boards) -> APIRouter:
     routes = APIRouter(tags=["lab"])
 
     @routes.get("/api/lab/boards")
-    async def list_boards(admin: Admin) -> BoardRecords:
+    async def list_boards(admin: Admin, page: Page) -> BoardRecords:
         """The board of each NIC of the demo."""
-        return BoardRecords(boards=[_record(board) for board in boards.seated()])
+        seated = page.of(boards.seated(), lambda board: str(board.mac))
+        return BoardRecords(boards=[_record(board) for board in seated])
 
     @routes.get("/api/lab/boards/{mac}")
     async def show_board(mac: str, admin: Admin) -> BoardRecord:

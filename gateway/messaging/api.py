@@ -11,6 +11,7 @@ from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.api.callers import Admin, tenant_id, who
+from gateway.api.pages import Page
 from gateway.api.tenants import Title
 from gateway.messaging.endpoint_check import check_endpoint
 from gateway.messaging.publishing import dns_records
@@ -189,9 +190,9 @@ class _Instances:
     def __init__(self, service: MessagingService) -> None:
         self._service = service
 
-    def list(self, admin: Admin) -> InstanceList:
+    def list(self, admin: Admin, page: Page) -> InstanceList:
         """All instances; one that has just been started is among them by itself."""
-        states, picture = self._service.instance_states(), self._service.picture()
+        states, picture = page.of(self._service.instance_states(), _name), self._service.picture()
         return InstanceList(instances=[_instance(state, picture) for state in states])
 
     def show(self, name: str, admin: Admin) -> InstanceAnswer:
@@ -226,12 +227,13 @@ class _Accounts:
     def __init__(self, service: MessagingService) -> None:
         self._service = service
 
-    def list(self, admin: Admin) -> AccountList:
+    def list(self, admin: Admin, page: Page) -> AccountList:
         """The tree of accounts, each after its parent."""
         picture = self._service.picture()
         tree = picture.tree
         accounts = [tree.accounts[tree.root], *tree.below(tree.root)]
-        return AccountList(accounts=[_account(account, picture) for account in accounts])
+        shown = page.of(accounts, lambda account: account.id)
+        return AccountList(accounts=[_account(account, picture) for account in shown])
 
     def add(self, body: NewAccount, admin: Admin) -> AccountAnswer:
         """Make an account; on level one it is refused by every instance until it is assigned."""
@@ -259,11 +261,12 @@ class _Accounts:
         self._service.set_options(id, options, by=who(admin))
         return self.show(id, admin)
 
-    def endpoints(self, id: str, admin: Admin) -> EndpointList:
+    def endpoints(self, id: str, admin: Admin, page: Page) -> EndpointList:
         """What the account's clients use: its own endpoints, else those of the nearest account above."""
         picture = self._service.picture()
         picture.account(id)
-        return EndpointList(endpoints=[_endpoint(endpoint) for endpoint in picture.endpoints_of(id)])
+        endpoints = page.of(picture.endpoints_of(id), lambda endpoint: endpoint.id)
+        return EndpointList(endpoints=[_endpoint(endpoint) for endpoint in endpoints])
 
     def add_endpoint(self, id: str, body: NewEndpoint, admin: Admin) -> EndpointAnswer:
         """Add an endpoint to the account."""
@@ -277,9 +280,10 @@ class _Endpoints:
     def __init__(self, service: MessagingService) -> None:
         self._service = service
 
-    def list(self, admin: Admin) -> EndpointList:
+    def list(self, admin: Admin, page: Page) -> EndpointList:
         """All endpoints."""
-        return EndpointList(endpoints=[_endpoint(endpoint) for endpoint in self._service.picture().endpoints])
+        endpoints = page.of(self._service.picture().endpoints, lambda endpoint: endpoint.id)
+        return EndpointList(endpoints=[_endpoint(endpoint) for endpoint in endpoints])
 
     def show(self, id: str, admin: Admin) -> EndpointAnswer:
         """One endpoint."""
@@ -365,6 +369,10 @@ def _endpoint(endpoint: Endpoint) -> EndpointAnswer:
         secure=endpoint.secure,
         url=endpoint.url,
     )
+
+
+def _name(state: InstanceState) -> str:
+    return state.instance.name
 
 
 def _ordered(options: frozenset[Option]) -> list[Option]:

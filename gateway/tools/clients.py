@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 
 from gateway.tools.errors import WrongInput
-from gateway.tools.http_api import DEFAULT_HTTP, HttpOption, JsonOption, TenantOption, call, quoted, tenant_of
+from gateway.tools.http_api import (
+    DEFAULT_HTTP,
+    HttpOption,
+    JsonOption,
+    TenantOption,
+    call,
+    everything,
+    quoted,
+    tenant_of,
+)
 
 __all__ = ["client_app"]
 
@@ -36,7 +45,7 @@ def list_clients(
     as_json: JsonOption = False,
 ) -> None:
     """List clients; nobody knows their secrets."""
-    for client in call(http_url, "GET", quoted("/api/clients", tenant=tenant))["clients"]:
+    for client in everything(http_url, quoted("/api/clients", tenant=tenant), "clients"):
         if as_json:
             typer.echo(json.dumps(client))
         else:

@@ -13,7 +13,17 @@ from typing import Annotated, Any
 import typer
 
 from gateway.tools.errors import Refused, WrongInput
-from gateway.tools.http_api import DEFAULT_HTTP, HttpOption, JsonOption, ask, call, expect, quoted, tenant_of
+from gateway.tools.http_api import (
+    DEFAULT_HTTP,
+    HttpOption,
+    JsonOption,
+    ask,
+    call,
+    everything,
+    expect,
+    quoted,
+    tenant_of,
+)
 
 __all__ = ["account_app", "endpoint_app", "instance_app"]
 
@@ -45,7 +55,7 @@ ConfirmOption = Annotated[bool, typer.Option("--yes", help="also when it is in u
 @account_app.command("list")
 def list_accounts(http_url: HttpOption = DEFAULT_HTTP, as_json: JsonOption = False) -> None:
     """The tree of accounts, where each is served, and how it may connect."""
-    for account in call(http_url, "GET", "/api/accounts")["accounts"]:
+    for account in everything(http_url, "/api/accounts", "accounts"):
         if as_json:
             typer.echo(json.dumps(account))
             continue
@@ -71,7 +81,7 @@ def add_account(
 def show_account(account: IdArgument, http_url: HttpOption = DEFAULT_HTTP) -> None:
     """One account with the endpoints that its clients use, as JSON."""
     shown = call(http_url, "GET", _account(account))
-    endpoints = call(http_url, "GET", f"{_account(account)}/endpoints")["endpoints"]
+    endpoints = [*everything(http_url, f"{_account(account)}/endpoints", "endpoints")]
     typer.echo(json.dumps({**shown, "endpoints": endpoints}, indent=2))
 
 
@@ -124,7 +134,7 @@ def new_account(
             return default if given is None else given
         return str(typer.prompt(question, default=default, err=True))
 
-    known = call(http_url, "GET", "/api/messaging/instances")["instances"]
+    known = [*everything(http_url, "/api/messaging/instances", "instances")]
     if not known:
         raise Refused(
             "there is no messaging service instance",
@@ -147,7 +157,7 @@ def new_account(
     if set(chosen) != set(assigned["options"]):
         call(http_url, "PUT", f"/api/accounts/{tenant}/connection-settings", {"options": chosen})
     _say("4 of 5: the endpoint")
-    inherited = call(http_url, "GET", f"/api/accounts/{tenant}/endpoints")["endpoints"]
+    inherited = [*everything(http_url, f"/api/accounts/{tenant}/endpoints", "endpoints")]
     offer = inherited[0]["url"] if inherited else _default_url(known, name)
     url = answer(endpoint, "URL", offer)
     if url and url not in [each["url"] for each in inherited]:
@@ -187,7 +197,7 @@ def _say(line: str) -> None:
 @instance_app.command("list")
 def list_instances(http_url: HttpOption = DEFAULT_HTTP, as_json: JsonOption = False) -> None:
     """All instances; a broker with an instance name appears by itself when it has started."""
-    for instance in call(http_url, "GET", "/api/messaging/instances")["instances"]:
+    for instance in [*everything(http_url, "/api/messaging/instances", "instances")]:
         if as_json:
             typer.echo(json.dumps(instance))
             continue
@@ -254,7 +264,7 @@ def list_endpoints(
 ) -> None:
     """All endpoints, or those that an account's clients use."""
     path = "/api/endpoints" if account is None else f"{_account(account)}/endpoints"
-    for endpoint in call(http_url, "GET", path)["endpoints"]:
+    for endpoint in everything(http_url, path, "endpoints"):
         typer.echo(
             json.dumps(endpoint) if as_json else f"{endpoint['id']}  {endpoint['account']:<16}  {endpoint['url']}"
         )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gateway.tools.errors import WrongInput
-from gateway.tools.http_api import DEFAULT_HTTP, HttpOption, JsonOption, call, tenant_of
+from gateway.tools.http_api import DEFAULT_HTTP, HttpOption, JsonOption, call, everything, tenant_of
 
 __all__ = ["tenant_app"]
 
@@ -35,7 +35,7 @@ def add_tenant(
 @tenant_app.command("list")
 def list_tenants(http_url: HttpOption = DEFAULT_HTTP, as_json: JsonOption = False) -> None:
     """List tenants with the number of their devices and clients."""
-    for tenant in call(http_url, "GET", "/api/tenants")["tenants"]:
+    for tenant in everything(http_url, "/api/tenants", "tenants"):
         if as_json:
             typer.echo(json.dumps(tenant))
             continue

@@ -29,6 +29,7 @@ PROBLEM = "application/problem+json"
 class Api:
     def __init__(self, folder: Path, **bounds: Any) -> None:
         self.now_s = 1000.0
+        self.status: dict[str, Any] = {"bridge": {"enabled": False, "connected": False}}
         self.registry = Registry(None)
         self.registry.add_device(MAC, ACME)
         site = Site(folder)
@@ -38,7 +39,7 @@ class Api:
             self.registry,
             self.keys,
             Credentials(self.registry),
-            lambda: {"bridge": {"enabled": False, "connected": False}},
+            lambda: self.status,
             more=(messaging_router(MessagingService(self.registry, site)),),
             callers=Callers(
                 self.keys.public(),
@@ -217,6 +218,32 @@ async def test_answers_are_counted_and_none_goes_to_other_sites(api: Api) -> Non
     answer = await api.call("GET", "/api/devices", origin="https://elsewhere.example")
     assert not [name for name in answer.headers if name.startswith("access-control")]
     assert (await api.call("GET", "/api/devices", authorization="", cookie="meshwire_console=x")).status == 401
+
+
+@pytest.mark.parametrize(
+    ("bridge", "octets", "workers", "expected"),
+    [
+        ((True, True), 10, [], ("ready", True, True)),
+        ((False, False), 10, [], ("ready", True, True)),
+        ((True, False), 10, [], ("waiting for the broker", False, True)),
+        ((True, True), 100, [], ("the outbox is full", True, False)),
+        ((True, True), 100, [100], ("the outbox is full", True, False)),
+        ((True, True), 100, [50], ("ready", True, True)),
+    ],
+)
+async def test_ready_is_who_brings_notifications_through(
+    tmp_path: Path, bridge: tuple[bool, bool], octets: int, workers: list[int], expected: tuple[str, bool, bool]
+) -> None:
+    """Of outboxes of 100 octets each."""
+    api = Api(tmp_path)
+    api.status = {
+        "bridge": {"enabled": bridge[0], "connected": bridge[1]},
+        "outbox": {"octets": octets, "maxOctets": 100 * (1 + len(workers))},
+        "workers": [{"octets": each} for each in workers],
+    }
+    answer = await api.call("GET", "/healthz/ready")
+    assert answer.status == (200 if expected[0] == "ready" else 503)
+    assert tuple(answer.json[name] for name in ("status", "broker", "outbox")) == expected
 
 
 # --- conditional requests ---------------------------------------------------------------------------------------------
