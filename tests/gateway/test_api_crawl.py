@@ -108,7 +108,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dic
     loop.close()
 
 
-@pytest.mark.parametrize("examples", [5, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("examples", [5, pytest.param(40, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_nothing_fails_inside_and_every_answer_is_as_the_document_says(
     running: tuple[str, dict[str, str]], examples: int
 ) -> None:
@@ -144,7 +144,13 @@ def test_nothing_fails_inside_and_every_answer_is_as_the_document_says(
                 name_what_is_known(case)
             if "wait" in (case.query or {}):
                 case.query["wait"] = "0"
-            response = case.call(base_url=address, session=session, headers=headers, timeout=20)
+            try:
+                response = case.call(base_url=address, session=session, headers=headers, timeout=20)
+            except requests.ConnectionError:
+                # No HTTP: the client lets characters through that have no place in a request line, and is left.
+                assert session.get(f"{address}/healthz/live", timeout=20).status_code == 200
+                asked[0] += 1
+                return
             asked[response.status_code] += 1
             if response.status_code in MISSING:
                 return
@@ -157,6 +163,7 @@ def test_nothing_fails_inside_and_every_answer_is_as_the_document_says(
     print(f"{sum(asked.values())} requests: {dict(sorted(asked.items()))}")
     assert not wrong, "\n\n".join(f"{label}: {words}" for label, words in wrong.items())
     assert sum(asked.values()) > 60 * examples
+    assert asked[0] < sum(asked.values()) / 100
     assert asked[200] > 20 and not [status for status in asked if status >= 500 and status not in MISSING]
 
 
