@@ -307,6 +307,8 @@ async def answer(record: DeliveryRecord, question: dict[str, object]) -> dict[st
                         "tenant": stored.tenant.value,
                         "path": stored.notification.path,
                         "received_at": at_s,
+                        "sampled_at": stored.notification.time_s,
+                        "content_format": stored.notification.content_format,
                         "payload": stored.notification.payload.hex(),
                     }
                     for at_s, stored in await record.newest(limit)

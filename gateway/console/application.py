@@ -109,7 +109,7 @@ class Console:
             overview_pages.router(pages, self.pulse, streams, registry, presence, status, BrokerFigures(watch))
         )
         self.router.include_router(
-            start_pages.router(pages, registry, self.pulse, streams, ask, endpoints, SerialBoards())
+            start_pages.router(pages, registry, self.pulse, streams, ask, endpoints, SerialBoards(), decoders)
         )
 
         def row(device: Device, now_s: float) -> Row:

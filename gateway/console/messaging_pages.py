@@ -47,7 +47,11 @@ def walk_of(picture: Picture, id: str, clients: Sequence[str]) -> list[WalkStep]
         WalkStep("Assigned", is_served, f"to {standing.instance}" if is_served else nowhere),
         WalkStep("Connection settings", bool(standing.options), may if is_served else "follow from the instance"),
         WalkStep("Endpoint", bool(endpoints), ", ".join(each.url for each in endpoints) or "clients know no address"),
-        WalkStep("Credentials", bool(clients), f"{len(clients)} clients" if clients else "no client can log in"),
+        WalkStep(
+            "Credentials",
+            bool(clients),
+            f"{len(clients)} client{'s' * (len(clients) > 1)}" if clients else "no client can log in",
+        ),
     ]
 
 

@@ -13,9 +13,11 @@ from fastapi import APIRouter, Request, Response
 from gateway.api.deliveries import Ask
 from gateway.console.events import KEEP_ALIVE, Streams, event
 from gateway.console.pulse import Pulse
+from gateway.console.readings import series_of
 from gateway.console.rendering import PageRoute, Pages
 from gateway.console.serial_boards import Found, SerialBoards, refuse_port
 from gateway.console.visitors import Visitor
+from gateway.decoders import DecoderSettings
 from gateway.errors import RegistryError
 from gateway.registry import Registry
 from meshwire.identity import DeviceId, IdentityError, TenantId
@@ -37,6 +39,7 @@ def router(
     ask: Ask,
     places: Callable[[], Mapping[str, str]],
     boards: SerialBoards,
+    decoders: Mapping[str, DecoderSettings],
 ) -> APIRouter:
     """The routes."""
     routes = APIRouter(route_class=PageRoute)
@@ -75,7 +78,7 @@ def router(
         unknown = (item for answer in answers for item in answer.get("refusals", ()))
         names = [item["device"] for item in unknown if item["reason"] == "unknown-device"]
         stranger = next((name for name in names if not _is_known(registry, name)), "")
-        return {"reading": _reading(newest), "unknown": stranger, **_where(newest)}
+        return {"reading": _reading(newest, decoders), "unknown": stranger, **_where(newest)}
 
     @routes.get(PLACE)
     async def start(request: Request) -> Response:
@@ -138,12 +141,14 @@ def _is_known(registry: Registry, mac: str) -> bool:
         return True
 
 
-def _reading(item: Mapping[str, Any] | None) -> str:
+def _reading(item: Mapping[str, Any] | None, decoders: Mapping[str, DecoderSettings]) -> str:
+    """A notification in words: its numbers, else its text, else its length."""
     if item is None:
         return ""
+    numbers = [f"{each.name} {each.points[-1][1]:.6g} {each.unit}".rstrip() for each in series_of([item], decoders)]
     payload = bytes.fromhex(item["payload"])
     reading = decode_reading(item["path"].rsplit("/", 1)[-1], payload)
-    return f"{len(payload)} octets" if reading is None else reading.text
+    return ", ".join(numbers) or (reading.text if reading is not None else f"{len(payload)} octets")
 
 
 def _where(item: Mapping[str, Any] | None) -> dict[str, str]:

@@ -45,7 +45,7 @@ async def test_a_stranger_is_named_added_and_its_first_reading_shown(
     assert browser.status == 200 and 'name="mac" value=""' in browser.text
     assert (await nic.request(message.code, *pairs, payload=payload)).code == codes.CHANGED
     await browser.go("/console/start")
-    assert "72.5 °F" in browser.text or "72.50" in browser.text
+    assert "temperature 22.5 °C" in browser.text, "by the decoder of its type"
     assert f'href="/console/network/{NEW_MAC}"' in browser.text
 
 

@@ -78,7 +78,7 @@ async def test_from_the_first_start_to_a_client_that_is_cut_off(page: Any, site:
                 await asyncio.wait({first}, timeout=0.1)
         assert f"new-account/read/{MAC}/" in first.result().decode()
 
-        await expect(page.get_by_role("region", name="3. The first reading")).to_contain_text("72.5")
+        await expect(page.get_by_role("region", name="3. The first reading")).to_contain_text("temperature 22.5 °C")
         await page.get_by_role("link", name=str(MAC)).click()
         row = page.get_by_role("table").filter(has_text="Where it is").get_by_role("row").nth(1)
         await expect(row).to_contain_text("snsr/arduino/temp")
