@@ -30,6 +30,7 @@ function takeOverCell(mine, fresh) {
 }
 
 function takeOver(body, fresh) {
+  if (body.innerHTML === fresh.innerHTML) return; // an alert that stays is not to be read out again
   const [old, rows] = [body.querySelector("tbody"), fresh.querySelector("tbody")];
   if (!old || !rows || body.querySelector("[role=alert]") || fresh.querySelector("[role=alert]")) {
     body.replaceChildren(...fresh.childNodes);
