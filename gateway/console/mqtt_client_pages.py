@@ -16,7 +16,7 @@ from typing import Final
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
-from gateway.console.rendering import SECURITY_HEADERS, PageRoute, Pages
+from gateway.console.rendering import SECURITY_HEADERS, PageRoute, Pages, is_socket_origin
 from gateway.console.tenancy import choices, chosen_tenant, status_of
 from gateway.console.watch import Watch
 from gateway.messaging.errors import MessagingError
@@ -81,24 +81,15 @@ def router(
         except NotOffered:
             listeners = ()
         own = [origin for each in listeners if (origin := origin_of(each, asked_host)) is not None]
-        return list(dict.fromkeys((*found, *own)))
+        return [each for each in dict.fromkeys((*found, *own)) if is_socket_origin(each)]
 
     async def roles_of(tenant: str) -> list[RoleRow]:
         """Roles that a token may hold, with their filters for this tenant."""
         try:
             known = await desk.roles()
         except NotOffered:
-            known = [RoleRow(name=role.value, subscribe=[], publish=[], password_only=False) for role in _TOKEN_ROLES]
-        return [
-            row.model_copy(
-                update={
-                    "subscribe": [each.replace("{tenantId}", tenant) for each in row.subscribe],
-                    "publish": [each.replace("{tenantId}", tenant) for each in row.publish],
-                }
-            )
-            for row in known
-            if not row.password_only
-        ]
+            known = [RoleRow(name=role.value) for role in _TOKEN_ROLES]
+        return [_in_tenant(row, tenant) for row in known if not row.password_only]
 
     @routes.get(PLACE)
     async def client(request: Request, tenant: str = "", at: str = "", filter: str = "") -> Response:
@@ -163,6 +154,15 @@ _TOKEN_ROLES: Final = (
     Role.ADDRESS_RECEIVER,
 )
 """Built in; offered where the broker does not tell its roles."""
+
+
+def _in_tenant(row: RoleRow, tenant: str) -> RoleRow:
+    """A role with the tenant put in place in its filters."""
+
+    def filled(filters: list[str] | None) -> list[str] | None:
+        return None if filters is None else [each.replace("{tenantId}", tenant) for each in filters]
+
+    return row.model_copy(update={"subscribe": filled(row.subscribe), "publish": filled(row.publish)})
 
 
 def _endpoint_origin(scheme: str, domain: str, port: int) -> str | None:

@@ -24,7 +24,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from gateway.console.static_files import asset
 from gateway.console.visitors import COOKIE, Visitor, Visitors
 
-__all__ = ["SECURITY_HEADERS", "Form", "PageRoute", "Pages"]
+__all__ = ["SECURITY_HEADERS", "Form", "PageRoute", "Pages", "is_socket_origin"]
 
 SECURITY_HEADERS: Final[dict[str, str]] = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
@@ -89,10 +89,15 @@ class PageRoute(APIRoute):
         return handle_for_people
 
 
+def is_socket_origin(text: str) -> bool:
+    """The text is the origin of a WebSocket and nothing more: it may stand in a page's policy."""
+    return _ORIGIN.fullmatch(text) is not None
+
+
 def _headers(connect_to: str) -> dict[str, str]:
     if not connect_to:
         return SECURITY_HEADERS
-    if not _ORIGIN.fullmatch(connect_to):
+    if not is_socket_origin(connect_to):
         raise ValueError(f"no origin of a WebSocket: {connect_to!r}")
     policy = SECURITY_HEADERS["Content-Security-Policy"].replace(
         "connect-src 'self'", f"connect-src 'self' {connect_to}"

@@ -120,12 +120,12 @@ class PlanUse(_Record):
 
 
 class RoleRow(_Record):
-    """A role; `{tenantId}` in its filters stands for the tenant."""
+    """A role; `{tenantId}` in its filters stands for the tenant. None: the engine does not tell."""
 
     name: str
-    subscribe: list[str]
-    publish: list[str]
-    password_only: bool
+    subscribe: list[str] | None = None
+    publish: list[str] | None = None
+    password_only: bool = False
 
 
 class Listener(_Record):

@@ -5,7 +5,7 @@ import pytest
 from gateway.console.address_pages import plan_figures
 from gateway.console.mqtt_client_pages import origin_of
 from gateway.console.payloads import SHOWN_OCTETS, shown_payload
-from gateway.console.rendering import _headers
+from gateway.console.rendering import _headers, is_socket_origin
 from gateway.operations.records import Listener, PlanUse
 
 
@@ -74,3 +74,9 @@ def test_a_plan_stands_beside_what_is_used() -> None:
         "Octets that wait": (0, None),
         "Messages a second": (None, 2.0),
     }
+
+
+@pytest.mark.parametrize("host", ["we!rd", "a b", "x;y", "fe80::1%eth0", ""])
+def test_a_host_that_is_none_makes_no_origin(host: str) -> None:
+    origin = origin_of(Listener(kind="ws", host="0.0.0.0", port=80), host)
+    assert origin is None or not is_socket_origin(origin)

@@ -177,22 +177,21 @@ class TryPage {
 
   #showRole() {
     const chosen = this.find("role").selectedOptions[0];
-    this.find("rights").textContent = chosen
-      ? `may subscribe: ${chosen.dataset.subscribe || "nothing"}; may publish: ${chosen.dataset.publish || "nothing"}`
-      : "";
+    const { subscribe, publish } = chosen.dataset;
+    this.find("rights").textContent =
+      subscribe === undefined
+        ? "what this role may do, the broker decides"
+        : `may subscribe: ${subscribe || "nothing"}; may publish: ${publish || "nothing"}`;
     const list = this.find("filters");
-    list.replaceChildren(...(chosen ? chosen.dataset.subscribe.split(" ").filter(Boolean) : []).map((filter) => {
-      const option = element("option");
-      option.value = filter;
-      return option;
-    }));
+    const filters = (subscribe || "").split(" ").filter(Boolean);
+    list.replaceChildren(...filters.map((text) => Object.assign(element("option"), { value: text })));
     const filter = this.find("subscribe").elements.filter;
     if (list.options.length && (!filter.value || filter.dataset.isOurs)) {
       filter.value = list.options[0].value;
       filter.dataset.isOurs = "yes";
     }
-    const publishable = chosen ? chosen.dataset.publish.split(" ").filter(Boolean)[0] : "";
-    this.find("publish").elements.topic.placeholder = publishable || "this role may publish nothing";
+    const topics = (publish || "").split(" ").filter(Boolean);
+    this.find("publish").elements.topic.placeholder = topics[0] || (publish === "" ? "this role may publish nothing" : "");
   }
 
   #enable(isConnected) {
