@@ -16,6 +16,7 @@ CATALOGUE: Final = {
     "MW-GWY-004": "Another gateway has this outbox open: two of them would publish everything twice.",
     "MW-GWY-005": "The certificate or key for CoAP over TLS can't be read, or the two do not fit together.",
     "MW-GWY-006": "An OSCORE context can't be read, or another program has it open.",
+    "MW-GWY-007": "A command works on the data of this state folder itself and does not end; others wait for it.",
 }
 """Stable error codes of this package and what they mean; shown by `meshwire help CODE`."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import itertools
+import os
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -43,6 +44,7 @@ from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings, NicOscore
 from gateway.shared_port import bind_group
 from gateway.sink import is_for_guarded_sink, is_for_sink
+from gateway.site_use import hold_as_gateway, tell_url
 from gateway.sockets import DatagramSockets
 from gateway.statistics import Event, Statistics
 from gateway.workers import Workers
@@ -103,6 +105,8 @@ class Gateway:
         )
         self._nic_keys = self._open_nic_keys()
         self._registry_failed = False
+        self._in_use = -1
+        """Descriptor that says that this gateway works on the site."""
         self._started_s = time.time()
         self._client_side: ClientSide | None = None
         self._lane: Lane | None = None
@@ -115,8 +119,15 @@ class Gateway:
 
         Raises:
             AddressInUseError: a socket can't be bound.
-            GatewayError: the outbox belongs to another gateway.
+            GatewayError: state folder or outbox belong to another gateway.
         """
+        self._in_use = await asyncio.to_thread(hold_as_gateway, self._site)
+        try:
+            await self._run()
+        finally:
+            os.close(self._in_use)
+
+    async def _run(self) -> None:
         lane = self._lane = Lane(0, self.settings, self._site, self.statistics)
         try:
             sockets, others = self._bind()
@@ -189,6 +200,7 @@ class Gateway:
             tasks.create_task(self._housekeeping(), name="housekeeping")
             if self.settings.http:
                 await self._start_http(tasks)
+            tell_url(self._in_use, self._endpoints()["http"] if self.settings.http else "")
             await workers.ready.wait()
             self.ready.set()
             _log.info("gateway is ready", coap=self.coap_port, http=self.http_port or None, workers=len(others) or None)
@@ -280,7 +292,7 @@ class Gateway:
             console.router,
             live_api.router(self.registry, feed, streams),
             asyncapi.router(self.settings.bridge),
-            messages.router(message_desk),
+            messages.router(message_desk, streams),
             deliveries.router(self.registry, self.ask),
             keys.router(self.registry, Seal(self._site)),
             commands.router(self._commands.desk, self.registry, streams),

@@ -12,7 +12,7 @@ import itertools
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -29,13 +29,13 @@ from gateway.outbox import Outbox
 from gateway.rate import RateMeter
 from gateway.registry import Device
 from gateway.segments import Record, read_records
-from gateway.settings import BridgeSettings, Durability, GatewaySettings
+from gateway.settings import BridgeSettings, Durability, GatewaySettings, OutboxSettings
 from gateway.sink import KEY_LIFETIME_S, Directory, Sink
 from gateway.statistics import Event, Statistics
 from gateway.storage import FileStorage, MemoryStorage, Storage
 from meshwire.site import Site
 
-__all__ = ["BROKER_SECRET", "MAIN", "Lane", "drain", "left_behind", "login"]
+__all__ = ["BROKER_SECRET", "MAIN", "Lane", "drain", "left_behind", "login", "resting_records"]
 
 BROKER_SECRET: Final = "gateway-mqtt"
 """Name of the site's secret that is the gateway's password at the broker."""
@@ -69,10 +69,8 @@ class Lane:
         self.number = number
         self.statistics = statistics
         self._settings = settings
-        self.outbox = self._open_outbox(site)
-        folder = site.path("gateway", _folder(number))
-        losses = LossBook(folder / "losses.jsonl" if folder.is_dir() and not self._in_memory else None)
-        self.deliveries = DeliveryRecord(number, self.outbox, losses, statistics)
+        self.outbox = _open_outbox(number, settings.outbox, site)
+        self.deliveries = _record_of(number, self.outbox, settings.outbox, site, statistics)
         self.outbox.on_damaged = lambda sequence: self.deliveries.lost(None, sequence, "damaged", time.time())
         self.bridge = Bridge(self.outbox, settings.bridge, self._login(site), statistics, deliveries=self.deliveries)
         self.direct: DirectDelivery | None = None
@@ -165,10 +163,6 @@ class Lane:
         self.deliveries.losses.flush()
         self.outbox.close()
 
-    @property
-    def _in_memory(self) -> bool:
-        return self._settings.outbox.durability is Durability.MEMORY
-
     def _login(self, site: Site) -> Login:
         """By the name that the broker has known this outbox by, so that it finds the session of an earlier process."""
         bridge = self._settings.bridge
@@ -179,18 +173,42 @@ class Lane:
             return fresh
         return replace(fresh, client_id=kept, is_lasting=True, speaks_5=self.outbox.version == 5)
 
-    def _open_outbox(self, site: Site) -> Outbox:
-        limits = self._settings.outbox
-        if self._in_memory:
-            storage: Storage = MemoryStorage()
-        else:
-            folder = site.path("gateway", _folder(self.number))
-            storage = FileStorage(folder, history_octets=limits.history_octets)
-        outbox = Outbox(storage, max_octets=limits.max_octets, segment_octets=limits.segment_octets)
-        status = outbox.status(int(time.time() * 1000))
-        if status.depth or status.torn_octets:
-            _log.info("outbox opened", depth=status.depth, age_s=status.age_s, torn_octets=status.torn_octets)
-        return outbox
+
+def _open_outbox(number: int, limits: OutboxSettings, site: Site) -> Outbox:
+    if limits.durability is Durability.MEMORY:
+        storage: Storage = MemoryStorage()
+    else:
+        storage = FileStorage(site.path("gateway", _folder(number)), history_octets=limits.history_octets)
+    outbox = Outbox(storage, max_octets=limits.max_octets, segment_octets=limits.segment_octets)
+    status = outbox.status(int(time.time() * 1000))
+    if status.depth or status.torn_octets:
+        _log.info("outbox opened", depth=status.depth, age_s=status.age_s, torn_octets=status.torn_octets)
+    return outbox
+
+
+def _record_of(
+    number: int, outbox: Outbox, limits: OutboxSettings, site: Site, statistics: Statistics
+) -> DeliveryRecord:
+    folder = site.path("gateway", _folder(number))
+    on_disk = folder.is_dir() and limits.durability is not Durability.MEMORY
+    return DeliveryRecord(number, outbox, LossBook(folder / "losses.jsonl" if on_disk else None), statistics)
+
+
+@contextlib.contextmanager
+def resting_records(limits: OutboxSettings, site: Site) -> Iterator[list[DeliveryRecord]]:
+    """What is known of deliveries while no gateway runs: of its own lane, and of workers.
+
+    Raises:
+        GatewayError: one does run.
+    """
+    records: list[DeliveryRecord] = []
+    with contextlib.ExitStack() as outboxes:
+        for number in (MAIN, *left_behind(site, 0)):
+            if site.path("gateway", _folder(number)).is_dir() and limits.durability is not Durability.MEMORY:
+                outbox = _open_outbox(number, limits, site)
+                outboxes.callback(outbox.close)
+                records.append(_record_of(number, outbox, limits, site, Statistics()))
+        yield records
 
 
 def login(bridge: BridgeSettings, site: Site, prefix: str, lane: int = MAIN) -> Login:

@@ -8,7 +8,7 @@ import asyncio
 import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Body, HTTPException, Response
 from fastapi.exceptions import RequestValidationError
@@ -18,15 +18,14 @@ from gateway.aliases.catalogue import Kind, PasswordMissing, Record
 from gateway.aliases.causes import subject_of
 from gateway.aliases.errors import AliasError, FieldProblem, InvalidAlias
 from gateway.aliases.records import AliasSettings, PackageSettings, TriggerSettings
-from gateway.aliases.service import AliasService
-from gateway.aliases.store import build
-from gateway.aliases.transfer import export_package, import_document
+from gateway.aliases.store import AliasStore, build
+from gateway.aliases.transfer import export_aliases, export_package, import_document
 from gateway.aliases.trial import walk
 from gateway.api.bodies import JsonObject
 from gateway.api.callers import Admin
 from gateway.api.pages import Page
 
-__all__ = ["router"]
+__all__ = ["AliasDesk", "router"]
 
 _NOT_FOUND = "MW-ALI-002"
 Fields = Annotated[JsonObject, Body(description="Fields to change; those not named stay.")]
@@ -43,6 +42,16 @@ class StoreBody(BaseModel):
     system: bool = False
     """Truststores only: trust the operating system's authorities, too."""
     password: SecretStr | None = None
+    password_file: str = ""
+    """On the gateway's machine."""
+
+
+class Names(BaseModel):
+    """Body of `POST /api/aliases/export`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    names: list[str] = []
 
 
 @contextmanager
@@ -64,10 +73,27 @@ def _unfit(problems: Sequence[FieldProblem]) -> RequestValidationError:
     )
 
 
+class AliasDesk(Protocol):
+    """What the routes need: a gateway's `AliasService`, or a store that no gateway works with."""
+
+    @property
+    def store(self) -> AliasStore:
+        """What there is."""
+        ...
+
+    async def apply(self) -> None:
+        """Bring what runs in line with the store."""
+        ...
+
+    def state(self, kind: Kind, name: str) -> dict[str, object] | None:
+        """How an alias or trigger is; None: nothing runs."""
+        ...
+
+
 class _Api:
     """What the routes have in common."""
 
-    def __init__(self, service: AliasService) -> None:
+    def __init__(self, service: AliasDesk) -> None:
         self.service = service
         self.store = service.store
 
@@ -94,6 +120,7 @@ class _Api:
         values: dict[str, object] = record.model_dump(mode="json") | {"origin": origin}
         if kind in (Kind.ALIAS, Kind.TRIGGER):
             values["live"] = self.service.state(kind, name)
+            values["problems"] = {each.field: each.message for each in self.store.check(record)}
         elif kind is not Kind.PACKAGE:
             values["holds"] = self._held(kind, name)
         return values
@@ -109,7 +136,7 @@ class _Api:
         return [{"alias": e.alias, "subject": subject_of(e.certificate), "ends": e.ends.isoformat()} for e in entries]
 
 
-def router(service: AliasService) -> APIRouter:
+def router(service: AliasDesk) -> APIRouter:
     """The routes."""
     routes = APIRouter()
     api = _Api(service)
@@ -137,6 +164,12 @@ def router(service: AliasService) -> APIRouter:
                 for s in steps
             ],
         }
+
+    @routes.post("/api/aliases/export", tags=["aliases"])
+    async def export_some(body: Names, admin: Admin) -> dict[str, object]:
+        """Aliases with their triggers and truststores, without secrets; no name: all."""
+        with _answers():
+            return await asyncio.to_thread(export_aliases, service.store, body.names)
 
     @routes.get("/api/packages/{name}/export", tags=["packages"])
     async def export(name: str, admin: Admin) -> dict[str, object]:

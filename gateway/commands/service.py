@@ -42,6 +42,7 @@ class CommandService:
         statistics: counted here.
         login: towards the broker; None: commands neither come nor are told by MQTT.
         now_s: Unix time.
+        is_reachable: whether a device can be reached now; default: by its last sign of life.
 
     Raises:
         CommandStoreError: the database can't be opened.
@@ -55,6 +56,7 @@ class CommandService:
         statistics: Statistics,
         login: Login | None,
         now_s: Callable[[], float] = time.time,
+        is_reachable: Callable[[DeviceId], bool] | None = None,
     ) -> None:
         bounds = settings.commands
         self.store = CommandStore(path)
@@ -62,12 +64,13 @@ class CommandService:
         self._keep_s = bounds.keep_s
         self._now_s = now_s
 
-        def is_present(mac: DeviceId) -> bool:
+        def is_online(mac: DeviceId) -> bool:
             device = registry.device(mac)
             if device is None:
                 return False
             return presence_of(registry, settings.presence, device, now_s()) is PresenceState.ONLINE
 
+        is_present = is_reachable or is_online
         self.desk = CommandDesk(self.queue, self.store, registry, is_present, settings, statistics, now_s)
         self.coap = CoapIntake(self.desk)
         self.delivery = Delivery(

@@ -8,11 +8,12 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Iterator
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
 
 from gateway.api.callers import Caller, Token
+from gateway.api.event_streams import EventStreams, sent
 from gateway.messages.bodies import ConsumerAnswer, MessageBody, Messages, NewConsumer, PublishAnswer, Settled, Settling
 from gateway.messages.consumer import Consumer, Held, Settlement
 from gateway.messages.desk import MessageDesk
@@ -25,7 +26,6 @@ from meshwire.topics import TopicError, address_topic, validate_filter, validate
 __all__ = ["router"]
 
 LONGEST_WAIT_S: Final = 300.0
-KEEP_ALIVE_S: Final = 15.0
 STREAM_CREDIT: Final = 100
 FORM: Final = "application/x-www-form-urlencoded"
 """What curl says when nobody has said what the body is."""
@@ -45,8 +45,9 @@ ResultT = TypeVar("ResultT")
 class _Messages:
     """The operations; each method is one route."""
 
-    def __init__(self, desk: MessageDesk) -> None:
+    def __init__(self, desk: MessageDesk, streams: EventStreams) -> None:
         self._desk = desk
+        self._streams = streams
 
     async def publish(
         self,
@@ -114,7 +115,11 @@ class _Messages:
         """Receive as server-sent events until the client leaves; each is acknowledged when it has been written."""
         name = _place(caller.tenant, filter, address)
         consumer = await self._open(caller.tenant, Visitor(token, credit=STREAM_CREDIT), name, qos)
-        return _event_stream(self._acknowledging(consumer))
+        try:
+            return self._streams.answer(self._acknowledging(consumer), caller)
+        except HTTPException:
+            await self._desk.close(consumer)
+            raise
 
     async def open(self, body: NewConsumer, caller: Caller, token: Token) -> ConsumerAnswer:
         """Make a consumer: it holds messages until they are acknowledged."""
@@ -146,7 +151,8 @@ class _Messages:
         """The same as server-sent events; `Last-Event-ID` counts like `after`."""
         last = request.headers.get("Last-Event-ID", "")
         consumer = self._desk.find(id, token)
-        return _event_stream(_events_of(consumer, int(last) if last.isascii() and last.isdigit() else after))
+        after = int(last[:18]) if last.isascii() and last.isdigit() else after
+        return self._streams.answer(_events_of(consumer, after), caller)
 
     async def acknowledge(self, id: str, body: Settling, caller: Caller, token: Token) -> Settled:
         """Settle messages; the broker then gives the consumer others."""
@@ -177,9 +183,14 @@ class _Messages:
             await asyncio.shield(self._desk.close(consumer))
 
 
-def router(desk: MessageDesk) -> APIRouter:
-    """The routes."""
-    routes, messages = APIRouter(tags=["messages"], prefix="/api"), _Messages(desk)
+def router(desk: MessageDesk, streams: EventStreams) -> APIRouter:
+    """The routes.
+
+    Args:
+        desk: reaches the broker.
+        streams: bounds event streams.
+    """
+    routes, messages = APIRouter(tags=["messages"], prefix="/api"), _Messages(desk, streams)
     body: dict[str, Any] = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
     events: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
     received: dict[int | str, dict[str, Any]] = {200: {"model": Messages}}
@@ -237,25 +248,18 @@ async def _unless_gone(request: Request, work: Awaitable[ResultT]) -> ResultT | 
 
 
 async def _numbered(consumer: Consumer, after: int) -> AsyncGenerator[tuple[int | None, str], None]:
-    """Events and the numbers of their messages, until the consumer ends; a comment now and then keeps proxies calm."""
+    """Events and the numbers of their messages, until the consumer ends."""
     while True:
         try:
-            found = await consumer.fetch(after=after, count=1, most=STREAM_CREDIT, wait_s=KEEP_ALIVE_S)
+            found = await consumer.fetch(after=after, count=1, most=STREAM_CREDIT, wait_s=LONGEST_WAIT_S)
         except ConsumerEnded as error:
-            yield None, f"event: end\ndata: {error.evidence}\n\n"
+            yield None, sent({"reason": error.evidence}, "end")
             return
-        if not found:
-            yield None, ": keep-alive\n\n"
         for each in found:
             after = each.number
-            data = MessageBody.of(each).model_dump_json(exclude_none=True)
-            yield after, f"id: {after}\nevent: message\ndata: {data}\n\n"
+            yield after, sent(MessageBody.of(each).model_dump(exclude_none=True), "message", after)
 
 
 async def _events_of(consumer: Consumer, after: int) -> AsyncGenerator[str, None]:
     async for _, event in _numbered(consumer, after):
         yield event
-
-
-def _event_stream(events: AsyncGenerator[str, None]) -> StreamingResponse:
-    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})

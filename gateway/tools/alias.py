@@ -1,42 +1,42 @@
 """`meshwire alias|trigger|package|truststore|keystore`: MQTT connection aliases and what belongs to them.
 
-The commands work on the site's store directly, so they need no running gateway; one that runs notices within a second.
-Whoever may read the state folder is the administrator. Fields are given as FIELD=VALUE, named as in the configuration.
+They ask the HTTP API of the gateway that runs, or work on the site's store when none does. Fields are given as
+FIELD=VALUE, named as in the configuration; files are named as seen from the shell.
 """
 
 from __future__ import annotations
 
-import http.client
+import base64
 import json
 import sys
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
 import typer
 
-from gateway.aliases.catalogue import Kind, Record
-from gateway.aliases.errors import FieldProblem
-from gateway.aliases.store import AliasStore, build, declared_in
-from gateway.aliases.transfer import export_aliases, export_package, import_document
-from gateway.aliases.trial import Step, walk
-from gateway.settings import GatewaySettings
-from gateway.tools.errors import WrongInput
-from gateway.tools.http_api import DEFAULT_HTTP, admin_token
-from meshwire.config import load_config, read_settings
+from gateway.aliases.catalogue import Kind
+from gateway.aliases.errors import FieldProblem, InvalidAlias, StoreFileError
+from gateway.tools.errors import Refused, WrongInput
+from gateway.tools.http_api import DEFAULT_HTTP, Answer, HttpOption, JsonOption, ask, expect
 from meshwire.errors import ExitCode
-from meshwire.site import Site
 
 __all__ = ["alias_app", "keystore_app", "package_app", "trigger_app", "truststore_app"]
 
-LIVE_TIMEOUT_S: Final = 3.0
+PLURALS: Final = {
+    Kind.ALIAS: "aliases",
+    Kind.TRIGGER: "triggers",
+    Kind.PACKAGE: "packages",
+    Kind.TRUSTSTORE: "truststores",
+    Kind.KEYSTORE: "keystores",
+}
+LIVE: Final = (Kind.ALIAS, Kind.TRIGGER)
+Fields = dict[str, Any]
 NameArgument = Annotated[str, typer.Argument(help="name", metavar="NAME")]
 FieldsArgument = Annotated[
     list[str] | None, typer.Argument(help="fields as in the configuration", metavar="[FIELD=VALUE]…")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="one JSON object a line")]
-HttpOption = Annotated[str, typer.Option("--http", help="the gateway's HTTP API", envvar="MESHWIRE_HTTP")]
 PasswordOption = Annotated[bool, typer.Option("--password-stdin", help="read the password from standard input")]
 PublishOption = Annotated[
     list[str] | None,
@@ -45,10 +45,52 @@ PublishOption = Annotated[
 EnableOption = Annotated[bool, typer.Option("--enable", help="enable it at once")]
 
 
-def open_store() -> AliasStore:
-    """The site's store, with what the configuration file declares."""
-    settings = read_settings(GatewaySettings, "gateway", load_config(None))
-    return AliasStore(Site.default(), declared_in(settings))
+# --- the API
+
+
+def call(http_url: str, method: str, path: str, what: str, body: object = None) -> Any:
+    """One request; gives the answer's JSON.
+
+    Args:
+        http_url: of the API.
+        method: of HTTP.
+        path: under `/api/`.
+        what: such as `alias plant`, for messages.
+        body: becomes JSON.
+
+    Raises:
+        InvalidAlias: fields do not fit.
+        StoreFileError: a keystore or truststore can't be read.
+        Refused: any other answer of 4xx or 5xx.
+    """
+    answer = ask(http_url, method, f"/api/{path}", body)
+    if answer.status == 422 and answer.body.get("errors"):
+        raise InvalidAlias(what, [_problem(each) for each in answer.body["errors"]])
+    if answer.status >= 400:
+        _refuse(answer, what)
+    return expect(answer, f"{method} /api/{path}").body
+
+
+def _problem(error: Mapping[str, str]) -> FieldProblem:
+    place = error["pointer"].split("/")
+    return FieldProblem(".".join(place[1:] if place[0] == "body" else place), error["detail"])
+
+
+def _refuse(answer: Answer, what: str) -> None:
+    """The problem's own words and code, where it has some."""
+    try:
+        detail, code = str(answer.body["detail"]), answer.body.get("code")
+    except (ValueError, KeyError, TypeError):
+        return
+    words, _, found = detail.removesuffix("]").rpartition(" [MW-")
+    code = code or (f"MW-{found}" if words else None)
+    if code is not None:
+        kind = StoreFileError if code == StoreFileError.default_code else Refused
+        raise kind(f"{what}: {words or detail}", code=code)
+
+
+def _place(kind: Kind, name: str, *more: str) -> str:
+    return "/".join([PLURALS[kind], urllib.parse.quote(name, safe=""), *more])
 
 
 # --- fields
@@ -68,7 +110,7 @@ def fields_of(texts: Sequence[str] | None, *, with_password: bool = False) -> di
                 evidence="password=…",
                 fix="use --password-stdin, password_file=PATH or 'password=${NAME}'",
             )
-        fields[name] = _value(value)
+        fields[name] = str(Path(value).absolute()) if name.endswith("_file") and value else _value(value)
     if with_password:
         fields["password"] = sys.stdin.readline().rstrip("\r\n")
     return fields
@@ -88,102 +130,78 @@ def rules_of(texts: Sequence[str]) -> list[dict[str, object]]:
     return [fields_of([part for part in text.split(",") if part]) for text in texts]
 
 
-def shown(record: Record) -> dict[str, Any]:
-    """For people and scripts; secrets are stars."""
-    return record.model_dump(mode="json")
-
-
 # --- what all five have in common
 
 
-def _say(lines: dict[str, list[FieldProblem]]) -> None:
-    for name, problems in lines.items():
-        typer.echo(f"{name} is saved, disabled; missing here: {'; '.join(map(str, problems))}", err=True)
-
-
-def common_verbs(app: typer.Typer, kind: Kind, line: Callable[[Record], str], *, switch: bool) -> None:
+def common_verbs(app: typer.Typer, kind: Kind, line: Callable[[Fields], str], *, switch: bool) -> None:
     """`show`, `list`, `remove`; with `switch` also `enable` and `disable`."""
 
     @app.command("list")
     def list_all(http_url: HttpOption = DEFAULT_HTTP, as_json: JsonOption = False) -> None:
         """List all."""
-        store = open_store()
-        states = live_states(kind, http_url) if kind in (Kind.ALIAS, Kind.TRIGGER) else {}
-        for name, record in sorted(store.catalogue.of(kind).items()):
-            origin = "file" if (kind, name) in store.catalogue.declared else "store"
+        for record in call(http_url, "GET", PLURALS[kind], f"{kind} list"):
             if as_json:
-                typer.echo(json.dumps(shown(record) | {"origin": origin, "live": states.get(name)}))
-            else:
-                state = cast("dict[str, str]", states.get(name) or {})
-                extra = f"  {state.get('state', '-')}" if kind in (Kind.ALIAS, Kind.TRIGGER) else ""
-                typer.echo(f"{name:<20}  {line(record)}{extra}")
+                typer.echo(json.dumps(record, ensure_ascii=False))
+                continue
+            state = f"  {(record.get('live') or {}).get('state', '-')}" if kind in LIVE else ""
+            typer.echo(f"{record['name']:<20}  {line(record)}{state}")
 
     @app.command("show")
     def show(name: NameArgument, http_url: HttpOption = DEFAULT_HTTP) -> None:
         """Print all fields as one JSON object; passwords are never shown."""
-        store = open_store()
-        record = store.catalogue.find(kind, name)
-        answer = shown(record)
-        if kind in (Kind.ALIAS, Kind.TRIGGER):
-            answer["live"] = live_states(kind, http_url).get(name)
-            answer["problems"] = {each.field: each.message for each in store.check(record)}
+        answer = call(http_url, "GET", _place(kind, name), f"{kind} {name}")
         if kind is Kind.KEYSTORE:
-            answer["keys"] = [
-                {
-                    "alias": each.alias,
-                    "subject": each.certificate.subject.rfc4514_string(),
-                    "ends": each.ends.isoformat(),
-                }
-                for each in store.catalogue.key_entries(name, store.environment).values()
-            ]
+            answer["keys"] = answer.pop("holds")
         if kind is Kind.TRUSTSTORE:
-            anchors, _ = store.catalogue.anchors(name, store.environment)
-            answer["authorities"] = [cast("Any", each).subject.rfc4514_string() for each in anchors]
+            answer["authorities"] = [each["subject"] for each in answer.pop("holds")]
         typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
 
     @app.command("remove")
-    def remove(name: NameArgument) -> None:
+    def remove(name: NameArgument, http_url: HttpOption = DEFAULT_HTTP) -> None:
         """Forget it, with the password stored for it."""
-        open_store().remove(kind, name)
+        call(http_url, "DELETE", _place(kind, name), f"{kind} {name}")
 
     if switch:
 
         @app.command("enable")
-        def enable(name: NameArgument) -> None:
+        def enable(name: NameArgument, http_url: HttpOption = DEFAULT_HTTP) -> None:
             """Enable: every field has to fit."""
-            open_store().set_enabled(kind, name, enabled=True)
+            set_enabled(http_url, kind, name, enabled=True)
 
         @app.command("disable")
-        def disable(name: NameArgument) -> None:
+        def disable(name: NameArgument, http_url: HttpOption = DEFAULT_HTTP) -> None:
             """Disable; what is saved stays."""
-            open_store().set_enabled(kind, name, enabled=False)
+            set_enabled(http_url, kind, name, enabled=False)
 
 
-def live_states(kind: Kind, http_url: str) -> dict[str, object]:
-    """What a running gateway says of its aliases or triggers; empty when none answers."""
-    parts = urllib.parse.urlsplit(http_url)
-    connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=LIVE_TIMEOUT_S)
-    try:
-        connection.request("GET", "/api/status", headers={"Authorization": admin_token()})
-        answer = json.loads(connection.getresponse().read())
-    except (OSError, http.client.HTTPException, ValueError):
-        return {}
-    finally:
-        connection.close()
-    found = answer.get("aliases" if kind is Kind.ALIAS else "triggers") if isinstance(answer, dict) else None
-    return found if isinstance(found, dict) else {}
+def add_record(http_url: str, kind: Kind, values: Fields, *, enable: bool = False) -> None:
+    """Save a new one, and switch it on where that was asked for."""
+    call(http_url, "POST", PLURALS[kind], f"{kind} {values['name']}", values)
+    if enable:
+        set_enabled(http_url, kind, values["name"], enabled=True)
 
 
-def _on(record: Record) -> str:
-    return "enabled " if getattr(record, "enabled", False) else "disabled"
+def set_enabled(http_url: str, kind: Kind, name: str, *, enabled: bool) -> None:
+    """Switch it on or off."""
+    call(http_url, "POST", _place(kind, name, "enable" if enabled else "disable"), f"{kind} {name}")
+
+
+def import_document(http_url: str, file: Path) -> None:
+    """Save what an export holds; what lacks a secret here is saved disabled, and told."""
+    missing = call(http_url, "POST", "packages/import", "the export", _document(file))["missing"]
+    for name, problems in missing.items():
+        told = "; ".join(f"{field}: {message}" for field, message in problems.items())
+        typer.echo(f"{name} is saved, disabled; missing here: {told}", err=True)
+
+
+def _on(record: Fields) -> str:
+    return "enabled " if record.get("enabled") else "disabled"
 
 
 # --- alias
 
 alias_app = typer.Typer(help="MQTT connection aliases.", no_args_is_help=True)
-common_verbs(
-    alias_app, Kind.ALIAS, lambda r: f"{_on(r)}  {getattr(r, 'package', ''):<12}  {getattr(r, 'host', '')}", switch=True
-)
+common_verbs(alias_app, Kind.ALIAS, lambda r: f"{_on(r)}  {r['package']:<12}  {r['host']}", switch=True)
 
 
 @alias_app.command("add")
@@ -194,15 +212,13 @@ def add_alias(
     publish: PublishOption = None,
     password_stdin: PasswordOption = False,
     enable: EnableOption = False,
+    http_url: HttpOption = DEFAULT_HTTP,
 ) -> None:
     """Save a new alias; it connects once it is enabled."""
     values = fields_of(fields, with_password=password_stdin) | {"name": name, "host": host}
     if publish:
         values["publish"] = rules_of(publish)
-    store = open_store()
-    store.add(build(Kind.ALIAS, values))
-    if enable:
-        store.set_enabled(Kind.ALIAS, name, enabled=True)
+    add_record(http_url, Kind.ALIAS, values, enable=enable)
 
 
 @alias_app.command("set")
@@ -211,66 +227,60 @@ def set_alias(
     fields: FieldsArgument = None,
     publish: PublishOption = None,
     password_stdin: PasswordOption = False,
+    http_url: HttpOption = DEFAULT_HTTP,
 ) -> None:
     """Change fields; those not named stay. --publish replaces all rules."""
     values = fields_of(fields, with_password=password_stdin)
     if publish:
         values["publish"] = rules_of(publish)
-    open_store().change(Kind.ALIAS, name, values)
+    call(http_url, "PATCH", _place(Kind.ALIAS, name), f"alias {name}", values)
 
 
 @alias_app.command("test")
-def test_alias(name: NameArgument, as_json: JsonOption = False) -> None:
+def test_alias(name: NameArgument, http_url: HttpOption = DEFAULT_HTTP, as_json: JsonOption = False) -> None:
     """Walk to the broker: DNS, TCP, TLS, CONNECT, CONNACK; say the cause where it ends."""
-    store = open_store()
-    last: Step | None = None
-    for step in walk(store.catalogue.alias(name), store.catalogue, store.site, store.environment):
-        last = step
-        typer.echo(json.dumps(step_record(step)) if as_json else step_line(step))
-    assert last is not None
-    if not last.is_ok:
-        raise typer.Exit(exit_code(last))
+    steps = call(http_url, "POST", _place(Kind.ALIAS, name, "test"), f"alias {name}")["steps"]
+    for step in steps:
+        typer.echo(json.dumps(step, ensure_ascii=False) if as_json else step_line(step))
+    if not steps[-1]["ok"]:
+        raise typer.Exit(exit_code(steps[-1]))
 
 
 @alias_app.command("export")
-def export_some(names: Annotated[list[str] | None, typer.Argument(help="names; none: all")] = None) -> None:
+def export_some(
+    names: Annotated[list[str] | None, typer.Argument(help="names; none: all")] = None,
+    http_url: HttpOption = DEFAULT_HTTP,
+) -> None:
     """Print aliases with their triggers and truststores as JSON, without secrets."""
-    typer.echo(json.dumps(export_aliases(open_store(), names or ()), indent=1, ensure_ascii=False))
+    document = call(http_url, "POST", "aliases/export", "the export", {"names": names or []})
+    typer.echo(json.dumps(document, indent=1, ensure_ascii=False))
 
 
 @alias_app.command("import")
-def import_some(file: Annotated[Path, typer.Argument(help="made by export; - reads standard input")]) -> None:
+def import_some(
+    file: Annotated[Path, typer.Argument(help="made by export; - reads standard input")],
+    http_url: HttpOption = DEFAULT_HTTP,
+) -> None:
     """Save what an export holds."""
-    _say(import_document(open_store(), _document(file)))
+    import_document(http_url, file)
 
 
-def step_record(step: Step) -> dict[str, object]:
-    """One step for `--json`."""
-    record: dict[str, object] = {
-        "step": step.name,
-        "ok": step.is_ok,
-        "ms": round(step.took_ms, 1),
-        "evidence": step.evidence,
-    }
-    if not step.is_ok:
-        record |= {"code": step.code, "cause": step.cause, "fix": step.fix}
-    return record
+def step_line(step: Fields) -> str:
+    """One step of a test for people."""
+    line = f"{step['step']:<10} {'ok' if step['ok'] else 'FAILED':<7} {step['ms']:7.1f} ms  {step['evidence']}"
+    if step["ok"]:
+        return line
+    return f"{line}\n{'':<11}cause: {step['cause']} [{step['code']}]\n{'':<11}do: {step['fix']}"
 
 
-def step_line(step: Step) -> str:
-    """One step for people."""
-    line = f"{step.name:<10} {'ok' if step.is_ok else 'FAILED':<7} {step.took_ms:7.1f} ms  {step.evidence}"
-    return line if step.is_ok else f"{line}\n{'':<11}cause: {step.cause} [{step.code}]\n{'':<11}do: {step.fix}"
-
-
-def exit_code(step: Step) -> ExitCode:
+def exit_code(step: Fields) -> ExitCode:
     """The command's exit code for the step that failed."""
-    if step.name == "fields":
+    if step["step"] == "fields":
         return ExitCode.CONFIGURATION
-    if step.code in ("MW-ALI-112", "MW-ALI-102"):
+    if step["code"] in ("MW-ALI-112", "MW-ALI-102"):
         return ExitCode.TIMED_OUT
-    refused = step.name == "connack" and step.code not in ("MW-ALI-141", "MW-ALI-142")
-    return ExitCode.REFUSED if refused or step.code in ("MW-ALI-126", "MW-ALI-127") else ExitCode.NOT_REACHABLE
+    refused = step["step"] == "connack" and step["code"] not in ("MW-ALI-141", "MW-ALI-142")
+    return ExitCode.REFUSED if refused or step["code"] in ("MW-ALI-126", "MW-ALI-127") else ExitCode.NOT_REACHABLE
 
 
 # --- trigger
@@ -279,7 +289,7 @@ trigger_app = typer.Typer(help="Triggers: subscriptions bound to an alias, and w
 common_verbs(
     trigger_app,
     Kind.TRIGGER,
-    lambda r: f"{_on(r)}  {getattr(r, 'alias', ''):<12}  {getattr(getattr(r, 'action', None), 'kind', '')}",
+    lambda r: f"{_on(r)}  {r['alias']:<12}  {r['action']['kind']}",
     switch=True,
 )
 SubscribeOption = Annotated[list[str] | None, typer.Option("--subscribe", help="FILTER or FILTER:QOS; repeatable")]
@@ -317,13 +327,11 @@ def add_trigger(
     subscribe: SubscribeOption = None,
     action: ActionOption = None,
     enable: EnableOption = False,
+    http_url: HttpOption = DEFAULT_HTTP,
 ) -> None:
     """Save a new trigger; without --action it writes a log line for each message."""
     values = {"subscriptions": []} | _trigger_fields(fields, subscribe, action) | {"name": name, "alias": alias}
-    store = open_store()
-    store.add(build(Kind.TRIGGER, values))
-    if enable:
-        store.set_enabled(Kind.TRIGGER, name, enabled=True)
+    add_record(http_url, Kind.TRIGGER, values, enable=enable)
 
 
 @trigger_app.command("set")
@@ -332,9 +340,11 @@ def set_trigger(
     fields: FieldsArgument = None,
     subscribe: SubscribeOption = None,
     action: ActionOption = None,
+    http_url: HttpOption = DEFAULT_HTTP,
 ) -> None:
     """Change fields; --subscribe and --action replace all of theirs."""
-    open_store().change(Kind.TRIGGER, name, _trigger_fields(fields, subscribe, action))
+    values = _trigger_fields(fields, subscribe, action)
+    call(http_url, "PATCH", _place(Kind.TRIGGER, name), f"trigger {name}", values)
 
 
 # --- package
@@ -342,25 +352,29 @@ def set_trigger(
 package_app = typer.Typer(
     help="Packages: aliases and triggers enabled, disabled and moved together.", no_args_is_help=True
 )
-common_verbs(package_app, Kind.PACKAGE, lambda r: f"{_on(r)}  {r.description}", switch=True)
+common_verbs(package_app, Kind.PACKAGE, lambda r: f"{_on(r)}  {r['description']}", switch=True)
 
 
 @package_app.command("add")
-def add_package(name: NameArgument, fields: FieldsArgument = None) -> None:
+def add_package(name: NameArgument, fields: FieldsArgument = None, http_url: HttpOption = DEFAULT_HTTP) -> None:
     """Save a new package; it is enabled."""
-    open_store().add(build(Kind.PACKAGE, fields_of(fields) | {"name": name}))
+    add_record(http_url, Kind.PACKAGE, fields_of(fields) | {"name": name})
 
 
 @package_app.command("export")
-def export_one(name: NameArgument) -> None:
+def export_one(name: NameArgument, http_url: HttpOption = DEFAULT_HTTP) -> None:
     """Print a package with its aliases, triggers and truststores as JSON, without secrets."""
-    typer.echo(json.dumps(export_package(open_store(), name), indent=1, ensure_ascii=False))
+    document = call(http_url, "GET", _place(Kind.PACKAGE, name, "export"), f"package {name}")
+    typer.echo(json.dumps(document, indent=1, ensure_ascii=False))
 
 
 @package_app.command("import")
-def import_one(file: Annotated[Path, typer.Argument(help="made by export; - reads standard input")]) -> None:
+def import_one(
+    file: Annotated[Path, typer.Argument(help="made by export; - reads standard input")],
+    http_url: HttpOption = DEFAULT_HTTP,
+) -> None:
     """Save a package with all that it holds; what lacks a secret here is saved disabled, and told."""
-    _say(import_document(open_store(), _document(file)))
+    import_document(http_url, file)
 
 
 def _document(file: Path) -> dict[str, object]:
@@ -377,8 +391,8 @@ def _document(file: Path) -> dict[str, object]:
 
 truststore_app = typer.Typer(help="Truststores: authorities that sign brokers' certificates.", no_args_is_help=True)
 keystore_app = typer.Typer(help="Keystores: client keys with their certificates.", no_args_is_help=True)
-common_verbs(truststore_app, Kind.TRUSTSTORE, lambda r: getattr(r, "file", ""), switch=False)
-common_verbs(keystore_app, Kind.KEYSTORE, lambda r: getattr(r, "file", ""), switch=False)
+common_verbs(truststore_app, Kind.TRUSTSTORE, lambda r: str(r["file"]), switch=False)
+common_verbs(keystore_app, Kind.KEYSTORE, lambda r: str(r["file"]), switch=False)
 FileArgument = Annotated[Path | None, typer.Argument(help="PEM or PKCS#12 file; it is copied", metavar="FILE")]
 
 
@@ -389,10 +403,11 @@ def add_truststore(
     fields: FieldsArgument = None,
     system: Annotated[bool, typer.Option("--system", help="trust the system's authorities, too")] = False,
     password_stdin: PasswordOption = False,
+    http_url: HttpOption = DEFAULT_HTTP,
 ) -> None:
     """Save a truststore."""
     values = fields_of(fields, with_password=password_stdin) | {"name": name, "system": system}
-    _add_store(Kind.TRUSTSTORE, name, file, values)
+    _add_store(http_url, Kind.TRUSTSTORE, file, values)
 
 
 @keystore_app.command("add")
@@ -401,12 +416,17 @@ def add_keystore(
     file: Annotated[Path, typer.Argument(help="PEM or PKCS#12 file; it is copied", metavar="FILE")],
     fields: FieldsArgument = None,
     password_stdin: PasswordOption = False,
+    http_url: HttpOption = DEFAULT_HTTP,
 ) -> None:
     """Save a keystore; `keystore show` lists its key aliases."""
-    _add_store(Kind.KEYSTORE, name, file, fields_of(fields, with_password=password_stdin) | {"name": name})
+    _add_store(http_url, Kind.KEYSTORE, file, fields_of(fields, with_password=password_stdin) | {"name": name})
 
 
-def _add_store(kind: Kind, name: str, file: Path | None, values: dict[str, object]) -> None:
-    store = open_store()
-    values["file"] = str(file) if file is not None else ""
-    store.add(build(kind, values), copying=file)
+def _add_store(http_url: str, kind: Kind, file: Path | None, values: Fields) -> None:
+    if file is not None:
+        try:
+            octets = file.read_bytes()
+        except OSError as error:
+            raise WrongInput("can't read the file", evidence=str(error), fix="give PEM or PKCS#12") from None
+        values["content"] = base64.b64encode(octets).decode()
+    add_record(http_url, kind, values)

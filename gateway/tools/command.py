@@ -1,4 +1,4 @@
-"""`meshwire command`: commands to devices, by the HTTP API of a running gateway.
+"""`meshwire command`: commands to devices. Without a gateway stored ones are put down for the next one that starts.
 
 DEVICE is a MAC or a host name. What is sent to several devices (`--tag`, `--all`, `--devices`) is a group with a
 progress of its own. Exit code 0 when the command was accepted, or with `--wait` when the device has answered with
@@ -14,8 +14,18 @@ from typing import Annotated, Any, Final
 import typer
 
 from gateway.commands.errors import CommandError
-from gateway.tools.errors import DeviceAnswer, NotReachable, Refused, TimedOut, WrongInput
-from gateway.tools.http_api import DEFAULT_HTTP, LOCAL, Answer, JsonOption, ask, device_of, expect, quoted, tenant_of
+from gateway.tools.errors import DeviceAnswer, Refused, TimedOut, WrongInput
+from gateway.tools.http_api import (
+    DEFAULT_HTTP,
+    Answer,
+    HttpOption,
+    JsonOption,
+    ask,
+    device_of,
+    expect,
+    quoted,
+    tenant_of,
+)
 from meshwire.errors import ExitCode
 
 __all__ = ["CommandEnded", "app"]
@@ -29,7 +39,6 @@ group_app = typer.Typer(add_completion=False, help="Commands to several devices 
 app.add_typer(group_app, name="group")
 
 BASE: Final = "/api/solutions/meshwire"
-HttpOption = Annotated[str, typer.Option("--http", help="the gateway's HTTP API", envvar="MESHWIRE_HTTP")]
 DeviceArgument = Annotated[str, typer.Argument(help="MAC or host name", metavar="DEVICE")]
 IdArgument = Annotated[str, typer.Argument(help="id of the command", metavar="ID")]
 WaitOption = Annotated[float, typer.Option("--wait", help="wait so many seconds for its end", min=0, max=50)]
@@ -175,9 +184,7 @@ def _place(device: str, id: str) -> str:
 
 
 def _call(base: str, method: str, path: str, body: object = None) -> Answer:
-    if base == LOCAL:
-        raise NotReachable("commands need a gateway that runs", evidence="--http local", fix="name its address")
-    answer = ask(base, method, path, body, running=True)
+    answer = ask(base, method, path, body)
     if answer.status == 503 and isinstance(answer.body, dict):
         detail, code = str(answer.body.get("detail")), answer.body.get("code")
         raise Refused("not now", evidence=detail, fix="try later, or --stored with --ttl", code=code)

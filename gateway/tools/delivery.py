@@ -1,6 +1,6 @@
 """`meshwire explain` and `meshwire outbox`: where a notification is, what was lost, how large the store has to be.
 
-Both ask the running gateway's HTTP API.
+`show` and `size` look at a gateway that runs; the others read the store itself when none does.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Tell where the device's latest notifications are, or how they ended; exit code 1 when nothing is known."""
-    answer = call(http_url, "GET", f"/api/deliveries?{urllib.parse.urlencode(_query(what, limit))}", running=True)
+    answer = call(http_url, "GET", f"/api/deliveries?{urllib.parse.urlencode(_query(what, limit))}")
     deliveries, refusals = _list(answer, "deliveries"), _list(answer, "refusals")
     for delivery in deliveries:
         typer.echo(json.dumps({"event": "delivery", **delivery}) if as_json else _told(delivery))
@@ -89,7 +89,7 @@ def show(http_url: HttpOption = DEFAULT_HTTP, as_json: JsonOption = False) -> No
 @outbox_app.command("losses")
 def losses(limit: LimitOption = 100, http_url: HttpOption = DEFAULT_HTTP, as_json: JsonOption = False) -> None:
     """List what was acknowledged to a NIC and did not reach the broker, with the reason."""
-    for loss in _list(call(http_url, "GET", f"/api/losses?limit={limit}", running=True), "losses"):
+    for loss in _list(call(http_url, "GET", f"/api/losses?limit={limit}"), "losses"):
         if as_json:
             typer.echo(json.dumps(loss))
             continue

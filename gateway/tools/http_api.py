@@ -1,11 +1,14 @@
 """Asking the gateway's HTTP API as administrator: over TCP when a gateway runs, else in this very process.
 
-Without a gateway at the default address, or with `--http local`, the same application answers here, on the registry's
-own database: there is one implementation of every verb. A gateway that runs notices the change within a second.
+Every administration verb goes through `ask`. A gateway that works on the same state folder says there where its API
+is (`gateway.site_use`); when none does, the same application answers here, on the site's own data, which no gateway can
+take meanwhile: there is one implementation of every verb. `--http URL` asks that gateway and nobody else, `--http
+local` works on the data in any case; a gateway that runs notices the change within a second.
 """
 
 from __future__ import annotations
 
+import functools
 import getpass
 import http.client
 import json
@@ -17,6 +20,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from gateway.site_use import GatewayRuns, hold_alone
 from gateway.tools.errors import NotReachable, Refused, WrongInput
 from meshwire.identity import DeviceId, IdentityError, TenantId
 from meshwire.site import Site
@@ -36,14 +40,22 @@ __all__ = [
     "tenant_of",
 ]
 
-DEFAULT_HTTP: Final = "http://127.0.0.1:8080"
+AUTO: Final = "auto"
+DEFAULT_HTTP: Final = AUTO
 LOCAL: Final = "local"
 HttpOption = Annotated[
-    str, typer.Option("--http", help="the gateway's HTTP API; local: the registry itself", envvar="MESHWIRE_HTTP")
+    str,
+    typer.Option(
+        "--http",
+        help="URL of a gateway's HTTP API; auto: the one that runs on this state folder, else its data; local: these",
+        envvar="MESHWIRE_HTTP",
+    ),
 ]
 TenantOption = Annotated[str, typer.Option("--tenant", "-T", help="tenant id")]
 JsonOption = Annotated[bool, typer.Option("--json", help="one JSON object a line")]
 TIMEOUT_S: Final = 60
+TRIES: Final = 5
+PAUSE_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +92,7 @@ def ask(
     """One request as administrator.
 
     Args:
-        base: URL of the API.
+        base: URL of the API, `auto` or `local`.
         method: of HTTP.
         path: with its query.
         body: what becomes JSON; a text goes as it is.
@@ -88,36 +100,69 @@ def ask(
         running: only a gateway that runs can tell.
 
     Raises:
-        NotReachable: nobody listens at `base`, and it is not the default or the gateway has to run.
+        NotReachable: nobody answers at the URL, or no gateway runs and one has to.
     """
     text = body if isinstance(body, str) else "" if body is None else json.dumps(body)
     headers = {"Authorization": admin_token(), "Content-Type": content_type}
-    if base == LOCAL:
-        return _ask_here(method, path, text, headers)
+    if base not in (AUTO, LOCAL):
+        try:
+            return _ask_there(base, method, path, text, headers)
+        except OSError as error:
+            raise _unreachable(base, error) from None
+    if running and base == LOCAL:
+        raise _none_runs("--http local")
+    return _ask_site(method, path, text, headers, running=running, local=base == LOCAL)
+
+
+def _ask_site(method: str, path: str, text: str, headers: Mapping[str, str], *, running: bool, local: bool) -> Answer:
+    """The gateway that works on our state folder, or its data when there is none."""
+    site = Site.default()
+    for left in range(TRIES - 1, -1, -1):
+        try:
+            with hold_alone(site):
+                if running:
+                    raise _none_runs(str(site.state_dir))
+                if not local:
+                    _say_once(f"no gateway runs on {site.state_dir}: working on its data")
+                return _ask_here(method, path, text, headers, alone=True)
+        except GatewayRuns as runs:
+            if local or not runs.url:
+                if running:
+                    raise _none_runs("the gateway that runs has no HTTP API (gateway.http)") from None
+                return _ask_here(method, path, text, headers, alone=False)
+            try:
+                return _ask_there(runs.url, method, path, text, headers)
+            except ConnectionRefusedError as error:
+                if not left:
+                    raise _unreachable(runs.url, error) from None
+                time.sleep(PAUSE_S)  # it ends just now
+            except OSError as error:
+                raise _unreachable(runs.url, error) from None
+    raise AssertionError
+
+
+def _ask_there(base: str, method: str, path: str, text: str, headers: Mapping[str, str]) -> Answer:
     parts = urllib.parse.urlsplit(base)
     connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=TIMEOUT_S)
     try:
-        connection.request(method, path, text.encode(), headers)
+        connection.request(method, path, text.encode(), dict(headers))
         response = connection.getresponse()
-        return Answer(
-            response.status, {name.lower(): value for name, value in response.getheaders()}, response.read().decode()
-        )
-    except ConnectionRefusedError as error:
-        if base != DEFAULT_HTTP or running:
-            raise _unreachable(base, error) from None
-    except OSError as error:
-        raise _unreachable(base, error) from None
+        names = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, names, response.read().decode())
     finally:
         connection.close()
-    typer.echo(f"no gateway at {base}: working on the registry itself", err=True)
-    return _ask_here(method, path, text, headers)
 
 
-def _ask_here(method: str, path: str, text: str, headers: Mapping[str, str]) -> Answer:
+@functools.cache
+def _say_once(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _ask_here(method: str, path: str, text: str, headers: Mapping[str, str], *, alone: bool) -> Answer:
     # The application takes a second to import, which a running gateway saves.
     from gateway.tools.local_api import ask_here
 
-    return Answer(*ask_here(method, path, text, headers))
+    return Answer(*ask_here(method, path, text, headers, alone=alone))
 
 
 def call(base: str, method: str, path: str, body: object = None, *, running: bool = False) -> Any:
@@ -139,7 +184,7 @@ def expect(answer: Answer, what: str) -> Answer:
     except (ValueError, KeyError, TypeError):
         detail = answer.text[:200]
     mend = "use the same state folder (MESHWIRE_STATE) as the gateway" if answer.status == 401 else "mend the request"
-    raise Refused("the gateway refused", evidence=f"{what}: {answer.status} {detail}", fix=mend)
+    raise Refused("the request was refused", evidence=f"{what}: {answer.status} {detail}", fix=mend)
 
 
 def everything(base: str, path: str, name: str) -> Iterator[dict[str, Any]]:
@@ -186,4 +231,12 @@ def _unreachable(base: str, error: OSError) -> NotReachable:
         "the gateway's HTTP API does not answer",
         evidence=f"{base}: {error}",
         fix="start `meshwire gateway`, or name its address with --http",
+    )
+
+
+def _none_runs(evidence: str) -> NotReachable:
+    return NotReachable(
+        "only a gateway that runs can tell",
+        evidence=evidence,
+        fix="start `meshwire gateway` on this state folder (MESHWIRE_STATE), or name its address with --http",
     )

@@ -178,6 +178,7 @@ API: dict[str, Entry] = {
     "GET /api/lab/boards/{mac}": admin(mac=UNKNOWN),
     "PUT /api/lab/boards/{mac}": admin(mac=UNKNOWN),
 }
+API["POST /api/aliases/export"] = admin()
 for plural in ("aliases", "triggers", "packages"):
     API |= {
         f"GET /api/{plural}": admin(),

@@ -31,9 +31,9 @@ class Shell:
 
 
 @pytest.fixture
-def sh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], free_port: int) -> Shell:
+def sh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
     monkeypatch.setenv("MESHWIRE_STATE", str(tmp_path / "state"))
-    monkeypatch.setenv("MESHWIRE_HTTP", f"http://127.0.0.1:{free_port}")
+    monkeypatch.delenv("MESHWIRE_HTTP", raising=False)
     monkeypatch.delenv("MESHWIRE_CONFIG", raising=False)
     return Shell(capsys)
 

@@ -11,7 +11,6 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from gateway.tools import local_api
 from gateway.tools.devices import device_app
 from gateway.tools.errors import Refused, WrongInput
 from gateway.tools.messaging import account_app, endpoint_app, instance_app
@@ -26,7 +25,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     monkeypatch.setenv("MESHWIRE_STATE", str(tmp_path))
     monkeypatch.setenv("MESHWIRE_HTTP", "local")
     monkeypatch.delenv("MESHWIRE_CONFIG", raising=False)
-    local_api._application.cache_clear()
 
     def run(app: typer.Typer, *arguments: str, input: str | None = None) -> str:
         done = CliRunner().invoke(app, list(arguments), input=input)
@@ -36,7 +34,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         return done.stdout
 
     yield run
-    local_api._application.cache_clear()
 
 
 def announce(folder: Path, name: str) -> None:

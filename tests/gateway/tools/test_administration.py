@@ -11,7 +11,6 @@ import typer
 from typer.testing import CliRunner
 
 from gateway.registry import Registry
-from gateway.tools import local_api
 from gateway.tools.audit import audit_app
 from gateway.tools.clients import client_app
 from gateway.tools.devices import device_app
@@ -29,9 +28,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("MESHWIRE_STATE", str(tmp_path))
     monkeypatch.setenv("MESHWIRE_HTTP", "local")
     monkeypatch.delenv("MESHWIRE_CONFIG", raising=False)
-    local_api._application.cache_clear()
     yield tmp_path
-    local_api._application.cache_clear()
 
 
 @pytest.fixture
