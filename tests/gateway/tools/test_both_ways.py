@@ -22,6 +22,8 @@ from gateway.tools.http_api import _say_once
 from meshwire.cli import COMMANDS, main
 from meshwire.identity import TenantId
 
+pytestmark = pytest.mark.timeout(300)  # the first test waits for the whole script, twice
+
 MAC, OTHER = "0000000000000001", "0000000000000002"
 NOUNS = (
     *("tenant", "device", "client", "audit", "account", "instance", "endpoint", "command"),
