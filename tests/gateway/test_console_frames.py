@@ -73,6 +73,13 @@ class Stream:
                 if "data" in fields:
                     return fields.get("event", "message"), json.loads(fields["data"])
 
+    async def end(self) -> str:
+        """Why it ends."""
+        async with asyncio.timeout(20):
+            while (last := await self.next())[0] != "over":
+                pass
+            return str(last[1])
+
     async def until(self, wanted: Any) -> list[dict[str, Any]]:
         """Records up to the first one that is wanted."""
         found: list[dict[str, Any]] = []
@@ -195,9 +202,7 @@ async def test_a_tenants_user_sees_the_frames_of_its_own_nics_alone(
         async with stream(Browser(browser.port), LIVE) as nobody:
             assert nobody.status == 303
         gateway.registry.move_device(MAC, TenantId("other"))
-        while (last := await live.next())[0] != "over":
-            pass
-        assert last == ("over", "ended"), "the device is not theirs any more"
+        assert await live.end() == "ended", "the device is not theirs any more"
     await otto.go(f"/console/network/{MAC}/frames.pcapng")
     assert otto.status == 404, "what was seen under the former tenant is not the new one's"
 
@@ -207,8 +212,7 @@ async def test_watching_ends_with_the_session(browser: Browser, gateway: Gateway
     async with stream(tina, LIVE) as live:
         await live.until(is_reading)
         gateway.registry.remove_account("tina", "console")
-        while (await live.next())[0] != "over":
-            pass
+        assert await live.end() == "ended"
 
 
 async def test_a_nic_that_is_away_or_has_no_frames_is_told(browser: Browser, gateway: Gateway) -> None:

@@ -70,13 +70,13 @@ async def test_link_observes_and_own_resources_are_shown_and_an_observe_is_renew
     assert browser.status == 200 and "Battery" in browser.text and " dBm" in browser.text
     assert re.search(r"Frames in</dt><dd>[1-9]", browser.text)
     ledger = re.search(r'<td class="mono">snsr/arduino/temp\?sens</td>.*?</tr>', browser.text, re.DOTALL)
-    assert ledger is not None and "active" in ledger[0] and "<td>0, next in " in ledger[0]
+    assert ledger is not None and "active" in ledger[0] and "<td>0, next if silent for " in ledger[0]
     assert f'href="{PLACE}?path=sys/coap#command"' in browser.text
     order = {"method": "POST", "path": "sys/observe?path=snsr/arduino/temp", "mode": "direct"}
     await browser.go(f"{PLACE}/commands", order)
     assert browser.status == 200 and "answered" in browser.text and "2.04" in browser.text
     async with asyncio.timeout(20):
-        while "<td>1, next in " not in browser.text:
+        while "<td>1, next if silent for " not in browser.text:
             await browser.go(f"{PLACE}/link")
     await browser.go(f"{PLACE}?path=sys/coap")
     assert 'value="sys/coap"' in browser.text

@@ -148,7 +148,7 @@ async def test_the_observe_ledger_and_the_link_are_the_nics_own_words(administra
     await page.get_by_role("button", name="Renew snsr/arduino/temp").click()
     await expect(page.get_by_role("status").filter(has_text="sys/observe")).to_contain_text("answered")
     await open_tab(page, "Link and observes")
-    await expect(ledger).to_contain_text(re.compile("[1-9], next in"))
+    await expect(ledger).to_contain_text(re.compile("[1-9], next if silent"))
     await page.get_by_role("link", name="Ask for sys/coap").click()
     await expect(page.get_by_label("Path")).to_have_value("sys/coap")
 
