@@ -5,20 +5,21 @@
 const REFRESH_MS = 2000;
 
 function takeOverRows(old, fresh) {
-  const known = new Map([...old.children].map((row) => [row.dataset.key, row]));
+  const held = document.activeElement;
+  const stay = new Set([...fresh.children].map((row) => row.dataset.key));
+  const known = new Map();
+  for (const row of [...old.children]) {
+    if (stay.has(row.dataset.key)) known.set(row.dataset.key, row);
+    else row.remove();
+  }
   let place = old.firstElementChild;
   for (const row of [...fresh.children]) {
     const mine = known.get(row.dataset.key);
-    if (!mine) {
-      old.insertBefore(row, place);
-      continue;
-    }
-    known.delete(row.dataset.key);
-    [...row.cells].forEach((cell, index) => takeOverCell(mine.cells[index], cell));
-    if (mine === place) place = mine.nextElementSibling;
-    else old.insertBefore(mine, place);
+    if (mine) [...row.cells].forEach((cell, index) => takeOverCell(mine.cells[index], cell));
+    if (mine && mine === place) place = mine.nextElementSibling;
+    else old.insertBefore(mine || row, place);
   }
-  for (const row of known.values()) row.remove();
+  if (old.contains(held) && held !== document.activeElement) held.focus({ preventScroll: true }); // its row has moved
 }
 
 function takeOverCell(mine, fresh) {

@@ -83,7 +83,13 @@ async def test_connections_come_and_go_by_themselves_and_are_kicked(administrato
         await site.send_reading(MAC)
         await expect(row.get_by_role("cell").nth(3)).not_to_have_text("…")
         await expect(row.get_by_text("acme/read/#")).to_be_visible()
-        await row.get_by_role("button", name="Kick dashboard").click()
+        kick = row.get_by_role("button", name="Kick dashboard")
+        await kick.focus()
+        async with site.client("acme", "another", "BUBBLE_UP_READ_CONSUMER"):
+            await expect(page.get_by_role("row", name="another")).to_be_visible()
+        await expect(page.get_by_role("row", name="another")).to_have_count(0)
+        await expect(kick).to_be_focused()
+        await page.keyboard.press("Enter")
         await expect(page.get_by_role("status")).to_contain_text("The connection of dashboard was ended.")
         with pytest.raises(aiomqtt.MqttError):
             async with asyncio.timeout(10):
