@@ -13,6 +13,7 @@ from broker.server import Broker
 from broker.settings import BrokerSettings
 from meshwire.cli import main
 from meshwire.config import load_config, read_settings
+from meshwire.logs import tell
 from meshwire.systemd import Systemd
 
 __all__ = ["app"]
@@ -67,7 +68,7 @@ async def _announce(broker: Broker) -> None:
     listening = [
         f"{item.kind} on {item.host}:{port}" for item, port in zip(broker.settings.listener, broker.ports, strict=True)
     ]
-    typer.echo(f"broker ready: {', '.join(listening)}", err=True)
+    tell(f"broker ready: {', '.join(listening)}")
 
 
 def spare_the_collector() -> None:

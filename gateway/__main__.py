@@ -15,6 +15,7 @@ from gateway.gateway import Gateway
 from gateway.settings import GatewaySettings
 from meshwire.cli import main
 from meshwire.config import load_config, read_settings
+from meshwire.logs import tell
 from meshwire.long_running import settle
 from meshwire.systemd import Systemd
 
@@ -79,7 +80,7 @@ async def _announce(gateway: Gateway, as_json: bool) -> None:
         coap = ", ".join(f"{host} port {gateway.coap_port}" for host in gateway.settings.listen)
         coap += f"; coaps+tcp on port {gateway.tls_port}" if gateway.tls_port else ""
         http = f"; http on port {gateway.http_port}" if gateway.http_port else ""
-        typer.echo(f"gateway ready: coap on {coap}{http}", err=True)
+        tell(f"gateway ready: coap on {coap}{http}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Final
 
 from meshwire import __version__
 from meshwire.errors import ExitCode, MeshwireError
-from meshwire.logs import configure_logging
+from meshwire.logs import configure_logging, tell
 
 __all__ = ["COMMANDS", "Command", "main", "use_fast_loop"]
 
@@ -142,6 +142,9 @@ def _run(name: str, command: Command, rest: list[str]) -> int:
         foreseeable = _first_foreseeable(error)
         if foreseeable is None:
             raise
+        if command.log_level <= logging.INFO:
+            tell(f"meshwire {name}: {foreseeable}", "error")
+            return foreseeable.exit_code
         return _complain(f"meshwire {name}: {foreseeable}", foreseeable.exit_code)
     return ExitCode.OK
 

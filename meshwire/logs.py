@@ -1,19 +1,47 @@
 """How the processes talk: structured lines on standard error, text on a terminal, JSON elsewhere.
 
 This file decides levels and formats; what is logged is each component's matter. `MESHWIRE_LOG_FORMAT` may be
-`text` or `json` to override the choice by terminal.
+`text` or `json` to override the choice by terminal. With `json` every line of a server on standard error is one JSON
+object, its words about start and end included; without the variable those stay text, for who waits for them.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
-from typing import TextIO
+from datetime import UTC, datetime
+from typing import Final, TextIO
 
 import structlog
 
-__all__ = ["configure_logging"]
+__all__ = ["configure_logging", "tell"]
+
+
+FORMAT: Final = "MESHWIRE_LOG_FORMAT"
+
+
+def tell(line: str, level: str = "info") -> None:
+    """Words of a process about itself on standard error: as they are, or as an object where the log is to be JSON."""
+    is_json = os.environ.get(FORMAT) == "json"
+    print(_object(line, level) if is_json else line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _object(event: str, level: str, at_s: float | None = None, **more: str) -> str:
+    at = datetime.now(UTC) if at_s is None else datetime.fromtimestamp(at_s, UTC)
+    timestamp = at.isoformat().replace("+00:00", "Z")
+    return json.dumps({"event": event, "level": level, "timestamp": timestamp, **more}, ensure_ascii=False)
+
+
+class _Lines(logging.Formatter):
+    """What libraries log by the standard library, one JSON object a line, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        more = {"logger": record.name}
+        if record.exc_info:
+            more["exception"] = self.formatException(record.exc_info)
+        return _object(record.getMessage(), record.levelname.lower(), record.created, **more)
 
 
 def configure_logging(level: int = logging.INFO, stream: TextIO | None = None) -> None:
@@ -24,7 +52,7 @@ def configure_logging(level: int = logging.INFO, stream: TextIO | None = None) -
         stream: where lines go.
     """
     stream = stream or sys.stderr
-    as_text = os.environ.get("MESHWIRE_LOG_FORMAT", "text" if stream.isatty() else "json") == "text"
+    as_text = os.environ.get(FORMAT, "text" if stream.isatty() else "json") == "text"
     colors = as_text and stream.isatty() and not os.environ.get("NO_COLOR")
     renderer = (
         # A plain traceback: structlog's own shows local variables, and with them passwords and tokens.
@@ -45,4 +73,7 @@ def configure_logging(level: int = logging.INFO, stream: TextIO | None = None) -
     )
     # Libraries that log by the standard library are heard only when they are loud: aiocoap, for one, says at
     # INFO and WARNING what a resource or the link has already told in the product's own words.
-    logging.basicConfig(level=max(level, logging.ERROR), stream=stream, format="%(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s") if as_text else _Lines())
+    logging.basicConfig(level=max(level, logging.ERROR), handlers=[handler])
+    logging.captureWarnings(not as_text)

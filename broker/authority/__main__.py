@@ -14,6 +14,7 @@ from broker.authority.settings import AuthoritySettings
 from broker.settings import BrokerSettings
 from meshwire.cli import main
 from meshwire.config import load_config, read_settings
+from meshwire.logs import tell
 
 __all__ = ["app", "authority"]
 
@@ -56,7 +57,7 @@ async def _serve(service: Authority) -> None:
 
 async def _announce(service: Authority) -> None:
     await service.ready.wait()
-    typer.echo(f"authority ready: http on {service.settings.host}:{service.port}", err=True)
+    tell(f"authority ready: http on {service.settings.host}:{service.port}")
 
 
 if __name__ == "__main__":

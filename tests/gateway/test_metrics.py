@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,10 +13,11 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.api.metrics import COUNTERS, GAUGES
+from gateway.api.metrics import COUNTERS
 from gateway.gateway import Gateway
 from gateway.statistics import Event
 from meshwire.coap import codes, encode
+from meshwire.identity import DeviceId, TenantId
 from meshwire.site import Site
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
@@ -54,10 +57,47 @@ async def test_what_happened_is_counted_without_naming_anybody(
     assert not any(word in text for word in ("001350050047", "acme", "other"))
 
 
-def test_each_event_has_its_name_and_each_name_its_line_in_the_reference() -> None:
+async def test_the_reference_names_what_is_exposed_and_nothing_else(
+    gateway: Gateway, raw_client: Any, bubble_up: Callable[..., Any]
+) -> None:
+    """Both ways, with the labels; every counter has counted something."""
+    client = raw_client(gateway.coap_port)
+    client.send(encode(bubble_up(observe=1, mid=1)))
+    assert (await client.receive()).code == codes.CHANGED
+    for event, (_, label, _) in COUNTERS.items():
+        gateway.statistics.count(event, *([f"some-{event.value}"] if label else []))
+    text, _ = await scrape(gateway)
+    exposed = {}
+    for family in text_string_to_metric_families(text):
+        (labels,) = {tuple(sample.labels) for sample in family.samples}
+        exposed[f"{family.name}_total" if family.type == "counter" else family.name] = (family.type, labels)
+    documented = {}
+    for table, kind in (("Counter", "counter"), ("Gauge", "gauge")):
+        rows = re.search(rf"\| {table} \| Meaning \|\n\|---\|---\|\n((?:\|.*\n)+)", REFERENCE.read_text())
+        assert rows is not None
+        for name, label in re.findall(r"^\| `(meshwire_\w+)(?:\{(\w+)\})?` \|", rows[1], re.MULTILINE):
+            documented[name] = (kind, (label,) if label else ())
+    assert exposed == documented
+    assert not {"mac", "device", "tenant", "client", "client_id"} & {
+        label for _, found in exposed.values() for label in found
+    }
+
+
+def test_each_event_has_its_name() -> None:
     assert set(COUNTERS) == set(Event)
-    page = REFERENCE.read_text()
-    for name, label, _ in COUNTERS.values():
-        assert f"`{name}_total{'{' + label + '}' if label else ''}`" in page
-    for name in GAUGES:
-        assert f"`{name}`" in page
+
+
+async def test_no_label_holds_who_it_was(gateway: Gateway, raw_client: Any, bubble_up: Callable[..., Any]) -> None:
+    """Refused, foreign, logged in: whatever is told of it, nobody is named."""
+    client = raw_client(gateway.coap_port)
+    client.send(encode(bubble_up(DeviceId("00135005000000ff"), observe=1, mid=1)))
+    assert (await client.receive()).code == codes.FORBIDDEN
+    issued = gateway.registry.add_client(TenantId("acme"), ["COMMAND_CLIENT"])
+    body = json.dumps({"clientId": issued.id, "clientSecret": issued.secret}).encode()
+    url = f"http://127.0.0.1:{gateway.http_port}/api/tokens"
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    token = json.loads(await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=10).read()))
+    await client.open_session(token["accessToken"])
+    text, _ = await scrape(gateway)
+    values = re.findall(r'="([^"]*)"', text)
+    assert values and not [each for each in values if re.search(r"[0-9a-f]{12}|acme|other", each)]
