@@ -83,25 +83,26 @@ def to_last_core(broker: Contender) -> None:
 
 @contextmanager
 def ours(
-    broker: Contender, qos: int, name: str = "ours", *, workers: int = 1, core: int | None = 0
+    broker: Contender, qos: int, *, workers: int = 1, core: int | None = 0, user_properties: bool = False
 ) -> Iterator[Bridge]:
     """The gateway with its durable outbox: fsync, group commit, answers after it.
 
     Args:
         broker: where it publishes.
         qos: of all messages.
-        name: told with the figures.
         workers: processes.
         core: where they run; None: wherever the system likes.
+        user_properties: whether messages carry them, as they do by default; no other bridge sends any.
     """
     with tempfile.TemporaryDirectory() as folder:
         password = Path(folder, "password")
         password.write_text(broker.password or "none")
         bridge = {"port": broker.port, "window": 1000, "default_message_qos": QOS_NAMES[qos], "workers": workers}
+        bridge["user_properties"] = user_properties
         bridge |= {"username": broker.username or "bench", "password_file": str(password)}
         settings = {"listen": ["127.0.0.1"], "port": 0, "http": "", "bridge": bridge}
         command = [sys.executable, "-m", "bench.bridge_load_gateway", json.dumps(settings), folder]
-        with _serving(name, command, broker, core) as served:
+        with _serving("ours", command, broker, core) as served:
             yield served
 
 

@@ -1,8 +1,9 @@
 """What is published for a stored notification: categories, topics, QoS and properties. Pure but for the counters.
 
-The message body is the board's payload, octet for octet. MQTT 5 subscribers also get the content type and the user
-properties `device`, `path`, `observe`, `time` (Unix seconds, UTC) and `key` (idempotency). Where a rule asks for it, a
-reading is published once more, decoded, on a branch of its own; a payload that can't be decoded has no such copy.
+The message body is the board's payload, octet for octet. MQTT 5 subscribers also get the content type and, unless the
+settings say no, the user properties `device`, `path`, `observe`, `time` (Unix seconds, UTC) and `key` (idempotency).
+Where a rule asks for it, a reading is published once more, decoded, on a branch of its own; a payload that can't be
+decoded has no such copy.
 """
 
 from __future__ import annotations
@@ -120,7 +121,8 @@ class Publisher:
     def _publication(
         self, stored: StoredNotification, kind: str, branch: str, topic: str, payload: bytes, described: str | None
     ) -> Publication:
-        tenant, properties = stored.tenant.value, user_properties(stored.notification)
+        tenant = stored.tenant.value
+        properties = user_properties(stored.notification) if self.settings.user_properties else ()
         level, retain = self.rules.qos(tenant, branch, kind), self.rules.retains(tenant, branch, kind)
         return Publication(topic, payload, level, retain, described, properties)
 
@@ -178,10 +180,10 @@ class PacketMaker:
                 if shape is None:
                     break
             packet_id = identifiers[at : at + 2]
-            if shape.begin:
+            if shape.key:
                 append(join((shape.head, packet_id, shape.begin, observe, _TIME, time, shape.key, observe, payload)))
             else:
-                append(join((shape.head, packet_id, payload)))
+                append(join((shape.head, packet_id, shape.begin, payload)))
             at += 2
         return packets
 
@@ -193,7 +195,9 @@ class PacketMaker:
         if kind is None or form is None or form.is_decoded or len(form.heads) > 1 or form.heads[0][0] & 6 != 2:
             return None
         begin, key = _around(form, uplink) if version is ProtocolVersion.V5 else (b"", b"")
-        length = len(begin) + 2 * len(observe) + len(_TIME) + len(uplink.time) + len(key) if begin else 0
+        length = len(begin)
+        if key:
+            length += 2 * len(observe) + len(_TIME) + len(uplink.time) + len(key)
         value = 4 + len(kind)
         prefix = payload[: value + (2 if payload[value] == _LONGER_TEXT else 1)]
         head = _head(form.heads[0], length + len(payload))
@@ -206,7 +210,8 @@ class PacketMaker:
         tail = uplink.payload
         if version is ProtocolVersion.V5:
             begin, key = _around(form, uplink)
-            tail = b"".join((begin, uplink.observe, _TIME, uplink.time, key, uplink.observe, tail))
+            varying = (uplink.observe, _TIME, uplink.time, key, uplink.observe) if key else ()
+            tail = b"".join((begin, *varying, tail))
         packets = [(_head(head, len(tail)), tail) for head in form.heads]
         if form.is_decoded:
             decoded = self._publisher.decoded(unpack(record.payload), kind.decode())
@@ -233,9 +238,11 @@ class PacketMaker:
         is_decoded = Category.READ in categories and self._publisher.decodes(tenant, name)
         described = content_type(route.content_format)
         properties = b"" if described is None else b"\3" + encode_string(described)
+        if not self._settings.user_properties:
+            return _Form(heads, is_decoded, properties, True)
         for text, value in (("device", route.device.value), ("path", route.path)):
             properties += b"&" + encode_string(text) + encode_string(value)
-        return _Form(heads, is_decoded, properties + b"&" + encode_string("observe"))
+        return _Form(heads, is_decoded, properties + b"&" + encode_string("observe"), False)
 
 
 _MAX_FORMS: Final = 64
@@ -253,6 +260,9 @@ class _Form:
     """For each branch: first octet, length of topic and packet identifier, topic."""
     is_decoded: bool
     properties: bytes
+    """Without their length: up to the value of `observe`, or all there are."""
+    is_brief: bool
+    """Whether there are no user properties."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,13 +279,18 @@ class _Shape:
     head: bytes
     """PUBLISH up to the packet identifier."""
     begin: bytes
-    """From there to the Observe number; empty when there are no properties."""
+    """From there to the Observe number, or to the payload when there are no user properties."""
     key: bytes
-    """From the time to the Observe number at the end of the key."""
+    """From the time to the Observe number at the end of the key; empty when there are no user properties."""
 
 
 def _around(form: _Form, uplink: Uplink) -> tuple[bytes, bytes]:
-    """Properties up to the Observe number, and those between the time and the Observe number at the end of the key."""
+    """Properties up to the Observe number, and those between the time and the Observe number at the end of the key.
+
+    Without user properties: all there are, and nothing.
+    """
+    if form.is_brief:
+        return encode_variable_integer(len(form.properties)) + form.properties, b""
     observe, key = uplink.observe, uplink.key
     begin = b"%b\0%c" % (form.properties, len(observe))
     behind = b"&\0\3key%c%c%b" % (len(key) >> 8, len(key) & 0xFF, key[: len(key) - len(observe)])

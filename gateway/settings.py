@@ -136,6 +136,8 @@ class BridgeSettings(_Section):
     """QoS, retained last value and decoded copy by type, category or tenant."""
     decoders: list[DecoderSettings] = Field(default_factory=list)
     """How payloads are read for decoded copies; temp, ncmth1 and lnic are built in."""
+    user_properties: bool = True
+    """Whether MQTT 5 messages carry `device`, `path`, `observe`, `time` and `key`: some 190 octets each."""
     workers: int = Field(default=1, ge=1, le=25)
     """Processes that take in and publish notifications, each with an outbox; 1: the gateway's own process."""
     client_number: int = Field(default=1, ge=0)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.mqtt_session import PublishSession, Verdict
 from meshwire.mqtt import (
     NO_PROPERTIES,
     Disconnect,
     PacketStream,
+    PingResp,
     ProtocolVersion,
     PubAck,
     PubComp,
@@ -166,3 +169,82 @@ def test_a_new_process_goes_on_where_the_last_one_was() -> None:
     assert session.is_settled(1) and not session.is_settled(2)
     session.receive(answers(PubRec(6)))
     assert session.is_settled(2)
+
+
+def run_packets(first: int, count: int) -> tuple[list[bytes], bytes]:
+    """Packets with their handles as identifiers, and the acknowledgements expected."""
+    ids = [handle.to_bytes(2, "big") for handle in range(first, first + count)]
+    packets = [ids[n] + tail for n, (_, tail) in enumerate(map(parts, range(first, first + count)))]
+    packets = [parts(first + n)[0] + packet for n, packet in enumerate(packets)]
+    return packets, b"".join(b"\x40\x02" + number for number in ids)
+
+
+def each(verdicts: list[Verdict]) -> list[tuple[int, int]]:
+    return [(handle, code) for first, code, span in verdicts for handle in range(first, first + span)]
+
+
+def test_a_run_is_settled_as_one() -> None:
+    session = opened()
+    packets, acknowledgements = run_packets(1, 5)
+    session.publish_run(1, packets, acknowledgements)
+    assert session.data_to_send() == b"".join(packets) and (session.underway, session.oldest) == (5, 1)
+    assert session.receive(acknowledgements[:8]) == [Verdict(1, 0, 2)]
+    assert (session.underway, session.oldest) == (3, 3)
+    assert session.receive(acknowledgements[8:]) == [Verdict(3, 0, 3)]
+    assert (session.underway, session.oldest) == (0, None)
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("publish"), st.integers(1, 4)),
+    st.tuples(st.just("one"), st.just(0)),
+    st.tuples(st.just("acknowledge"), st.integers(1, 6)),
+    st.tuples(st.just("refuse"), st.sampled_from([0x10, 0x87, 0x97])),
+    st.tuples(st.just("swap"), st.just(0)),
+    st.tuples(st.just("cut"), st.integers(1, 7)),
+    st.tuples(st.just("ping"), st.just(0)),
+    st.tuples(st.just("begin"), st.integers(0, 1)),
+)
+
+
+@given(st.lists(STEPS, max_size=25))
+def test_runs_behave_as_single_messages_do(steps: list[tuple[str, int]]) -> None:
+    single, in_runs = opened(), opened()
+    next_handle, waiting, unread = 1, list[int](), b""
+    for step, number in steps:
+        octets = unread
+        match step:
+            case "publish" | "one":
+                count = max(1, number)
+                for handle in range(next_handle, next_handle + count):
+                    assert single.publish(handle, handle, *parts(handle))
+                    if step == "one":
+                        assert in_runs.publish(handle, handle, *parts(handle))
+                if step == "publish":
+                    in_runs.publish_run(next_handle, *run_packets(next_handle, count))
+                waiting += range(next_handle, next_handle + count)
+                next_handle += count
+            case "acknowledge":
+                octets += answers(*map(PubAck, waiting[:number]))
+                del waiting[:number]
+            case "refuse" if waiting:
+                octets += answers(PubAck(waiting.pop(0), number))
+            case "swap" if len(waiting) > 1:
+                octets += answers(PubAck(waiting.pop(1)), PubAck(waiting.pop(0)))
+            case "cut" if waiting:
+                octets += answers(PubAck(waiting.pop(0)), *map(PubAck, waiting[:1]))
+                del waiting[:1]
+                octets, unread = octets[:number], octets[number:]
+            case "ping":
+                octets += encode(PingResp(), V5)
+            case "begin":
+                unread = octets = b""
+                for session in (single, in_runs):
+                    session.begin(V5, session_present=bool(number))
+                    while session.waits_to_resend:
+                        session.resend()
+                waiting = sorted(single.exposed)
+        if step != "cut":
+            unread = b""
+        assert each(single.receive(octets)) == each(in_runs.receive(octets))
+        assert single.data_to_send() == in_runs.data_to_send()
+        assert (single.underway, single.oldest, single.exposed) == (in_runs.underway, in_runs.oldest, in_runs.exposed)

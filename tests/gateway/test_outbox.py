@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
 from gateway.outbox import Outbox, OutboxFull
-from gateway.segments import HEADER_OCTETS, Damage, Record, encode_record, read_records
+from gateway.segments import HEADER_OCTETS, Damage, Record, encode_record, encode_records, read_records
 from gateway.storage import FileStorage, MemoryStorage
 
 
@@ -267,3 +268,28 @@ def test_what_was_committed_before_kill_9_is_there(tmp_path: Path) -> None:
         found = drain(opened(folder))
         assert found[:promised] == numbered(promised)
         assert found == numbered(len(found))
+
+
+@given(st.lists(st.tuples(st.integers(0, 1 << 40), st.binary(max_size=40)), max_size=5), st.integers(1, 1 << 50))
+def test_records_written_together_are_those_written_one_by_one(entries: list[tuple[int, bytes]], first: int) -> None:
+    together = encode_records(first, [(time_ms, payload, None) for time_ms, payload in entries])
+    assert together == b"".join(
+        encode_record(n, time_ms, payload) for n, (time_ms, payload) in enumerate(entries, first)
+    )
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.data())
+def test_runs_are_acknowledged_in_any_order(lengths: list[int], data: Any) -> None:
+    outbox = opened(None)
+    outbox.append_all([(1, payload, None) for payload in numbered(sum(lengths))], sum(lengths) * (HEADER_OCTETS + 14))
+    commit = outbox.begin_commit()
+    assert commit is not None
+    outbox.finish_commit(commit)
+    records = outbox.read(1000)
+    runs = [range(sum(lengths[:n]) + 1, sum(lengths[: n + 1]) + 1) for n in range(len(lengths))]
+    for run in data.draw(st.permutations(runs)):
+        assert not any(map(outbox.is_acknowledged, run))
+        outbox.acknowledge_run(run)
+        assert all(map(outbox.is_acknowledged, run)) and outbox.cursor not in run
+    assert outbox.status(0).depth == outbox.status(0).octets == 0 and outbox.cursor == len(records) + 1
+    assert outbox.room == 1 << 20

@@ -16,7 +16,7 @@ from gateway.registry import Registry
 from gateway.sink import Sink, is_for_sink
 from gateway.statistics import Event, Statistics
 from gateway.storage import MemoryStorage
-from meshwire.coap import ACK, CON, NON, Message, codes, decode, options
+from meshwire.coap import ACK, CON, NON, Message, codes, decode, encode, options
 from meshwire.identity import DeviceId, TenantId
 
 MAC = DeviceId("001350050047dc9a")
@@ -49,6 +49,17 @@ class Bench:
     def receive(self, message: Message, source: Address = NIC) -> Message | None:
         datagram = self.sink.receive(message, source, self.now, NOW_S)
         return None if datagram is None else decode(datagram.octets)
+
+    def receive_all(self, *messages: Message, source: Address = NIC) -> list[Message]:
+        """Those that were left to be looked at closer, and then were."""
+        others: list[Message] = []
+
+        def other(octets: bytes, address: Address) -> None:
+            others.append(decode(octets))
+            self.receive(others[-1], address)
+
+        self.sink.receive_all(iter([(encode(message), source) for message in messages]), self.now, NOW_S, other)
+        return others
 
     def commit(self, *, fails: bool = False) -> list[Message]:
         commit = self.outbox.begin_commit()
@@ -264,3 +275,64 @@ def test_a_repetition_is_recognised_whatever_other_devices_send_meanwhile(bench:
 def test_which_requests_are_for_the_sink(pairs: list[tuple[int, bytes]], expected: bool) -> None:
     assert is_for_sink(Message(CON, codes.POST, 1, b"", tuple(pairs))) is expected
     assert not is_for_sink(Message(CON, codes.CONTENT, 1, b"", tuple(pairs)))
+
+
+def test_notifications_of_a_batch_keep_their_order_whatever_their_spelling(bench: Bench, bubble_up: Make) -> None:
+    messages = [bubble_up(observe=number, mid=number) for number in range(6)]
+    messages[2] = replace(messages[2], mtype=NON)
+    assert bench.receive_all(*messages) == [messages[2]]
+    assert len(bench.commit()) == 6
+    assert [stored.notification.observe for stored in bench.stored()] == [0, 1, 2, 3, 4, 5]
+
+
+def test_repetitions_within_a_batch_and_behind_it_are_recognised(bench: Bench, bubble_up: Make) -> None:
+    first, second = bubble_up(observe=1, mid=1), bubble_up(observe=2, mid=2)
+    other_mid = bubble_up(observe=1, mid=3)
+    assert bench.receive_all(first, second, first, other_mid) == [first, other_mid]
+    answers = bench.commit()
+    assert sorted(answer.mid for answer in answers) == [1, 2, 3]
+    assert {answer.code for answer in answers} == {codes.CHANGED}
+    bench.receive_all(first, bubble_up(observe=2, mid=4))
+    assert [stored.notification.observe for stored in bench.stored()] == [1, 2]
+    assert bench.statistics.by_reason(Event.DUPLICATE) == {"message-id": 2, "key": 2}
+
+
+def test_a_batch_that_can_not_be_written_may_come_again(bench: Bench, bubble_up: Make) -> None:
+    messages = [bubble_up(observe=number, mid=number) for number in range(3)]
+    assert bench.receive_all(*messages) == []
+    assert [answer.code for answer in bench.commit(fails=True)] == [codes.SERVICE_UNAVAILABLE] * 3
+    assert bench.statistics.by_reason(Event.REFUSED) == {"unwritable": 3}
+    again = [bubble_up(observe=number, mid=10 + number) for number in range(3)]
+    assert bench.receive_all(*again) == [] and len(bench.commit()) == 3
+
+
+def test_a_batch_takes_what_there_is_room_for(bubble_up: Make) -> None:
+    bench = Bench(max_octets=350)
+    messages = [bubble_up(observe=number, mid=number, payload=bytes(60)) for number in range(4)]
+    refused = bench.receive_all(*messages)
+    assert refused == messages[-len(refused) :] and 0 < len(refused) < 4
+    assert len(bench.commit()) == 4 - len(refused) == bench.outbox.status(0).depth
+    assert bench.statistics.by_reason(Event.REFUSED) == {"outbox-full": len(refused)}
+
+
+def test_whose_a_device_is_counts_as_of_now(bench: Bench, bubble_up: Make) -> None:
+    bench.registry.add_tenant(TenantId("other"))
+    assert bench.receive_all(bubble_up(observe=1, mid=1)) == []
+    bench.registry.move_device(MAC, TenantId("other"))
+    assert bench.receive_all(bubble_up(observe=2, mid=2)) == []
+    bench.registry.set_device(MAC, enabled=False)
+    third = bubble_up(observe=3, mid=3)
+    assert bench.receive_all(third) == [third]
+    bench.commit()
+    assert [stored.tenant.value for stored in bench.stored()] == ["acme", "other"]
+    assert bench.statistics.by_reason(Event.REFUSED) == {"disabled-device": 1}
+
+
+def test_a_device_heard_elsewhere_after_it_registered_there_is_seen_there(bench: Bench, bubble_up: Make) -> None:
+    elsewhere = Address("fd00::2", 4849)
+    path = [(options.URI_PATH, b"register"), (options.URI_PATH, MAC.value.encode())]
+    bench.receive_all(bubble_up(observe=1, mid=1))
+    bench.receive(Message(CON, codes.POST, 2, b"", tuple(path)), elsewhere)
+    assert bench.registry.sighting(MAC).address == elsewhere  # type: ignore[union-attr]
+    bench.receive_all(bubble_up(observe=2, mid=3))
+    assert bench.registry.sighting(MAC).address == NIC  # type: ignore[union-attr]

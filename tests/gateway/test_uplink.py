@@ -153,3 +153,45 @@ def test_packets_are_the_same_from_memory_and_from_disk(
         except MqttError:
             results.append([])
     assert results[0] == results[1]
+
+
+@given(st.lists(NOTIFICATIONS, max_size=4), st.sampled_from(list(Qos)), st.booleans(), st.booleans())
+def test_a_run_has_the_packets_that_single_records_have(
+    notifications: list[Notification], qos: Qos, five: bool, user_properties: bool
+) -> None:
+    maker = PacketMaker(BridgeSettings(default_message_qos=qos, user_properties=user_properties))
+    version = ProtocolVersion.V5 if five else ProtocolVersion.V3_1_1
+    table, records = RouteTable(), []
+    for notification in notifications * 2:
+        uplink = table.read(request(replace(notification, time_s=1_700_000_000 + notification.time_s % 1000)), 1)
+        if uplink is not None:
+            records.append(Record(len(records) + 1, 0, pack_uplink(uplink, "acme"), 0, Origin(uplink, "acme")))
+    identifiers = bytes(range(1, 2 * len(records) + 1))
+    packets = maker.run(records, identifiers, version)
+    assert not packets or qos is Qos.AT_LEAST_ONCE
+    for number, packet in enumerate(packets):
+        ((head, tail),) = maker.packets(records[number], version)
+        assert packet == head + identifiers[2 * number : 2 * number + 2] + tail
+        ((head, tail),) = maker.packets(records[number]._replace(companion=None), version)
+        assert packet == head + identifiers[2 * number : 2 * number + 2] + tail
+
+
+def usual_records() -> list[Record]:
+    table, records = RouteTable(), []
+    for number in range(3):
+        uplink = table.read(request(replace(USUAL, observe=70 + number, payload=b"\xa2\x00dtemp\x01d21.5")), 1)
+        assert uplink is not None
+        records.append(Record(number, 0, b"", 0, Origin(uplink, "acme")))
+    return records
+
+
+@pytest.mark.parametrize(("rule", "count"), [(CategoryRule.READ, 3), (CategoryRule.BOTH, 0)])
+def test_a_usual_record_is_in_a_run_and_one_that_goes_two_ways_is_not(rule: CategoryRule, count: int) -> None:
+    maker = PacketMaker(BridgeSettings(default_category=rule))
+    assert len(maker.run(usual_records(), bytes(6), ProtocolVersion.V5)) == count
+
+
+def test_a_run_ends_where_a_record_comes_from_disk() -> None:
+    first, second, third = usual_records()
+    records = [first, second._replace(companion=None), third]
+    assert len(PacketMaker(BridgeSettings()).run(records, bytes(6), ProtocolVersion.V5)) == 1
