@@ -20,6 +20,7 @@ _NAMES: Final = (
     "live_tables.js",
     "mesh.js",
     "mqtt_client.js",
+    "mqtt_connection.js",
     "mqtt_packets.js",
     "readings.js",
     "requests.js",

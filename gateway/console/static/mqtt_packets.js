@@ -170,8 +170,8 @@ const Mqtt = (() => {
       return packets;
     }
     #length(reader) {
-      const whole = [0, 1, 2, 3].some((index) => reader.at + index < reader.octets.length && reader.octets[reader.at + index] < 0x80);
-      return whole || reader.left >= 4 ? reader.varint() : null;
+      const octets = reader.octets.subarray(reader.at, reader.at + 4);
+      return octets.some((octet) => octet < 0x80) || octets.length === 4 ? reader.varint() : null;
     }
   }
 
