@@ -1,0 +1,48 @@
+"""Readings, logs and device management of a device share one messaging service, and each has its rights there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import aiomqtt
+from embedded_broker import embedded_broker
+
+from gateway.gateway import Gateway
+from meshwire.coap import codes, encode
+from meshwire.identity import Role, TenantId
+from meshwire.site import Site
+
+MAC = "001350050047dc9a"
+TOPICS = {f"acme/read/{MAC}/temp", f"acme/read/{MAC}/log", f"acme/cmd/{MAC}/res/reboot"}
+
+
+async def test_readings_logs_and_device_management_share_one_service(
+    site: Site, settings_for: Any, running: Any, connect_to: Any, bubble_up: Any
+) -> None:
+    async with embedded_broker(site) as broker, running(Gateway(settings_for(broker.ports[0]), site)) as gateway:
+        roles = [Role.BUBBLE_UP_READ_CONSUMER, Role.COMMAND_CLIENT]
+        token = site.signing_keys().issue(TenantId("acme"), roles, now=time.time())
+        where = {"username": "notused", "password": token, "protocol": aiomqtt.ProtocolVersion.V5}
+        async with aiomqtt.Client("127.0.0.1", broker.ports[0], **where) as office, asyncio.timeout(30):
+            await office.subscribe([("acme/read/#", 1), ("acme/cmd/+/res/+", 1)])
+            nic = connect_to(gateway)
+            nic.send(encode(bubble_up(observe=1, mid=1)))
+            nic.send(encode(bubble_up(observe=1, mid=2, path="sys/log", payload=b"watchdog: restarted")))
+            assert {(await nic.receive()).code for _ in range(2)} == {codes.CHANGED}
+            order = {"method": "POST", "path": "sys/reboot", "mode": "stored", "ttl": 60}
+            heard: dict[str, bytes] = {}
+            while heard.keys() != TOPICS:
+                # Repeated with its id until the gateway listens; it is taken once.
+                await office.publish(f"acme/cmd/{MAC}/req/reboot", json.dumps(order), 1)
+                try:
+                    async with asyncio.timeout(0.5):
+                        message = await anext(office.messages)
+                except TimeoutError:
+                    continue
+                assert isinstance(message.payload, bytes)
+                heard.setdefault(str(message.topic), message.payload)
+    assert heard[f"acme/read/{MAC}/log"] == b"watchdog: restarted"
+    assert json.loads(heard[f"acme/cmd/{MAC}/res/reboot"])["event"] == "accepted"
