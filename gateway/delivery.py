@@ -30,6 +30,10 @@ __all__ = ["Delivery", "DeliveryRecord", "Refusal", "answer"]
 MAX_BATCHES: Final = 8_192
 """Batches whose times are known: at most so many, and at least so many notifications."""
 MAX_REFUSALS: Final = 1_000
+MAX_ANSWER_OCTETS: Final = 192 << 10
+"""Of readings in one answer: with their frame they have to fit one message of a worker."""
+READING_OCTETS: Final = 100
+"""What a reading takes in an answer beside its payload and path: tenant, time, heads."""
 TAIL_OCTETS: Final = 256 << 10
 """The newest notifications are looked for in so much of the log's end."""
 
@@ -287,18 +291,7 @@ async def answer(record: DeliveryRecord, question: dict[str, object]) -> dict[st
             known = {} if since is None else dict(cast("list[tuple[int, int]]", since))
             return await record.since(known.get(record.lane), limit)
         case {"readings": device}:
-            return {
-                "readings": [
-                    {
-                        "tenant": stored.tenant.value,
-                        "path": stored.notification.path,
-                        "sampled_at": stored.notification.time_s,
-                        "content_format": stored.notification.content_format,
-                        "payload": stored.notification.payload.hex(),
-                    }
-                    for stored in await record.readings(str(device), limit)
-                ]
-            }
+            return {"readings": _bounded(await record.readings(str(device), limit))}
         case {"newest": True}:
             return {
                 "notifications": [
@@ -323,6 +316,27 @@ async def answer(record: DeliveryRecord, question: dict[str, object]) -> dict[st
             }
         case _:
             return {}
+
+
+def _bounded(readings: Iterable[StoredNotification]) -> list[list[object]]:
+    """Tenant, path, time, content format and payload of each, as many as an answer may hold; the newest first."""
+    found: list[list[object]] = []
+    octets = 0
+    for stored in readings:
+        notification = stored.notification
+        octets += len(notification.payload) + len(notification.path) + READING_OCTETS
+        if octets > MAX_ANSWER_OCTETS:
+            break
+        found.append(
+            [
+                stored.tenant.value,
+                notification.path,
+                notification.time_s,
+                notification.content_format,
+                notification.payload,
+            ]
+        )
+    return found
 
 
 def _search(

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from gateway.api.deliveries import Ask
 from gateway.console.ownership import device_of
-from gateway.console.readings import Series, series_of
+from gateway.console.readings import Reading, Series, series_of
 from gateway.console.rendering import SECURITY_HEADERS, PageRoute, Pages
 from gateway.console.rows import Row
 from gateway.decoders import DecoderSettings
@@ -95,9 +95,9 @@ def router(
     return routes
 
 
-def _owned(answers: Sequence[Mapping[str, Any]], tenant: TenantId) -> list[Mapping[str, Any]]:
-    readings = [reading for answer in answers for reading in answer.get("readings", ())]
-    return [reading for reading in readings if reading["tenant"] == tenant.value]
+def _owned(answers: Sequence[Mapping[str, Any]], tenant: TenantId) -> list[Reading]:
+    readings = [Reading(*reading) for answer in answers for reading in answer.get("readings", ())]
+    return [reading for reading in readings if reading.tenant == tenant.value]
 
 
 def _lines(series: Sequence[Series]) -> list[dict[str, Any]]:

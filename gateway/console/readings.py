@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import cbor2
 
@@ -18,12 +18,23 @@ from gateway.decoders import DecoderSettings, Undecodable, decode
 from meshwire.identity import DeviceId
 from meshwire.notification import Notification, device_type
 
-__all__ = ["Series", "series_of"]
+__all__ = ["Reading", "Series", "series_of"]
 
 MOST_SERIES: Final = 12
 _UNITS: Final = {"Cel": "°C", "%RH": "% RH"}
 """SenML units (RFC 8428 section 12.1) that people write otherwise."""
 _NOBODY: Final = DeviceId("0" * 16)
+
+
+class Reading(NamedTuple):
+    """One notification as it was stored."""
+
+    tenant: str
+    path: str
+    at_s: float
+    """When the NIC got it, Unix seconds."""
+    content_format: int | None
+    payload: bytes
 
 
 @dataclass(slots=True)
@@ -37,30 +48,20 @@ class Series:
     """Unix seconds and value, oldest first."""
 
 
-def series_of(readings: Iterable[Mapping[str, object]], decoders: Mapping[str, DecoderSettings]) -> list[Series]:
+def series_of(readings: Iterable[Reading], decoders: Mapping[str, DecoderSettings]) -> list[Series]:
     """Series of a device's notifications.
 
     Args:
-        readings: `path`, `sampled_at`, `content_format`, `payload` (hex) each, in any order.
+        readings: in any order.
         decoders: by device type.
     """
     found: dict[tuple[str, str], Series] = {}
-    for reading in sorted(readings, key=lambda each: float(str(each["sampled_at"]))):
-        content_format = reading["content_format"]
-        notification = Notification(
-            _NOBODY,
-            str(reading["path"]),
-            0,
-            0,
-            content_format if isinstance(content_format, int) else None,
-            bytes.fromhex(str(reading["payload"])),
-            float(str(reading["sampled_at"])),
-        )
+    for reading in sorted(readings, key=lambda each: each.at_s):
+        notification = Notification(_NOBODY, reading.path, 0, 0, reading.content_format, reading.payload, reading.at_s)
         for name, unit, value in _numbers(notification, decoders):
-            series = found.setdefault(
-                (notification.path, name), Series(notification.path, name, _UNITS.get(unit, unit))
-            )
-            series.points.append((notification.time_s, value))
+            fresh = Series(reading.path, name, _UNITS.get(unit, unit))
+            series = found.setdefault((reading.path, name), fresh)
+            series.points.append((reading.at_s, value))
     return list(found.values())[:MOST_SERIES]
 
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from gateway.api.deliveries import Ask
 from gateway.console.events import KEEP_ALIVE, Streams, event
 from gateway.console.pulse import Pulse
-from gateway.console.readings import series_of
+from gateway.console.readings import Reading, series_of
 from gateway.console.rendering import PageRoute, Pages
 from gateway.console.serial_boards import Found, SerialBoards, refuse_port
 from gateway.console.visitors import Visitor
@@ -145,8 +145,9 @@ def _reading(item: Mapping[str, Any] | None, decoders: Mapping[str, DecoderSetti
     """A notification in words: its numbers, else its text, else its length."""
     if item is None:
         return ""
-    numbers = [f"{each.name} {each.points[-1][1]:.6g} {each.unit}".rstrip() for each in series_of([item], decoders)]
     payload = bytes.fromhex(item["payload"])
+    one = Reading(item["tenant"], item["path"], item["received_at"], item.get("content_format"), payload)
+    numbers = [f"{each.name} {each.points[-1][1]:.6g} {each.unit}".rstrip() for each in series_of([one], decoders)]
     reading = decode_reading(item["path"].rsplit("/", 1)[-1], payload)
     return ", ".join(numbers) or (reading.text if reading is not None else f"{len(payload)} octets")
 

@@ -16,7 +16,7 @@ from console_browser import PASSWORD, Browser, set_up
 from nic_and_board import nic_and_board
 
 from gateway.console.nic_words import counter_lines, figures, observe_lines, resources
-from gateway.console.readings import series_of
+from gateway.console.readings import Reading, series_of
 from gateway.console.visitors import Visitors
 from gateway.credentials import Credentials
 from gateway.decoders import decoders_for
@@ -107,8 +107,8 @@ def test_resources_of_the_board_get_its_prefix_and_odd_ones_are_left_out() -> No
 # --- readings ---------------------------------------------------------------------------------------------------------
 
 
-def reading(payload: bytes, at_s: float = 1.0, path: str = "snsr/arduino/x", form: int | None = None) -> dict[str, Any]:
-    return {"tenant": "acme", "path": path, "sampled_at": at_s, "content_format": form, "payload": payload.hex()}
+def reading(payload: bytes, at_s: float = 1.0, path: str = "snsr/arduino/x") -> Reading:
+    return Reading("acme", path, at_s, None, payload)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +157,19 @@ async def test_readings_of_the_log_are_series_and_stay_with_the_tenant_that_had_
     assert json.loads((await otto.go(f"{PLACE}/readings.json")).text) == []
     await otto.go(PLACE)
     assert "None has come lately" in otto.text
+
+
+async def test_an_answer_of_readings_fits_a_workers_message(
+    browser: Browser, gateway: Gateway, raw_client: Any, bubble_up: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.delivery.MAX_ANSWER_OCTETS", 500)
+    client = raw_client(gateway.coap_port)
+    for observe in range(1, 9):
+        client.send(encode(bubble_up(observe=observe, mid=observe)))
+        await client.receive()
+    [answer] = await gateway.ask({"readings": MAC.value, "limit": 1000})
+    readings: Any = answer["readings"]
+    assert 1 < len(readings) < 8 and len(cbor2.dumps(answer)) < 500
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
