@@ -5,10 +5,10 @@
  * each 2.04; with a rate, notifications are sent evenly instead, by one NIC after the other. The subscriber counts what
  * the broker delivers, at QoS 0.
  *
- * Arguments: GATEWAY_PORT BROKER_PORT WINDOW WARM_UP_S SECONDS RATE PROCESS…, as in `bridge_load.Job`.
+ * Arguments: GATEWAY_PORT BROKER_PORT WINDOW WARM_UP_S SLICES SECONDS RATE PROCESS…, as in `bridge_load.Job`.
  * Standard input, lines: CONNECT and SUBSCRIBE in hexadecimal; then for each NIC where the digits of the Observe number
  * stand in its datagram, and the datagram in hexadecimal.
- * Prints: seconds, acknowledged, delivered, repeated, p50 and p99 in ms, own processor time, that of each PROCESS. */
+ * Prints a line for each slice: seconds, acknowledged, delivered, repeated, p50 and p99 in ms, own processor time, that of each PROCESS. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -215,6 +215,8 @@ static void report(const struct figures *a, const struct figures *b) {
            b->delivered - a->delivered, b->repeated - a->repeated, p50 * 1000, p99 * 1000, b->own_s - a->own_s);
     for (int i = 0; i < watched_count; i++) printf(" %.2f", b->processor_s[i] - a->processor_s[i]);
     printf("\n");
+    fflush(stdout);
+    times_count = 0;
 }
 
 static size_t read_hex(const char *text, unsigned char *to, size_t room) {
@@ -271,10 +273,10 @@ static void subscribe(int port) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 7) return 2;
-    int window = atoi(argv[3]);
-    double warm_up = atof(argv[4]), seconds = atof(argv[5]), rate = atof(argv[6]);
-    for (int i = 7; i < argc && watched_count < MAX_WATCHED; i++) watched[watched_count++] = atoi(argv[i]);
+    if (argc < 8) return 2;
+    int window = atoi(argv[3]), slices = atoi(argv[5]);
+    double warm_up = atof(argv[4]), seconds = atof(argv[6]), rate = atof(argv[7]);
+    for (int i = 8; i < argc && watched_count < MAX_WATCHED; i++) watched[watched_count++] = atoi(argv[i]);
     open_socket(atoi(argv[1]));
     subscribe(atoi(argv[2]));
     read_nics();
@@ -285,8 +287,11 @@ int main(int argc, char **argv) {
     serve(begin + warm_up, rate, &due);
     times_count = 0;
     struct figures before = look();
-    serve(before.at + seconds, rate, &due);
-    struct figures after = look();
-    report(&before, &after);
+    while (slices-- > 0) {
+        serve(before.at + seconds, rate, &due);
+        struct figures after = look();
+        report(&before, &after);
+        before = after;
+    }
     return 0;
 }

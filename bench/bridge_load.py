@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,7 +33,6 @@ PAYLOAD: Final = bytes.fromhex("a2006474656d70017836") + b"1700000000,72.50,F".l
 """A device record of 64 octets."""
 FIRST_OBSERVE: Final = 1_000_000
 """Seven digits, as the program expects them."""
-TIMEOUT_S: Final = 120.0
 V311: Final = ProtocolVersion.V3_1_1
 
 
@@ -53,7 +53,7 @@ class Outcome:
     broker_s: float
     load_s: float
     resident_kb: int
-    """Of the bridge's first process, behind the measurement."""
+    """Of the bridge's first process, at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,12 @@ class Job:
     """What to do.
 
     Args:
-        seconds: duration of the measurement, after `warm_up_s`.
+        seconds: duration of a measurement, the first one after `warm_up_s`.
         epoch: told in the envelope; a new one for each run, so that nothing is a repetition.
         nics: light NICs, each with an address of its own.
         window: notifications that one NIC has on the way.
         rate: notifications a second, evenly; 0: as fast as the answers come.
+        slices: measurements, one behind the other.
     """
 
     seconds: float
@@ -74,9 +75,10 @@ class Job:
     nics: int = NICS
     window: int = 1
     rate: float = 0.0
+    slices: int = 1
 
-    def run(self, port: int, greeting: bytes, broker: tuple[int, int], processes: tuple[int, ...]) -> Outcome:
-        """Do it, in a process of its own on the last core.
+    def run(self, port: int, greeting: bytes, broker: tuple[int, int], processes: tuple[int, ...]) -> Iterator[Outcome]:
+        """Do it, in a process of its own on the last core; gives what came of each slice at its end.
 
         Args:
             port: CoAP port of the bridge at 127.0.0.1.
@@ -88,23 +90,25 @@ class Job:
             RuntimeError: the bridge or the broker did not play along.
             Unobtainable: the program can't be compiled here.
         """
-        numbers = (port, broker[0], self.window, self.warm_up_s, self.seconds, self.rate, broker[1], *processes)
-        done = subprocess.run(
+        slices = (self.slices, self.seconds, self.rate)
+        numbers = (port, broker[0], self.window, self.warm_up_s, *slices, broker[1], *processes)
+        with subprocess.Popen(
             [compiled(PROGRAM), *map(str, numbers)],
-            input="\n".join((greeting.hex(), *map(self._datagram, range(self.nics)), "")),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            check=False,
             text=True,
-            timeout=TIMEOUT_S,
             preexec_fn=pinned(-1),
-        )
-        if done.returncode:
+        ) as load:
+            assert load.stdin is not None and load.stdout is not None
+            load.stdin.write("\n".join((greeting.hex(), *map(self._datagram, range(self.nics)), "")))
+            load.stdin.close()
+            try:
+                for line in load.stdout:
+                    yield _outcome(line, _resident_kb(processes[0]))
+            finally:
+                load.kill()
+        if load.returncode:
             raise RuntimeError("the load failed")
-        seconds, acknowledged, delivered, repeated, p50, p99, load_s, broker_s, *bridge_s = map(
-            float, done.stdout.split()
-        )
-        counts = (int(acknowledged), int(delivered), int(repeated))
-        return Outcome(seconds, *counts, p50, p99, sum(bridge_s), broker_s, load_s, _resident_kb(processes[0]))
 
     def _datagram(self, number: int) -> str:
         """The line for one NIC: its first notification, and where the number stands that it counts up."""
@@ -115,6 +119,12 @@ class Job:
         pairs += [(options.URI_QUERY, query.encode()) for query in queries]
         octets = encode_message(Message(CON, codes.POST, 0, number.to_bytes(2, "big"), tuple(pairs), PAYLOAD))
         return f"{octets.index(b'o=%d' % FIRST_OBSERVE) + 2} {octets.hex()}"
+
+
+def _outcome(line: str, resident_kb: int) -> Outcome:
+    seconds, acknowledged, delivered, repeated, p50, p99, load_s, broker_s, *bridge_s = map(float, line.split())
+    counts = (int(acknowledged), int(delivered), int(repeated))
+    return Outcome(seconds, *counts, p50, p99, sum(bridge_s), broker_s, load_s, resident_kb)
 
 
 def device_id(number: int) -> DeviceId:

@@ -48,10 +48,15 @@ class Bridge:
         return (self.process, *map(int, children.read_text().split())) if children.exists() else (self.process,)
 
     def load(self, job: Job) -> Outcome:
-        """One job of the load; raises Unobtainable and RuntimeError."""
+        """One measurement; raises as `slices`."""
+        (outcome,) = self.slices(job)
+        return outcome
+
+    def slices(self, job: Job) -> Iterator[Outcome]:
+        """The measurements of a job as they end; raises Unobtainable and RuntimeError."""
         try:
             broker = (self.broker.port, self.broker.process.pid)
-            return job.run(self.port, self._hello("bench"), broker, self.processes)
+            yield from job.run(self.port, self._hello("bench"), broker, self.processes)
         except RuntimeError as error:
             raise RuntimeError(f"{self.name}: {error}") from None
 

@@ -7,9 +7,7 @@ Every notification is a new one, so that the tables which recognise repetitions 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
 
 from bench import bridge_peers as peers
@@ -27,7 +25,6 @@ SLICES: Final = 30
 GROWTH_BAR: Final = 0.05
 FULL: Final = 2 * 65_536
 """Notifications after which every table has its size."""
-SETTLE_S: Final = 0.2
 
 
 def measure(quick: bool) -> Iterator[Result]:
@@ -41,19 +38,17 @@ def measure(quick: bool) -> Iterator[Result]:
         print(f"{BENCH}: left out, {error}", file=sys.stderr)
         return
     seconds = QUICK_SECONDS if quick else SECONDS
-    job = Job(seconds / SLICES, 0.1)
+    job = Job(seconds / SLICES, 1.0, slices=SLICES)
     rates, resident, total, full_at = [], [], 0, SLICES // 5
     with mosquitto() as broker:
         peers.to_last_core(broker)
         with peers.ours(broker, 1) as bridge:
-            for turn in range(SLICES):
-                outcome = bridge.load(replace(job, epoch=turn + 1))
+            for turn, outcome in enumerate(bridge.slices(job)):
                 rates.append(outcome.delivered / outcome.seconds)
                 resident.append(outcome.resident_kb)
                 total += outcome.acknowledged
                 if total < FULL:
                     full_at = max(full_at, turn + 1)
-                time.sleep(SETTLE_S)
     yield Figure(BENCH, "messages-qos1", rates, "messages/s", note=f"{SLICES} slices of {job.seconds:.0f} s")
     if full_at >= SLICES - 1:
         print(f"{BENCH} memory-growth: left out, {total} notifications do not fill the tables", file=sys.stderr)

@@ -34,6 +34,12 @@ def test_what_is_acknowledged_is_delivered(broker: Contender) -> None:
     assert outcome.resident_kb > 100 and outcome.load_s > 0
 
 
+def test_slices_follow_one_another(broker: Contender) -> None:
+    with peers.c_loop(broker) as bridge:
+        outcomes = list(bridge.slices(Job(0.1, 0.05, nics=8, slices=3)))
+    assert len(outcomes) == 3 and all(outcome.acknowledged for outcome in outcomes)
+
+
 def test_a_rate_is_kept(broker: Contender) -> None:
     with peers.c_loop(broker) as bridge:
         outcome = bridge.load(Job(0.4, 0.05, nics=4, rate=500.0))
@@ -51,4 +57,6 @@ def test_a_bridge_that_refuses_ends_the_load(broker: Contender) -> None:
         threading.Thread(target=refuse, daemon=True).start()
         where = (broker.port, broker.process.pid)
         with pytest.raises(RuntimeError, match="the load failed"):
-            Job(5.0, 0.0, nics=1).run(bridge.getsockname()[1], hello("test", None, None), where, (broker.process.pid,))
+            list(
+                Job(5, 0, nics=1).run(bridge.getsockname()[1], hello("test", None, None), where, (broker.process.pid,))
+            )
