@@ -120,7 +120,7 @@ def _json_lines(text: str) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
             yield number, f"no JSON: {error}"
 
 
-_SHOWN_ONLY: Final = frozenset({"id", "deviceType", "domainInfo", "address", "seen", "created"})
+_SHOWN_ONLY: Final = frozenset({"id", "deviceType", "domainInfo", "address", "seen", "created", "has_key"})
 """What a listing has beside the columns."""
 
 
