@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Final
 
-from fastapi import Depends, Header, HTTPException, Request
+from fastapi import Depends, HTTPException, Request, Security
+from fastapi.security import APIKeyHeader
 
 from gateway.access import ADMIN_SCOPE
 from gateway.api.limits import Limits, address_of
@@ -26,7 +27,14 @@ API_SCOPES: Final = frozenset({"api", ADMIN_SCOPE})
 AT_A_SHELL: Final = "cli:"
 """Begins the `client_id` of a token that a person at the site's shell has signed."""
 
-Authorization = Annotated[str | None, Header()]
+Authorization = Annotated[
+    str | None,
+    Security(
+        APIKeyHeader(
+            name="Authorization", scheme_name="token", description="the token, with or without Bearer", auto_error=False
+        )
+    ),
+]
 
 
 class Callers:

@@ -183,7 +183,8 @@ class Pages:
     async def fields(self, request: Request) -> dict[str, str]:
         """The fields of any form; 403 from another site, 413 when it is too long."""
         origin = request.headers.get("origin")
-        if origin and origin != "null" and urlsplit(origin).netloc != request.headers.get("host"):
+        is_foreign = bool(origin) and origin != "null" and urlsplit(origin).netloc != request.headers.get("host")
+        if is_foreign or request.headers.get("sec-fetch-site") == "cross-site":
             raise HTTPException(403, "the form came from another site")
         octets = b""
         async for chunk in request.stream():

@@ -323,6 +323,7 @@ async def page_expectations(
             ("without its token", "", {}),
             ("with another's token", "x" * 22, {}),
             ("from another site", browser.form_token, {"origin": "https://elsewhere.example"}),
+            ("from a frame elsewhere", browser.form_token, {"origin": "null", "sec-fetch-site": "cross-site"}),
         ]:
             answer = await world.ask(route, entry, OWN, browser.headers | origin, form_token=token)
             refusal = 403 if sees else 404 if browser.is_in else 303
