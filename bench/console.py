@@ -44,8 +44,8 @@ GROWTH_BAR: Final = 0.05
 """An alarm that comes adds a few per cent; a leak in each of 600 events would add more."""
 THROUGHPUT_BAR: Final = 0.95
 SLICE_S: Final = 5.0
-CALM_S: Final = 2.0
-"""Between opening pages and measuring what they cost while they are open."""
+CALM_S: Final = 6.0
+"""Between opening pages and measuring what they cost while they are open: one looks for serial ports at first."""
 SAMPLES: Final = 24
 WARM_UP: Final = 4
 """Of the samples, so many in front are not counted."""
