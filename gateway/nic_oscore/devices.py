@@ -69,8 +69,7 @@ class ProtectedDevices:
         on_acknowledged: Callable[[], None] | None = None,
     ) -> GiveUp:
         """As `Devices.start`; a ping has nothing to protect."""
-        mac = nic_of(address)
-        context = None if mac is None else self._keys.context(mac)
+        context = self._context(address)
         plain = replace(address, security="")
         if context is None or request.code == codes.EMPTY:
             if self._required and request.code != codes.EMPTY:
@@ -79,6 +78,13 @@ class ProtectedDevices:
         exchange = _Exchange(self._devices, context, request, plain, on_answer, on_end, timeout_s, on_acknowledged)
         exchange.send()
         return exchange.give_up
+
+    def _context(self, address: Address) -> OscoreContext | None:
+        mac = nic_of(address)
+        try:
+            return None if mac is None else self._keys.context(mac)
+        except RegistryError as error:
+            raise DeviceUnreachable(f"its key can't be used: {error}") from None
 
 
 @dataclass(slots=True)
@@ -143,9 +149,9 @@ class _Exchange:
         if not response.last:
             # RFC 8613 section 4.1.3.5.2: one that is older, or comes again, is none. What the NIC counts by is not
             # protected, so they are numbered anew here.
-            if number is not None and number <= self.newest:
+            if self.notifications and (number is None or number <= self.newest):
                 return
-            self.newest = self.newest if number is None else number
+            self.newest = -1 if number is None else number
             count = options.encode_uint(self.notifications % SEQUENCE_MODULUS)
             self.notifications += 1
             pairs = tuple((n, count if n == options.OBSERVE else value) for n, value in pairs)
@@ -154,7 +160,7 @@ class _Exchange:
 
     def _not_taken(self, response: Response, error: OscoreError) -> None:
         """Anybody can send an answer in plain: it ends a request, for want of a better one, and no observation."""
-        if self.notifications:
+        if self.notifications and not response.last:
             _log.warning("a notification of a NIC is not protected rightly", to=str(self.address), reason=str(error))
             return
         words = f"{codes.code_text(response.code)} {response.payload[:64].decode(errors='replace')}".strip()

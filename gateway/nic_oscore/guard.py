@@ -1,7 +1,7 @@
 """What the sink asks about protection: whose request is this, may it come in plain, and how is its answer protected.
 
-A NIC's request names its key by the ID Context, which is the NIC's EUI-64; so no two parts of the gateway can take it
-for theirs. It says nothing more in the clear. Refusals are answered in plain, as RFC 8613 section 8.2 has it.
+A NIC's request names its key by the ID Context, which is the NIC's EUI-64: by its length it is told from a request of a
+client. It says nothing more in the clear. Refusals are answered in plain, as RFC 8613 section 8.2 has it.
 """
 
 from __future__ import annotations
