@@ -35,6 +35,23 @@ function forest(map) {
   return { roots, byId };
 }
 
+/** Angles of a ring with room to spare: everybody as near to the one it sends through as their order and `least` allow. */
+function besideParents(level, least) {
+  const angles = level.map((node) => {
+    const { angle, children } = node.up;
+    return angle + (children.indexOf(node) - (children.length - 1) / 2) * least;
+  });
+  for (let round = 0; round < 30 && angles.length > 1; round += 1)
+    for (let index = 0; index < angles.length; index += 1) {
+      const next = (index + 1) % angles.length;
+      const lack = least - (angles[next] + (next ? 0 : 2 * Math.PI) - angles[index]);
+      if (lack <= 0) continue;
+      angles[index] -= lack / 2;
+      angles[next] += lack / 2;
+    }
+  return angles;
+}
+
 /** Where everybody stands around a root, seen from it; root.bands are the rings' outer radii. */
 function arrange(root) {
   root.size = 7;
@@ -51,11 +68,13 @@ function arrange(root) {
     // Turned so that, on the whole, everybody stands outside the one it sends through.
     const away = level.map((node, index) => node.up.angle - index * step);
     const turn = Math.atan2(away.reduce((sum, angle) => sum + Math.sin(angle), 0), away.reduce((sum, angle) => sum + Math.cos(angle), 0));
+    const least = (1.7 * SPACE) / (radius + SPACE / 2);
+    const near = root.bands.length && rows.length === 1 && level.length * least < 5.6 ? besideParents(level, least) : null;
     level.forEach((node, index) => {
       rows.forEach((count, row) => (due[row] += count / all));
       const row = due.indexOf(Math.max(...due));
       due[row] -= 1;
-      node.angle = index * step + turn;
+      node.angle = near ? near[index] : index * step + turn;
       node.size = node.kind === "cluster" ? DOT + 2 : node.children.length ? DOT + 1 : DOT;
       const distance = radius + (row + 0.5) * SPACE;
       node.offset = [distance * Math.cos(node.angle), distance * Math.sin(node.angle)];
