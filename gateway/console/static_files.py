@@ -19,6 +19,7 @@ _NAMES: Final = (
     "frames.js",
     "live_tables.js",
     "mesh.js",
+    "mesh_layout.js",
     "mqtt_client.js",
     "mqtt_connection.js",
     "mqtt_packets.js",
