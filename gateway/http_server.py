@@ -48,10 +48,15 @@ class _Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         document = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": msg}
-        headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
+        octets = json.dumps(document).encode()
+        headers = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(octets)).encode()),
+            (b"connection", b"close"),
+        ]
         for event in (
             h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
-            h11.Data(data=json.dumps(document).encode()),
+            h11.Data(data=octets),
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")
