@@ -6,6 +6,7 @@ Annotations are not postponed here: FastAPI looks at those of methods.
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Iterator
+from http import HTTPStatus
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, HTTPException, Query, Request
@@ -14,6 +15,7 @@ from starlette.background import BackgroundTask
 
 from gateway.api.callers import Caller, Token
 from gateway.api.event_streams import EventStreams, sent
+from gateway.api.problems import PROBLEMS
 from gateway.messages.bodies import ConsumerAnswer, MessageBody, Messages, NewConsumer, PublishAnswer, Settled, Settling
 from gateway.messages.consumer import Consumer, Held, Settlement
 from gateway.messages.desk import MessageDesk
@@ -194,15 +196,24 @@ def router(desk: MessageDesk, streams: EventStreams) -> APIRouter:
     body: dict[str, Any] = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
     events: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
     received: dict[int | str, dict[str, Any]] = {200: {"model": Messages}}
-    routes.add_api_route("/messages", messages.publish, methods=["POST"], openapi_extra={"requestBody": body})
-    routes.add_api_route("/messages", messages.take, methods=["GET"], responses=received)
+    routes.add_api_route(
+        "/messages", messages.publish, methods=["POST"], responses=_also(502, 504), openapi_extra={"requestBody": body}
+    )
+    routes.add_api_route("/messages", messages.take, methods=["GET"], responses=received | _also(410, 502))
     routes.add_api_route("/messages/events", messages.stream, methods=["GET"], responses=events)
-    routes.add_api_route("/consumers", messages.open, methods=["POST"], status_code=201, name="open_consumer")
+    routes.add_api_route(
+        "/consumers", messages.open, methods=["POST"], status_code=201, name="open_consumer", responses=_also(502)
+    )
     routes.add_api_route("/consumers/{id}", messages.close, methods=["DELETE"], status_code=204, name="close_consumer")
-    routes.add_api_route("/consumers/{id}/messages", messages.fetch, methods=["GET"], responses=received)
+    routes.add_api_route("/consumers/{id}/messages", messages.fetch, methods=["GET"], responses=received | _also(410))
     routes.add_api_route("/consumers/{id}/events", messages.events, methods=["GET"], responses=events)
     routes.add_api_route("/consumers/{id}/acknowledge", messages.acknowledge, methods=["POST"])
     return routes
+
+
+def _also(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For the OpenAPI document: further problems of a route."""
+    return {status: PROBLEMS[404] | {"description": HTTPStatus(status).phrase} for status in statuses}
 
 
 def _place(tenant: TenantId, topic: str | None, address: str | None) -> str:
