@@ -242,7 +242,8 @@ async def test_beyond_the_limit_a_client_gets_the_state_alone(
         assert (await observe(client, b"a")).payload == b"first"
         second = await observe(client, b"b")
         assert (second.payload, second.option(options.OBSERVE)) == (b"plain", None)
-        assert gateway.status()["proxy"] == {"observations": 1, "observers": 1, "cached": 0, "cachedOctets": 0}
+        held = {"observations": 1, "observers": 1, "cached": 0, "cachedOctets": 0}
+        assert held.items() <= gateway.status()["proxy"].items()  # type: ignore[attr-defined]
 
 
 async def test_a_move_is_invisible_to_all(nic: FakeNic, client: Any, gateway: Gateway) -> None:
