@@ -78,21 +78,24 @@ def measure(quick: bool) -> Iterator[Result]:
     try:
         compiled(PROGRAM)
         with our_broker('durability = "memory"') as broker:
-            yield from _with(broker, "embedded", partial(_looks, float(chosen[0]), 1 if quick else PAINTS))
+            yield from _with(broker, "embedded", partial(_looks, float(chosen[0]), 1 if quick else PAINTS), False)
         with mosquitto() as broker:
             job = Job(0.5 if quick else 3.0, 0.5)
-            yield from _with(broker, "mosquitto", partial(_throughput, job, int(chosen[1])))
+            yield from _with(broker, "mosquitto", partial(_throughput, job, int(chosen[1])), True)
     except Unobtainable as error:
         print(f"{BENCH}: left out, {error}", file=sys.stderr)
 
 
 def _with(
-    broker: Contender, engine: str, act: Callable[[Any, _Site], Coroutine[None, None, list[Result]]]
+    broker: Contender,
+    engine: str,
+    act: Callable[[Any, _Site], Coroutine[None, None, list[Result]]],
+    is_meek: bool,
 ) -> list[Result]:
     """Do something with a signed-in browser at a gateway of its own."""
 
     async def signed_in(site: _Site) -> list[Result]:
-        async with chromium() as browser:
+        async with chromium(is_meek=is_meek) as browser:
             context = await browser.new_context()
             await _sign_in(context, site)
             results = await act(context, site)

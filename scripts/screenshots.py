@@ -206,7 +206,7 @@ async def network(camera: Camera) -> None:
     await camera.press("Watch")
     await camera.page.wait_for_timeout(8_000)
     await camera.press("Pause")
-    await camera.take("nic-frames")
+    await camera.take("nic-frames", size=DESK | {"height": 970})  # its rows are drawn when they are in view
     await camera.go(f"explain?what={MAC}")
     await camera.take("explain")
     await camera.go("explain?what=nothing")
