@@ -12,7 +12,7 @@ import pytest
 from gateway.addresses import Address
 from gateway.envelope import unpack
 from gateway.outbox import Outbox
-from gateway.registry import Registry
+from gateway.registry import Device, Registry
 from gateway.sink import Sink, is_for_sink
 from gateway.statistics import Event, Statistics
 from gateway.storage import MemoryStorage
@@ -248,8 +248,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch, bubble_up: Make) -> 
 def test_a_repetition_is_recognised_whatever_other_devices_send_meanwhile(bench: Bench, bubble_up: Make) -> None:
     """A minute's readings at 1,000/s, and more: formerly the table of all devices together had forgotten by then."""
     others = [DeviceId(f"{number:016x}") for number in range(1000)]
-    for other in others:
-        bench.registry.add_device(other, TenantId("acme"))
+    bench.registry.add_devices([Device(other, TenantId("acme")) for other in others])
     bench.receive(bubble_up(observe=1, mid=1))
     bench.commit()
     bench.sink.recall([(f"{others[n % 1000]}/a/1/{n}".encode(), 0.0) for n in range(70_000)], bench.now)
