@@ -126,8 +126,11 @@ class UsersFile:
 
     def add(self, name: str, password: str, *, tenant: TenantId = INTERNAL_TENANT, roles: tuple[str, ...] = ()) -> None:
         """Adds or replaces a user; the file is written with mode 0600 and replaced atomically."""
-        user = _User(password=self._hasher.hash(password), tenant=tenant.value, roles=roles)
-        self._write({**self._users, name: user})
+        self.put(name, self._hasher.hash(password), tenant=tenant, roles=roles)
+
+    def put(self, name: str, password_hash: str, *, tenant: TenantId, roles: tuple[str, ...]) -> None:
+        """The same with a hash of argon2id."""
+        self._write({**self._users, name: _User(password=password_hash, tenant=tenant.value, roles=roles)})
 
     def set_roles(self, name: str, roles: tuple[str, ...]) -> None:
         """Gives a known user other roles; the password stays."""

@@ -1,5 +1,5 @@
-"""`meshwire role`: the roles of this site beside the built-in ones. A running broker takes a change into use within a
-second, also for clients that are connected.
+"""`meshwire role`: the roles of this site beside the built-in ones. A running broker is asked, and takes a change into
+use at once, also for clients that are connected.
 """
 
 import json
@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from broker.errors import RolesFileError
-from broker.policy import BUILT_IN_ROLES
+from broker.administration.acts import Rows, on_roles
+from broker.administration.asking import ask
+from broker.administration.requests import RoleList, RolePut, RoleRemove, RoleRequest
 from broker.role_table import RoleTable
 from broker.settings import BrokerSettings
 from meshwire.config import load_config, read_settings
@@ -32,8 +33,8 @@ def add(
     config: Config = None,
 ) -> None:
     """Add or replace a role."""
-    table = _table(config)
-    table.add(name, subscribe=tuple(subscribe or ()), publish=tuple(publish or ()), password_only=password_only)
+    filters = {"subscribe": tuple(subscribe or ()), "publish": tuple(publish or ())}
+    _ask(RolePut(name=name, password_only=password_only, **filters), config)
 
 
 @app.command("list")
@@ -41,27 +42,20 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False, config: Config = None
 ) -> None:
     """List all roles, the built-in ones among them."""
-    for name, rule in sorted(_table(config).rules.items()):
-        record = {
-            "name": str(name),
-            "subscribe": list(rule.subscribe),
-            "publish": list(rule.publish),
-            "password_only": rule.password_only,
-            "built_in": name in BUILT_IN_ROLES,
-        }
-        line = f"{name}\tsubscribe: {' '.join(rule.subscribe) or '-'}\tpublish: {' '.join(rule.publish) or '-'}"
-        typer.echo(json.dumps(record) if as_json else line)
+    for role in _ask(RoleList(), config):
+        subscribe, publish = (" ".join(role[way]) or "-" for way in ("subscribe", "publish"))
+        line = f"{role['name']}\tsubscribe: {subscribe}\tpublish: {publish}"
+        typer.echo(json.dumps(role) if as_json else line)
 
 
 @app.command()
 def remove(name: str, config: Config = None) -> None:
     """Remove a role; who holds it loses its rights at once."""
-    table = _table(config)
-    if name not in table.own_names:
-        raise RolesFileError("no such role", evidence=name, fix="see `meshwire role list`", code="MW-BRK-014")
-    table.remove(name)
+    _ask(RoleRemove(name=name), config)
 
 
-def _table(config: Path | None) -> RoleTable:
+def _ask(request: RoleRequest, config: Path | None) -> Rows:
     settings = read_settings(BrokerSettings, "broker", load_config(config))
-    return RoleTable(settings.roles_file or Site.default().path("broker", "roles.json"))
+    site = Site.default()
+    file = settings.roles_file or site.path("broker", "roles.json")
+    return ask(site, file, request, lambda: on_roles(RoleTable(file), request))

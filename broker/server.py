@@ -13,6 +13,7 @@ from argon2 import PasswordHasher
 
 from broker.accounts import accounts_of
 from broker.addresses.book import AddressBook
+from broker.administration.counter import Counter
 from broker.admission import Admission
 from broker.announcement import Announcement
 from broker.connection import Connection, Surroundings
@@ -143,8 +144,9 @@ class Broker:
         self.engine.addresses.book = self._addresses
         revocation = Revocation(self.engine, self._users, self._roles, authenticator, self._permissions_of)
         revocation.apply(asyncio.get_running_loop().time())  # what changed while the broker was away
+        counter = Counter(self._users, self._roles, self.engine.addresses, revocation, self.settings)
         try:
-            async with asyncio.TaskGroup() as group:
+            async with counter.open(self._site), asyncio.TaskGroup() as group:
                 if writer is not None:
                     _keep(group.create_task(writer.watch()))
                 _keep(group.create_task(authenticator.keep_keys_fresh()))

@@ -1,5 +1,5 @@
-"""`meshwire user`: password users of the broker, in its users file. A password is made here or read from a file; it is
-never an argument, which every process of the machine could read.
+"""`meshwire user`: password users, by the broker that runs, else in its users file. A password is made here or read
+from a file; it is never an argument, which every process of the machine could read, and leaves only as its hash.
 """
 
 import json
@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from argon2 import PasswordHasher
 
-from broker.credentials import UsersFile, open_users
+from broker.administration.acts import Rows, on_users
+from broker.administration.asking import ask
+from broker.administration.requests import UserChange, UserList, UserPut, UserRemove, UserRequest
+from broker.credentials import open_users
 from broker.errors import UsersFileError
 from broker.settings import BrokerSettings
 from meshwire.config import load_config, read_settings
@@ -32,12 +36,13 @@ def add(
     config: Config = None,
 ) -> None:
     """Add or replace a user. Without --password-file a password is made and shown once on stdout."""
-    users = _users(config)
-    password = secrets.token_urlsafe(24) if password_file is None else _first_line(password_file)
     try:
-        users.add(name, password, tenant=TenantId(tenant), roles=tuple(role or ()))
+        TenantId(tenant)
     except IdentityError as error:
         raise typer.BadParameter(str(error)) from None
+    password = secrets.token_urlsafe(24) if password_file is None else _first_line(password_file)
+    hashed = PasswordHasher().hash(password)
+    _ask(UserPut(name=name, password_hash=hashed, tenant=tenant, roles=tuple(role or ())), config)
     if password_file is None:
         typer.echo(password)
 
@@ -49,9 +54,7 @@ def change(
     config: Config = None,
 ) -> None:
     """Give a user other roles; the password stays, and a running broker applies it to its connections."""
-    users = _users(config)
-    _must_know(users, name)
-    users.set_roles(name, tuple(role or ()))
+    _ask(UserChange(name=name, roles=tuple(role or ())), config)
 
 
 @app.command("list")
@@ -59,28 +62,21 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False, config: Config = None
 ) -> None:
     """List users with tenant and roles; never a hash."""
-    for user in _users(config).listing():
-        line = json.dumps({"name": user.name, "tenant": user.tenant.value, "roles": sorted(user.roles)})
-        typer.echo(line if as_json else f"{user.name}\t{user.tenant}\t{' '.join(sorted(user.roles))}")
+    for user in _ask(UserList(), config):
+        typer.echo(json.dumps(user) if as_json else f"{user['name']}\t{user['tenant']}\t{' '.join(user['roles'])}")
 
 
 @app.command()
 def remove(name: str, config: Config = None) -> None:
     """Remove a user."""
-    users = _users(config)
-    _must_know(users, name)
-    users.remove(name)
+    _ask(UserRemove(name=name), config)
 
 
-def _must_know(users: UsersFile, name: str) -> None:
-    if name not in users.names():
-        raise UsersFileError("no such user", evidence=name, fix="see `meshwire user list`", code="MW-BRK-004")
-
-
-def _users(config: Path | None) -> UsersFile:
+def _ask(request: UserRequest, config: Path | None) -> Rows:
     settings = read_settings(BrokerSettings, "broker", load_config(config))
     site = Site.default()
-    return open_users(settings.users_file or site.path("broker", "users.json"), site)
+    file = settings.users_file or site.path("broker", "users.json")
+    return ask(site, file, request, lambda: on_users(open_users(file, site), request))
 
 
 def _first_line(path: Path) -> str:

@@ -1,5 +1,5 @@
-"""`meshwire address`: the addresses of this site, in the file that a running broker reads again within a second; and a
-look into the queues of that broker.
+"""`meshwire address`: the addresses of this site, by the broker that runs, else in its file; and a look into the queues
+of a broker anywhere.
 """
 
 import asyncio
@@ -9,13 +9,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from broker.adapters.connection import BrokerAddress
-from broker.addresses.address import Address, AddressType
-from broker.addresses.book import AddressBook, invalid
+from broker.addresses.address import AddressType
+from broker.addresses.book import AddressBook
 from broker.addresses.control import CONTROL_TOPIC, RESPONSE_TOPIC
 from broker.addresses.traffic import Login, Place, request
+from broker.administration.acts import Rows, address_of, on_addresses
+from broker.administration.asking import ask
+from broker.administration.requests import (
+    AddressChange,
+    AddressList,
+    AddressPut,
+    AddressRemove,
+    AddressRequest,
+    AddressShow,
+)
 from broker.errors import AddressError
 from broker.settings import BrokerSettings
 from meshwire.config import load_config, read_settings
@@ -56,17 +65,9 @@ def add(
     config: Config = None,
 ) -> None:
     """Add an address, or replace it."""
-    settings, book = _open(config)
-    most = settings.plan.get(tenant, settings.default_plan).max_addresses
-    if most is not None and book.of(tenant, name) is None and len(book.in_tenant(tenant)) >= most:
-        raise AddressError(
-            "the tenant's plan allows no more addresses",
-            evidence=f"{tenant}: {most}",
-            fix="remove one, or give the tenant another plan",
-            code="MW-BRK-022",
-        )
     bounds = _bounds(min_ttl, max_ttl, max_messages, max_octets, max_waiting, max_deliveries, dead_letter, expired_to)
-    book.put(_address({"tenant": tenant, "name": name, "type": type, "filter": filter, **bounds}))
+    definition = address_of({"tenant": tenant, "name": name, "type": type, "filter": filter, **bounds})
+    _do(AddressPut(definition=definition), config)
 
 
 @app.command("set")
@@ -84,9 +85,8 @@ def change(
     config: Config = None,
 ) -> None:
     """Change bounds of an address; what it holds stays."""
-    _, book = _open(config)
     bounds = _bounds(min_ttl, max_ttl, max_messages, max_octets, max_waiting, max_deliveries, dead_letter, expired_to)
-    book.put(_address(_known(book, tenant, name).model_dump() | bounds))
+    _do(AddressChange(tenant=tenant, name=name, fields=bounds), config)
 
 
 @app.command("list")
@@ -96,29 +96,26 @@ def listing(
     config: Config = None,
 ) -> None:
     """List addresses with their types and topics."""
-    for item in _open(config)[1]:
-        if tenant in (None, item.tenant):
-            line = f"{item.tenant}\t{item.name}\t{item.type}\t{item.topic_filter}"
-            typer.echo(_json(item) if as_json else line)
+    for item in _do(AddressList(tenant=tenant), config):
+        line = "\t".join(item[field] for field in ("tenant", "name", "type", "filter"))
+        typer.echo(json.dumps(item) if as_json else line)
 
 
 @app.command()
 def show(name: str, tenant: Tenant, as_json: AsJson = False, config: Config = None) -> None:
     """Everything about one address."""
-    item = _known(_open(config)[1], tenant, name)
+    (item,) = _do(AddressShow(tenant=tenant, name=name), config)
     if as_json:
-        typer.echo(_json(item))
+        typer.echo(json.dumps(item))
         return
-    for field, value in {**item.model_dump(mode="json", exclude_none=True), "filter": item.topic_filter}.items():
+    for field, value in item.items():
         typer.echo(f"{field}\t{value}")
 
 
 @app.command()
 def remove(name: str, tenant: Tenant, config: Config = None) -> None:
     """Remove an address; what a queue still holds is dropped."""
-    _, book = _open(config)
-    _known(book, tenant, name)
-    book.remove(tenant, name)
+    _do(AddressRemove(tenant=tenant, name=name), config)
 
 
 @app.command()
@@ -210,38 +207,21 @@ def _bounds(
     max_deliveries: int | None,
     dead_letter: str | None,
     expired_to: str | None,
-) -> dict[str, object]:
+) -> dict[str, int | str | None]:
     """What was said on the command line, as fields; 0 seconds and an empty name take a bound away."""
-    said: dict[str, object | None] = {
+    said = {
         "max_messages": max_messages,
         "max_octets": max_octets,
         "max_waiting": max_waiting,
         "max_deliveries": max_deliveries,
     }
-    fields: dict[str, object] = {name: value for name, value in said.items() if value is not None}
+    fields: dict[str, int | str | None] = {name: value for name, value in said.items() if value is not None}
     clearable = {"min_ttl_s": min_ttl, "max_ttl_s": max_ttl, "dead_letter": dead_letter, "expired_to": expired_to}
     return fields | {name: value or None for name, value in clearable.items() if value is not None}
 
 
-def _address(fields: dict[str, object]) -> Address:
-    try:
-        return Address.model_validate(fields)
-    except ValidationError as error:
-        raise invalid(error, str(fields["name"])) from None
-
-
-def _known(book: AddressBook, tenant: str, name: str) -> Address:
-    found = book.of(tenant, name)
-    if found is None:
-        evidence = f"{name} of tenant {tenant}"
-        raise AddressError("no such address", evidence=evidence, fix="see `meshwire address list`", code="MW-BRK-021")
-    return found
-
-
-def _json(item: Address) -> str:
-    return json.dumps({**item.model_dump(mode="json", exclude_none=True), "filter": item.topic_filter})
-
-
-def _open(config: Path | None) -> tuple[BrokerSettings, AddressBook]:
+def _do(request: AddressRequest, config: Path | None) -> Rows:
     settings = read_settings(BrokerSettings, "broker", load_config(config))
-    return settings, AddressBook(settings.addresses_file or Site.default().path("broker", "addresses.json"))
+    site = Site.default()
+    file = settings.addresses_file or site.path("broker", "addresses.json")
+    return ask(site, file, request, lambda: on_addresses(AddressBook(file), settings, request))
