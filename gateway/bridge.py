@@ -26,7 +26,7 @@ import structlog
 from gateway.delivery import DeliveryRecord
 from gateway.envelope import EnvelopeError
 from gateway.losses import LossBook
-from gateway.mqtt import ConnectionLost, Login, MqttVersion
+from gateway.mqtt import ConnectFailure, ConnectionLost, Login, MqttVersion
 from gateway.mqtt_publisher import PublisherConnection
 from gateway.mqtt_session import PublishSession, Verdict
 from gateway.outbox import Outbox
@@ -145,6 +145,8 @@ class Bridge:
         self._is_scheduled = False
         self._progress_at = 0.0
         self.is_connected = False
+        self.failure: ConnectFailure | None = None
+        """Of the last attempt to connect; None while connected."""
 
     def stored(self) -> None:
         """There is something new in the outbox."""
@@ -159,8 +161,12 @@ class Bridge:
             self._connect,
             self._serve,
             count=lambda what: self._statistics.count(Event.BRIDGE, what),
+            failed=self._failed,
             speaks_5=self._login.speaks_5,
         )
+
+    def _failed(self, failure: ConnectFailure) -> None:
+        self.failure = failure
 
     def _connect(self, version: MqttVersion) -> PublisherConnection:
         return self._connector(version, self._session, self._version is not None or self._login.is_lasting)
@@ -202,7 +208,7 @@ class Bridge:
         connection.on_verdicts, connection.on_writable = self._settle, self.stored
         connection.may_rest = self._can_wait
         self._progress_at = asyncio.get_running_loop().time()
-        self.is_connected = True
+        self.is_connected, self.failure = True, None
         self.stored()
 
     def _check_progress(self, connection: PublisherConnection) -> None:

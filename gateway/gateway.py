@@ -358,6 +358,7 @@ class Gateway:
         return {
             "mqtt_host": bridge.host,
             "mqtt_port": str(bridge.port),
+            "mqtt_scheme": bridge.scheme,
             "coap": f"coap://{Address(host, self.coap_port)}",
             "http": f"http://{Address(parse_endpoint(self.settings.http).host, self.http_port)}",
         }
@@ -426,6 +427,7 @@ class Gateway:
             "bridge": {
                 "enabled": self.settings.bridge.enabled,
                 "connected": bool(lanes) and all(lane.get("connected") for lane in lanes),
+                "trouble": next((found for lane in lanes if (found := lane.get("trouble"))), None),
             },
             "workers": workers,
             **self._aliases.status(),

@@ -19,11 +19,12 @@ from typing import Final
 import structlog
 
 from gateway.bridge import Bridge
+from gateway.broker_tls.tls import tls_of
 from gateway.delivery import DeliveryRecord
 from gateway.direct import DirectDelivery
 from gateway.envelope import EnvelopeError, unpack
 from gateway.losses import LossBook
-from gateway.mqtt import Login, client_id
+from gateway.mqtt import ConnectFailure, Login, client_id
 from gateway.nic_oscore import NicGuard
 from gateway.outbox import Outbox
 from gateway.rate import RateMeter
@@ -132,6 +133,7 @@ class Lane:
         return {
             "lane": self.number,
             "connected": self.bridge.is_connected,
+            "trouble": _trouble(self.bridge.failure),
             "depth": outbox.depth,
             "octets": outbox.octets,
             "ageS": round(outbox.age_s, 3),
@@ -172,6 +174,16 @@ class Lane:
         if kept is None:
             return fresh
         return replace(fresh, client_id=kept, is_lasting=True, speaks_5=self.outbox.version == 5)
+
+
+def _trouble(failure: ConnectFailure | None) -> dict[str, str] | None:
+    """Why there is no connection to the broker, and what to do, where that is known."""
+    if failure is None:
+        return None
+    trouble = failure.trouble
+    if trouble is None:
+        return {"reason": str(failure), "fix": ""}
+    return {"reason": f"{trouble.what}: {trouble.evidence} [{trouble.code}]", "fix": trouble.fix}
 
 
 def _open_outbox(number: int, limits: OutboxSettings, site: Site) -> Outbox:
@@ -218,7 +230,8 @@ def login(bridge: BridgeSettings, site: Site, prefix: str, lane: int = MAIN) -> 
     else:
         password = site.secret(BROKER_SECRET)
     identifier = client_id(prefix, _name(bridge, lane))
-    return Login(bridge.host, bridge.port, identifier, bridge.username, password, bridge.keepalive_s)
+    tls = tls_of(bridge.host, bridge.port, bridge.tls)
+    return Login(bridge.host, bridge.port, identifier, bridge.username, password, bridge.keepalive_s, tls=tls)
 
 
 def _name(bridge: BridgeSettings, lane: int) -> str:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -26,6 +28,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from gateway.broker_tls.errors import BrokerTlsError
+from gateway.broker_tls.tls import BrokerTls
 from gateway.cancellation import to_its_end
 
 if TYPE_CHECKING:
@@ -40,6 +44,7 @@ __all__ = [
     "MqttVersion",
     "Publication",
     "client_id",
+    "connect_failure",
 ]
 
 _CONNECT_TIMEOUT_S: Final = 5.0
@@ -70,10 +75,19 @@ class ConnectFailure(Exception):
         version_refused: another protocol version may help.
         says_so: the broker has said that it is the version; otherwise it may be something in front of the broker that
             hangs up, or says nothing, because the broker is away.
+        trouble: what is wrong with TLS, where it is that.
     """
 
-    def __init__(self, reason: str, *, version_refused: bool = False, says_so: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        version_refused: bool = False,
+        says_so: bool = False,
+        trouble: BrokerTlsError | None = None,
+    ) -> None:
         super().__init__(reason)
+        self.trouble = trouble
         self.version_refused = version_refused
         self.says_so = says_so
 
@@ -100,6 +114,8 @@ class Login:
     """Whether a later process will come by the same client id, and for the same session."""
     speaks_5: bool = False
     """Whether an earlier process has spoken MQTT 5 with this broker."""
+    tls: BrokerTls | None = None
+    """None: in plain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +146,20 @@ class Arrival:
     correlation: bytes | None = None
 
 
+async def connect_failure(login: Login, error: BaseException, *, version_refused: bool) -> ConnectFailure:
+    """A failed attempt in words; when TLS is what failed, with its code, and it is not the version.
+
+    Args:
+        login: where and as whom.
+        error: what the system or OpenSSL said.
+        version_refused: see `ConnectFailure`; for failures that are not TLS.
+    """
+    trouble = None if login.tls is None else await login.tls.explain(error)
+    if trouble is None:
+        return ConnectFailure(str(error), version_refused=version_refused)
+    return ConnectFailure(str(trouble), trouble=trouble)
+
+
 def client_id(prefix: str, name: str) -> str:
     """`<prefix>-<name>` padded with random letters to 23 characters, what every broker must take."""
     name = f"{prefix}-{name}"
@@ -149,6 +179,7 @@ class Connection:
         self.receive_maximum = 65_535
         """Messages that the broker takes at once (MQTT 5.0 section 3.2.2.3.3)."""
         self._version = version
+        self._login = login
         self._waiting: dict[int, Callable[[int], None]] = {}
         self._client = aiomqtt.Client(
             login.host,
@@ -185,15 +216,22 @@ class Connection:
 
     async def _connect(self) -> None:
         try:
+            if self._login.tls is not None:
+                self._paho.tls_set_context(await asyncio.to_thread(_context, self._login.tls))
             await self._client.__aenter__()
         except MqttConnectError as error:
             self._abandon()
             refused = _code(error.rc) in _UNSUPPORTED_VERSION
             raise ConnectFailure(f"refused: {error}", version_refused=refused, says_so=refused) from None
+        except BrokerTlsError as error:
+            raise ConnectFailure(str(error), trouble=error) from None
         except (aiomqtt.MqttError, OSError, ValueError) as error:
             # Old brokers hang up on a version that they do not know, and aiomqtt waits for CONNACK till it is tired.
             self._abandon()
-            raise ConnectFailure(str(error), version_refused="timed out" in str(error)) from None
+            # aiomqtt repeats what the system or OpenSSL said, and leaves the error itself behind.
+            behind = error.__context__
+            cause = behind if isinstance(behind, OSError) and not isinstance(behind, TimeoutError) else error
+            raise await connect_failure(self._login, cause, version_refused="timed out" in str(error)) from None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -300,6 +338,20 @@ class Connection:
         done = self._waiting.pop(mid, None)
         if done is not None:
             done(_code(reason) or 0)
+
+
+def _context(tls: BrokerTls) -> ssl.SSLContext:
+    """The context for paho, which knows the broker by its host alone."""
+    context = tls.context()
+    wrap = context.wrap_socket
+
+    def wrap_socket(
+        sock: socket.socket, *, server_hostname: str | None = None, do_handshake_on_connect: bool
+    ) -> ssl.SSLSocket:
+        return wrap(sock, server_hostname=tls.name, do_handshake_on_connect=do_handshake_on_connect)
+
+    context.wrap_socket = wrap_socket  # type: ignore[method-assign, assignment]
+    return context
 
 
 def _arrival(message: aiomqtt.Message) -> Arrival:

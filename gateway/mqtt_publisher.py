@@ -13,8 +13,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, cast
 
+from gateway.broker_tls.errors import BrokerTlsError
+from gateway.broker_tls.tls import tls_options
 from gateway.buffered import BufferedReader
-from gateway.mqtt import ConnectFailure, ConnectionLost, Login, MqttVersion
+from gateway.mqtt import ConnectFailure, ConnectionLost, Login, MqttVersion, connect_failure
 from gateway.mqtt_session import PublishSession, Verdict
 from meshwire.mqtt import (
     NO_PROPERTIES,
@@ -95,11 +97,11 @@ class PublisherConnection(asyncio.Protocol):
             self._close()
             reason = f"the broker breaks the protocol: {error}"
             raise ConnectFailure(reason, version_refused=True, says_so=True) from None
-        except OSError as error:
+        except (OSError, BrokerTlsError) as error:
             # RabbitMQ 3.10, for one, hangs up on a CONNECT of MQTT 5 without a word.
             hung_up = self._transport is not None
             self._close()
-            raise ConnectFailure(str(error), version_refused=hung_up) from None
+            raise await connect_failure(self.login, error, version_refused=hung_up) from None
         except BaseException:
             self._close()
             raise
@@ -118,8 +120,11 @@ class PublisherConnection(asyncio.Protocol):
         self._close()
 
     async def open_transport(self) -> None:
-        """Reach the broker, so that `connection_made` is called; raises OSError."""
-        await self._loop.create_connection(lambda: BufferedReader(self), self.login.host, self.login.port)
+        """Reach the broker, so that `connection_made` is called; raises OSError or BrokerTlsError."""
+        login = self.login
+        await self._loop.create_connection(
+            lambda: BufferedReader(self), login.host, login.port, **await tls_options(login.tls)
+        )
 
     async def wait_lost(self) -> ConnectionLost:
         """Return when the connection has ended."""

@@ -49,6 +49,7 @@ async def keep_connected(
     serve: Callable[[ConnectionT], Awaitable[ConnectionLost]],
     *,
     count: Callable[[str], None] = lambda what: None,
+    failed: Callable[[ConnectFailure], None] = lambda failure: None,
     speaks_5: bool = False,
 ) -> None:
     """The same with any connection.
@@ -58,19 +59,20 @@ async def keep_connected(
         connect: makes a connection; entering it raises ConnectFailure.
         serve: uses a connection until it is lost.
         count: told `connected`, `disconnected` and `failed`.
+        failed: told of each attempt that came to nothing.
         speaks_5: the broker is known to speak MQTT 5. Then, as after a connection by MQTT 5, 3.1.1 is tried seldom
             unless the broker says that it is the version: whoever hangs up may be a relay in front of a broker that is
             away, and a connection by 3.1.1 would end the session that is kept there.
     """
     loop = asyncio.get_running_loop()
     log = _log.bind(client_id=login.client_id, broker=f"{login.host}:{login.port}")
-    version, pause_s, silent, doubts = MqttVersion.V5, FIRST_PAUSE_S, False, 0
+    version, pause_s, told, doubts = MqttVersion.V5, FIRST_PAUSE_S, "", 0
     while True:
         try:
             async with connect(version) as connection:
                 count("connected")
                 log.info("connected to the broker", version=version.name)
-                silent, since = False, loop.time()
+                told, since = "", loop.time()
                 speaks_5, doubts = version is MqttVersion.V5, 0
                 lost = await serve(connection)
             count("disconnected")
@@ -79,14 +81,16 @@ async def keep_connected(
                 pause_s = FIRST_PAUSE_S
         except ConnectFailure as failure:
             count("failed")
+            failed(failure)
             doubts += 1
             if version is MqttVersion.V311 and speaks_5:
                 version, doubts = MqttVersion.V5, 0
             elif failure.version_refused and (failure.says_so or not speaks_5 or doubts > _DOUBTS):
                 version = MqttVersion.V311 if version is MqttVersion.V5 else MqttVersion.V5
-            if not silent:
-                # Once an outage is enough: the status page shows that it lasts.
+            kind = "away" if failure.trouble is None else failure.trouble.code
+            if kind != told:
+                # Once an outage is enough, and once for each reason of TLS: the status page shows that it lasts.
                 log.warning("the broker can't be reached", reason=str(failure))
-                silent = True
+                told = kind
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

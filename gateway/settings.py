@@ -17,6 +17,7 @@ from gateway.aliases.records import (
     TruststoreSettings,
 )
 from gateway.api_settings import ApiSettings
+from gateway.broker_tls.settings import BridgeTlsSettings
 from gateway.decoders import DecoderSettings
 from meshwire.identity import Role
 
@@ -148,6 +149,12 @@ class BridgeSettings(_Section):
     """The connection is given up when the broker acknowledges nothing for so long, in seconds."""
     keepalive_s: int = Field(default=15, ge=5)
     """MQTT keep alive in seconds."""
+    tls: BridgeTlsSettings = Field(default_factory=BridgeTlsSettings)
+
+    @property
+    def scheme(self) -> str:
+        """mqtt or mqtts."""
+        return "mqtts" if self.tls.enabled else "mqtt"
 
 
 class BrokerEngine(StrEnum):

@@ -28,6 +28,7 @@ CATALOGUES: Final = (
     "meshwire.capture.errors",
     "hardware.conform.errors",
     "gateway.errors",
+    "gateway.broker_tls.errors",
     "gateway.commands.errors",
     "gateway.messages.errors",
     "gateway.messaging.errors",

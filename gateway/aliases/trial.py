@@ -33,6 +33,7 @@ from gateway.aliases.causes import (
 )
 from gateway.aliases.checks import check
 from gateway.aliases.errors import StoreFileError
+from gateway.aliases.handshake import on_certificate_request
 from gateway.aliases.host import BrokerAddress, parse_host
 from gateway.aliases.records import AliasSettings
 from gateway.aliases.route import login_of, tls_of
@@ -56,9 +57,6 @@ __all__ = ["STEPS", "Step", "walk"]
 STEPS: Final = ("fields", "dns", "tcp", "tls", "websocket", "connect", "connack")
 DEFAULT_PATIENCE_S: Final = 30.0
 _TEST_SUFFIX: Final = "-test"
-_HANDSHAKE: Final = 22
-_CERTIFICATE_REQUEST: Final = 13
-"""TLS content type and handshake type (RFC 8446 sections 5.1 and 4)."""
 _UNSUPPORTED_VERSION: Final = frozenset({0x01, 0x84})
 
 
@@ -215,16 +213,12 @@ class _Trial:
         return evidence
 
     def watch_certificate_request(self, context: ssl.SSLContext) -> None:
-        """Some servers hang up on a client without certificate and don't say so: remember that they asked for one.
+        """Some servers hang up on a client without certificate and don't say so: remember that they asked for one."""
 
-        The callback is the standard library's for debugging; without it the cause is told less exactly.
-        """
+        def asked() -> None:
+            self.is_asked = True
 
-        def on_message(sock: object, direction: str, version: int, content: int, kind: int, data: bytes) -> None:
-            self.is_asked = self.is_asked or (direction, content, kind) == ("read", _HANDSHAKE, _CERTIFICATE_REQUEST)
-
-        if hasattr(context, "_msg_callback"):
-            context._msg_callback = on_message
+        on_certificate_request(context, asked)
 
     def _upgrade(self) -> str:
         assert self.sock is not None

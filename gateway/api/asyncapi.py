@@ -18,7 +18,7 @@ def router(bridge: BridgeSettings) -> APIRouter:
     Args:
         bridge: says where the broker is.
     """
-    routes, broker = APIRouter(tags=["topics"]), BrokerAddress(bridge.host, bridge.port)
+    routes, broker = APIRouter(tags=["topics"]), BrokerAddress(bridge.host, bridge.port, bridge.scheme)
 
     @routes.get("/api/asyncapi.json")
     async def show_asyncapi() -> dict[str, Any]:

@@ -29,6 +29,8 @@ class BrokerAddress:
 
     host: str
     port: int
+    scheme: str = "mqtt"
+    """mqtt or mqtts."""
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -50,7 +52,7 @@ def asyncapi_document(broker: BrokerAddress) -> Document:
         "servers": {
             "broker": {
                 "host": str(broker),
-                "protocol": "mqtt",
+                "protocol": broker.scheme,
                 "protocolVersion": "5.0",
                 "description": "MQTT 5.0 and 3.1.1.",
                 "security": [{"$ref": "#/components/securitySchemes/token"}],

@@ -64,8 +64,10 @@ def alarms(sample: Sample, offline: int) -> list[Alarm]:
             Alarm(
                 Severity.WARNING,
                 "The broker is away",
-                f"{sample.outbox_depth} notifications wait, the oldest for {sample.outbox_age_s:.0f} s",
-                "start the broker, or check gateway.bridge.host and port; nothing is lost until the outbox is full",
+                f"{sample.outbox_depth} notifications wait, the oldest for {sample.outbox_age_s:.0f} s"
+                + (f"; {sample.trouble}" if sample.trouble else ""),
+                (sample.trouble_fix or "start the broker, or check gateway.bridge.host and port")
+                + "; nothing is lost until the outbox is full",
             )
         )
     elif OUTBOX_WARNS_AT <= sample.outbox_level < OUTBOX_ALARMS_AT:

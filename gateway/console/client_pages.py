@@ -40,7 +40,7 @@ def connection_lines(
         tenant: whose client it is.
         id: of the client.
         secret: of the client.
-        places: `http`, `coap`, `mqtt_host` and `mqtt_port` of this gateway.
+        places: `http`, `coap`, `mqtt_host`, `mqtt_port` and `mqtt_scheme` of this gateway.
         endpoints: of the account; the gateway's own broker is named when none of them speaks MQTT over TCP or TLS.
     """
     spoken = (Scheme.MQTT, Scheme.MQTTS)
@@ -49,7 +49,7 @@ def connection_lines(
     )
     host = places["mqtt_host"] if endpoint is None else endpoint.domain
     port = places["mqtt_port"] if endpoint is None else str(endpoint.port)
-    is_tls = endpoint is not None and endpoint.scheme.is_tls
+    is_tls = places["mqtt_scheme"] == Scheme.MQTTS if endpoint is None else endpoint.scheme.is_tls
     body = f'{{"clientId":"{id}","clientSecret":"{secret}"}}'
     token = (
         f"TOKEN=$(curl -s {places['http']}/api/tokens -H 'Content-Type: application/json' -d '{body}' "

@@ -49,6 +49,10 @@ class Sample:
     """Made again after a pause."""
     commands_waiting: int = 0
     """Commands that have not ended."""
+    trouble: str = ""
+    """Why the bridge has no broker, where that is known."""
+    trouble_fix: str = ""
+    """What to do about it, where that is known."""
 
     def to_json(self) -> dict[str, Any]:
         """For the live stream."""
@@ -85,6 +89,7 @@ class Pulse:
         before_s, stored_before, published_before = self._before or (now_s, stored, published)
         elapsed_s = now_s - before_s or EVERY_S
         self._before = now_s, stored, published
+        trouble = status["bridge"].get("trouble") or {"reason": "", "fix": ""}
         outbox = status["outbox"] or {"depth": 0, "ageS": 0.0, "octets": 0, "maxOctets": 1}
         sample = Sample(
             at_s=round(now_s, 3),
@@ -95,6 +100,8 @@ class Pulse:
             outbox_level=round(outbox["octets"] / outbox["maxOctets"], 4),
             lost=_total(status["losses"]),
             connected=bool(status["bridge"]["connected"]) or not status["bridge"]["enabled"],
+            trouble=trouble["reason"],
+            trouble_fix=trouble["fix"],
             sessions=status["sessions"],
             devices=status["devices"],
             observes_established=status["proxy"].get("observationsEstablished", 0),

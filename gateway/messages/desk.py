@@ -8,9 +8,10 @@ import time
 from collections import Counter
 from typing import Final
 
+from gateway.broker_tls.tls import tls_of
 from gateway.messages.consumer import Consumer
 from gateway.messages.errors import BrokerAway, NoSuchConsumer, TooMany
-from gateway.messages.link import Link, Visitor
+from gateway.messages.link import BrokerPlace, Link, Visitor
 from gateway.messages.senders import Senders
 from gateway.settings import BridgeSettings, MessageSettings
 from meshwire.identity import TenantId
@@ -32,7 +33,8 @@ class MessageDesk:
     def __init__(self, bridge: BridgeSettings, settings: MessageSettings) -> None:
         self.settings = settings
         self._bridge = bridge
-        self._senders = Senders(bridge.host, bridge.port)
+        self._place = BrokerPlace(bridge.host, bridge.port, tls_of(bridge.host, bridge.port, bridge.tls))
+        self._senders = Senders(self._place)
         self._consumers: dict[str, Consumer] = {}
         self._tenants: dict[str, TenantId] = {}
 
@@ -59,7 +61,7 @@ class MessageDesk:
         id = secrets.token_urlsafe(12)
         self._tenants[id] = tenant
         try:
-            link = await Link.open(self._bridge.host, self._bridge.port, visitor)
+            link = await Link.open(self._place, visitor)
             consumer = self._consumers[id] = Consumer(id, visitor.token, topic_filter, link)
             await consumer.subscribe(qos)
         except BaseException:

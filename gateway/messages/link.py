@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from gateway.broker_tls.errors import BrokerTlsError
+from gateway.broker_tls.tls import BrokerTls, tls_options
 from gateway.messages.errors import BrokerAway, MessageError, TooMany, reason_name, refusal
 from meshwire.mqtt import (
     NO_PROPERTIES,
@@ -34,7 +36,7 @@ from meshwire.mqtt import (
     encode,
 )
 
-__all__ = ["Link", "Visitor"]
+__all__ = ["BrokerPlace", "Link", "Visitor"]
 
 CONNECT_TIMEOUT_S: Final = 5.0
 KEEP_ALIVE_S: Final = 30
@@ -51,6 +53,18 @@ _FROM_V3: Final = {
 """CONNACK return codes of 3.1.1 (section 3.2.2.3) as MQTT 5 says them."""
 
 AnswerT = TypeVar("AnswerT", PubAck, SubAck)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerPlace:
+    """Where the broker is, and how it is spoken to; `tls` is None: in plain."""
+
+    host: str
+    port: int
+    tls: BrokerTls | None = None
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +107,7 @@ class Link:
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, host: str, port: int, visitor: Visitor) -> Link:
+    async def open(cls, place: BrokerPlace, visitor: Visitor) -> Link:
         """Connect and log in.
 
         Raises:
@@ -102,28 +116,40 @@ class Link:
         """
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                link = await cls._try(host, port, visitor, ProtocolVersion.V5)
-                return link or await cls._old(host, port, visitor)
-        except (OSError, TimeoutError, MqttError) as error:
+                link = await cls._try(place, visitor, ProtocolVersion.V5)
+                return link or await cls._old(place, visitor)
+        except (OSError, TimeoutError, MqttError, BrokerTlsError) as error:
+            await cls._blame_tls(place, error)
             raise BrokerAway(
                 "the broker does not answer",
-                evidence=f"{host}:{port}: {str(error) or 'silence'}",
+                evidence=f"{place}: {str(error) or 'silence'}",
                 fix="see whether it runs, and gateway.bridge.host and port",
             ) from None
 
+    @staticmethod
+    async def _blame_tls(place: BrokerPlace, error: Exception) -> None:
+        """Raises BrokerAway when it was TLS that failed."""
+        trouble = None if place.tls is None else await place.tls.explain(error)
+        if trouble is not None:
+            evidence = f"{trouble.evidence} [{trouble.code}]"
+            raise BrokerAway(trouble.what, evidence=evidence, fix=trouble.fix)
+
     @classmethod
-    async def _old(cls, host: str, port: int, visitor: Visitor) -> Link:
+    async def _old(cls, place: BrokerPlace, visitor: Visitor) -> Link:
+        hung_up = ConnectionResetError("the broker has hung up")
         if visitor.keep_s:
+            await cls._blame_tls(place, hung_up)
             raise MessageError("this broker keeps no sessions for a time", evidence="MQTT 3.1.1", fix="leave keep out")
-        link = await cls._try(host, port, visitor, ProtocolVersion.V3_1_1)
+        link = await cls._try(place, visitor, ProtocolVersion.V3_1_1)
         if link is None:
-            raise BrokerAway("the broker speaks neither MQTT 5 nor 3.1.1", evidence=f"{host}:{port}")
+            await cls._blame_tls(place, hung_up)
+            raise BrokerAway("the broker speaks neither MQTT 5 nor 3.1.1", evidence=str(place))
         return link
 
     @classmethod
-    async def _try(cls, host: str, port: int, visitor: Visitor, version: ProtocolVersion) -> Link | None:
+    async def _try(cls, place: BrokerPlace, visitor: Visitor, version: ProtocolVersion) -> Link | None:
         """A link; None: the broker does not know the version."""
-        reader, writer = await asyncio.open_connection(host, port)
+        reader, writer = await asyncio.open_connection(place.host, place.port, **await tls_options(place.tls))
         link = cls(version, reader, writer)
         try:
             answer = await link._login(visitor)

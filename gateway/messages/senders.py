@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.messages.errors import NoVerdict, refusal
-from gateway.messages.link import Link, Visitor
+from gateway.messages.link import BrokerPlace, Link, Visitor
 from meshwire.mqtt import Publish, ReasonCode
 
 __all__ = ["Senders"]
@@ -33,13 +33,11 @@ class Senders:
     """See the module's text.
 
     Args:
-        host: of the broker.
-        port: of the broker.
+        place: where the broker is.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host = host
-        self._port = port
+    def __init__(self, place: BrokerPlace) -> None:
+        self._place = place
         self._senders: dict[str, _Sender] = {}
         self._opening: dict[str, asyncio.Lock] = {}
 
@@ -102,7 +100,7 @@ class Senders:
             async with lock:
                 sender = self._senders.get(token)
                 if sender is None or sender.is_retired or sender.link.ended.done():
-                    link = await Link.open(self._host, self._port, Visitor(token))
+                    link = await Link.open(self._place, Visitor(token))
                     sender = self._senders[token] = _Sender(link, time.monotonic())
                     await self._make_room()
                 return sender

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from gateway.mqtt import Login
@@ -29,7 +31,9 @@ def open_desk(settings: OperationsSettings, login: Callable[[], Login] | None) -
     line = ControlLine(own, TOPICS)
     match settings.engine:
         case BrokerEngine.RABBITMQ:
-            return RabbitMQDesk(settings.url, settings.username, lambda: _password(settings.password_file)), line
+            context = partial(_management_context, settings.url, login)
+            password = partial(_password, settings.password_file)
+            return RabbitMQDesk(settings.url, settings.username, password, context), line
         case BrokerEngine.MOSQUITTO if own is not None:
             return MosquittoDesk(own), line
         case _:
@@ -43,6 +47,12 @@ def _as_operator(settings: OperationsSettings, login: Callable[[], Login]) -> Ca
         return replace(login(), username=settings.username, password=_password(settings.password_file))
 
     return own
+
+
+def _management_context(url: str, login: Callable[[], Login] | None) -> ssl.SSLContext | None:
+    """By https the management plugin is trusted by the files that its broker is trusted by."""
+    tls = None if login is None or not url.startswith("https://") else login().tls
+    return None if tls is None else tls.context()
 
 
 def _password(path: Path | None) -> str:

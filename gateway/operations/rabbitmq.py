@@ -10,12 +10,14 @@ import asyncio
 import base64
 import json
 import re
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
+from gateway.broker_tls.errors import BrokerTlsError
 from gateway.operations.desk import MOST_CLIENTS, Page
 from gateway.operations.errors import NotReached, RequestRefused
 from gateway.operations.foreign import ForeignDesk
@@ -36,6 +38,7 @@ class RabbitMQDesk(ForeignDesk):
         url: of the management plugin, such as `http://127.0.0.1:15672`.
         username: a user with the tag monitoring; for kicks administrator.
         password: gives its password.
+        context: gives what an https URL is trusted by; None: the system's trust store.
     """
 
     engine = "rabbitmq"
@@ -44,10 +47,17 @@ class RabbitMQDesk(ForeignDesk):
         "Its list lags by up to 5 s; messages in and out of a connection are not counted, subscriptions not told.",
     )
 
-    def __init__(self, url: str, username: str, password: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        url: str,
+        username: str,
+        password: Callable[[], str],
+        context: Callable[[], ssl.SSLContext | None] = lambda: None,
+    ) -> None:
         self._url = url.rstrip("/")
         self._username = username
         self._password = password
+        self._context = context
 
     async def clients(self, tenant: str | None, find: str) -> Page:
         if tenant is not None:
@@ -82,14 +92,14 @@ class RabbitMQDesk(ForeignDesk):
         if method == "DELETE":
             request.add_header("X-Reason", REASON)
         try:
-            with urllib.request.urlopen(request, timeout=ANSWER_WITHIN_S) as answer:
+            with urllib.request.urlopen(request, timeout=ANSWER_WITHIN_S, context=self._context()) as answer:
                 text = answer.read()
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 raise RequestRefused("RabbitMQ knows no such connection (any more)") from None
             fix = "check gateway.operations.username and its password; RabbitMQ's user needs the tag administrator"
             raise NotReached("RabbitMQ refuses", evidence=f"HTTP {error.code}", fix=fix) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, BrokerTlsError) as error:
             fix = "enable rabbitmq_management, and check gateway.operations.url"
             raise NotReached("RabbitMQ's management plugin can't be reached", evidence=str(error), fix=fix) from None
         return json.loads(text) if text else None
