@@ -102,7 +102,7 @@ class AuditLog:
         before: int | None = None,
         limit: int = 100,
     ) -> list[AuditEntry]:
-        """Lines of the log, the newest first.
+        """Lines of the log, the newest first; what this process has noted by now is among them.
 
         Args:
             tenant: only this tenant's; None: all.
@@ -111,6 +111,7 @@ class AuditLog:
             before: only lines with a smaller id: the next page.
             limit: at most so many.
         """
+        self.save()
         table = schema.audit
         query = select(table).order_by(table.c.id.desc()).limit(limit)
         if tenant is not None:

@@ -364,7 +364,6 @@ async def test_a_ping_is_answered_by_reset(connect: Any) -> None:
 async def test_who_changes_something_stands_in_the_audit_log(nic: FakeNic, client: Any, gateway: Gateway) -> None:
     await client.answer_to(codes.PUT, proxy_uri(), payload=b"1")
     await client.answer_to(codes.GET, proxy_uri())
-    gateway.registry.audit.save()
     (entry,) = gateway.registry.audit.entries(action="command.")
     assert (entry.action, entry.subject, entry.tenant) == ("command.put", MAC.value, "acme")
     assert entry.by and entry.detail["path"].startswith("snsr/") and entry.detail["via"] == "coap"

@@ -405,7 +405,6 @@ async def test_who_commanded_what_stands_in_the_audit_log_once(bench: Any) -> No
     bench.appear()
     made = await submit(bench)
     await bench.round()
-    bench.registry.audit.save()
     (entry,) = bench.registry.audit.entries(action="command.")
     assert (entry.subject, entry.tenant) == (MAC.value, "acme")
     assert entry.detail["id"] == made.key.id and entry.detail["via"] == "http" and entry.detail["path"]
