@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from postgresql import PASSWORD, PostgresServer, programs
@@ -413,6 +414,32 @@ def test_the_first_release_s_file_is_taken_over(tmp_path: Path) -> None:
         assert names[0] == names[1], table
     marked = sqlite3.connect(path).execute("PRAGMA user_version").fetchone()
     assert marked == (SCHEMA_VERSION,), "an old release refuses it"
+
+
+def test_what_was_just_noted_is_read(another: Open) -> None:
+    log = AuditLog(another())
+    log.note("ada", "token.issue", "console-1", "acme", role="ADMIN")
+    (entry,) = log.entries(tenant="acme")
+    assert (entry.by, entry.action, entry.subject) == ("ada", "token.issue", "console-1")
+    assert entry.detail == {"role": "ADMIN"}
+    log.save()
+    assert len(log.entries()) == 1, "written once"
+
+
+def test_the_log_is_read_though_nothing_can_be_written(another: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = another()
+    log = AuditLog(database)
+    log.note("ada", "connection.kick", "meter-7")
+    log.save()
+    log.note("ada", "connection.kick", "meter-8")
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "writing", _refuse)
+        assert [entry.subject for entry in log.entries()] == ["meter-7"]
+    assert [entry.subject for entry in log.entries()] == ["meter-8", "meter-7"], "kept meanwhile"
+
+
+def _refuse() -> NoReturn:
+    raise RegistryError("the registry can't be written", evidence="disk full", fix="make room")
 
 
 def test_a_newer_release_s_database_is_refused(another: Open) -> None:
