@@ -225,6 +225,12 @@ async def test_a_tenants_user_has_its_own_part_and_no_more(tina: Browser, site: 
     ):
         await own.publish("acme/address/mine", b"1", qos=1)
         await foreign.publish("globex/address/theirs", b"1", qos=1)
+        async with asyncio.timeout(20):
+            # A look is shared for a second: the first may be of before the two were connected.
+            await tina.go(f"{PLACE}/connections")
+            while "own-client" not in tina.text:
+                await asyncio.sleep(0.2)
+                await tina.go(f"{PLACE}/connections")
         for part in ("", "/addresses", "/connections", "/topics", "/client"):
             await tina.go(f"{PLACE}{part}")
             assert tina.status == 200 and "globex" not in tina.text and "foreign" not in tina.text, part
