@@ -168,7 +168,7 @@ async def test_status_and_health(api: Api) -> None:
     status, answer = await api.call("GET", "/api/status", who="admin")
     assert status == 200
     assert answer["outbox"]["depth"] == 0 and answer["losses"] == {} and answer["devices"] == 2
-    assert answer["bridge"] == {"enabled": False, "connected": False}
+    assert answer["bridge"] == {"enabled": False, "connected": False, "trouble": None}
     for path in ("/healthz", "/healthz/live"):
         assert await api.call("GET", path) == (200, {"status": "ok"})
     for path in ("/readyz", "/healthz/ready"):
