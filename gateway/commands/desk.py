@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -113,7 +113,7 @@ class CommandDesk:
         self._statistics = statistics
         self._now_s = now_s
         self._arriving: set[CommandKey] = set()
-        self._followers: dict[CommandKey | str, set[asyncio.Event]] = {}
+        self._followers: dict[CommandKey | DeviceId | str, set[asyncio.Event]] = {}
 
     # --- taking orders
 
@@ -349,6 +349,10 @@ class CommandDesk:
                         return
                 await changed.wait()
 
+    def watching(self, mac: DeviceId) -> AbstractContextManager[asyncio.Event]:
+        """An event that is set whenever one of a device's commands has changed, while the block runs."""
+        return self._watching(mac)
+
     # --- groups
 
     async def group(self, id: str, principal: Principal) -> Group:
@@ -424,7 +428,7 @@ class CommandDesk:
                     tell(change.command, change.event)
                 if change.event.number == 1:
                     self._note(change.command)
-            for name in (change.command.key, change.command.group):
+            for name in (change.command.key, change.command.key.mac, change.command.group):
                 for changed in self._followers.get(name, ()) if name is not None else ():
                     changed.set()
         for told in self.on_change:
@@ -436,7 +440,7 @@ class CommandDesk:
         self._registry.audit.commanded(origin.principal, key.mac, key.tenant, command.request.code, **detail)
 
     @contextmanager
-    def _watching(self, name: CommandKey | str) -> Iterator[asyncio.Event]:
+    def _watching(self, name: CommandKey | DeviceId | str) -> Iterator[asyncio.Event]:
         changed = asyncio.Event()
         followers = self._followers.setdefault(name, set())
         followers.add(changed)

@@ -14,7 +14,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 from gateway.commands.desk import CommandDesk
 from gateway.commands.store import Filter
-from gateway.console.nic_pages import principal_of
+from gateway.console.ownership import principal_of
 from gateway.console.payloads import shown_payload
 from gateway.console.rendering import Form, PageRoute, Pages
 from gateway.console.tenancy import choices, chosen_tenant, status_of

@@ -24,6 +24,7 @@ from gateway.console import (
     messaging_pages,
     mqtt_client_pages,
     network_pages,
+    nic_commands,
     nic_pages,
     overview_pages,
     reading_pages,
@@ -127,6 +128,7 @@ class Console:
         self.router.include_router(request_pages.router(pages, registry, reader))
         self.router.include_router(link_pages.router(pages, registry, row, reader))
         self.router.include_router(reading_pages.router(pages, registry, row, ask, decoders))
+        self.router.include_router(nic_commands.router(pages, registry, desk, streams))
         self.router.include_router(nic_pages.router(pages, registry, row, endpoints, desk, ask))
         self.router.include_router(messaging_pages.router(pages, registry, messaging))
         self.router.include_router(alias_pages.router(pages, aliases))

@@ -21,12 +21,12 @@ from gateway.commands.errors import CommandError
 from gateway.commands.orders import OrderBody, order_of
 from gateway.commands.records import FINAL_STATES, Command, Event
 from gateway.commands.store import Filter
-from gateway.console.ownership import device_of
+from gateway.console.nic_commands import command_values
+from gateway.console.ownership import device_of, principal_of
 from gateway.console.rendering import PageRoute, Pages
 from gateway.console.rows import Row
 from gateway.console.visitors import Visitor
 from gateway.registry import Device, Registry
-from meshwire.identity import INTERNAL_TENANT, LoginKind, Principal, Role
 
 __all__ = ["router"]
 
@@ -97,19 +97,15 @@ def router(
         error: str | None = None,
         order: Mapping[str, str] | None = None,
     ) -> Response:
-        now_s, principal = time.time(), principal_of(visitor)
-        waiting = await desk.select(Filter(None, device.mac, None, True, 100), principal)
-        ended = await desk.select(Filter(None, device.mac, None, False, SHOWN), principal)
+        now_s = time.time()
         answers = await ask({"device": device.mac.value, "key": None, "limit": SHOWN})
         return pages.page(
             "nic.html",
             visitor,
             status=status,
             row=row(device, now_s),
-            now_s=now_s,
             endpoints=endpoints(),
-            waiting=[command_document(each, position=desk.position(each)) for each in waiting],
-            ended=[command_document(each) for each in ended],
+            **await command_values(desk, visitor, device, now_s),
             deliveries=_deliveries(answers, visitor)[:SHOWN],
             refusals=_refusals(answers),
             known_paths=KNOWN_PATHS,
@@ -202,13 +198,6 @@ def router(
         return pages.page("explain.html", visitor, what=what, found=found, refusals=refusals, error=error, cures=_CURES)
 
     return routes
-
-
-def principal_of(visitor: Visitor) -> Principal:
-    """The visitor as the party of a command."""
-    tenant = visitor.tenant or INTERNAL_TENANT
-    scopes = frozenset({"api", "admin"} if visitor.is_admin else {"api"})
-    return Principal(visitor.name, tenant, frozenset({Role.COMMAND_CLIENT.value}), LoginKind.PASSWORD, scopes=scopes)
 
 
 def steps(item: DeliveryAnswer) -> list[Step]:

@@ -213,8 +213,12 @@ class Pages:
         Args:
             connect_to: origin of a WebSocket that the page's scripts may open, beside our own.
         """
-        text = _environment.get_template(template).render(visitor=visitor, **values)
-        return HTMLResponse(text, status, _headers(connect_to))
+        return HTMLResponse(self.text(template, visitor, **values), status, _headers(connect_to))
+
+    @staticmethod
+    def text(template: str, visitor: Visitor | None, **values: Any) -> str:
+        """A template's text, for a stream."""
+        return _environment.get_template(template).render(visitor=visitor, **values)
 
     @staticmethod
     def go(path: str) -> Response:

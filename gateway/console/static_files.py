@@ -16,6 +16,7 @@ _NAMES: Final = (
     "messaging.css",
     "network.css",
     "console.js",
+    "commands.js",
     "frames.js",
     "live_tables.js",
     "mesh.js",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -13,6 +12,7 @@ from typing import Any
 import cbor2
 import pytest
 from console_browser import PASSWORD, Browser, set_up
+from event_stream import stream
 from nic_and_board import nic_and_board
 
 from gateway.console.nic_words import counter_lines, figures, observe_lines, resources
@@ -198,19 +198,10 @@ async def test_an_observation_comes_as_events_and_ends_with_the_page(
 ) -> None:
     await browser.go(f"{PLACE}/observe?path={'x' * 300}")
     assert browser.status == 422
-    reader, writer = await asyncio.open_connection("127.0.0.1", browser.port)
-    path = f"{PLACE}/observe?path=snsr/arduino/temp?sens"
-    writer.write(f"GET {path} HTTP/1.0\r\nHost: x\r\nCookie: {browser.cookie}\r\n\r\n".encode())
-    answers: list[dict[str, Any]] = []
-    async with asyncio.timeout(20):
-        while len(answers) < 3:
-            text = (await reader.readuntil(b"\n\n")).decode()
-            if "data: " in text:
-                answers.append(json.loads(text.split("data: ")[1]))
+    async with stream(browser, f"{PLACE}/observe?path=snsr/arduino/temp?sens") as events:
+        answers = [(await events.next())[1] for _ in range(3)]
         assert gateway.status()["proxy"]["observations"] == 1  # type: ignore[index]
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+    async with asyncio.timeout(20):
         while gateway.status()["proxy"]["observations"]:  # type: ignore[index]  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     numbers = [answer["observe"] for answer in answers]
@@ -226,3 +217,22 @@ async def test_commands_that_wait_are_cancelled_all_at_once(browser: Browser) ->
     assert "Cancel all 3 that wait" in browser.text and re.search(r">in (\d+ min|600 s|599 s)<", browser.text)
     await browser.go(f"{PLACE}/commands/cancel", {})
     assert browser.hops[-1] == PLACE and "Cancel all" not in browser.text and browser.text.count("cancelled") == 3
+
+
+async def test_the_table_of_commands_follows_them(browser: Browser, gateway: Gateway) -> None:
+    await browser.go(PLACE)
+    order = {"method": "PUT", "path": "snsr/arduino/temp?cfg=C", "payload": "", "mode": "stored", "ttl": "600"}
+    async with stream(browser, f"{PLACE}/commands/live") as events:
+        assert (await events.next())[1]["waiting"] == 0
+        await browser.go(f"{PLACE}/commands", order)
+        told = (await events.next())[1]
+        assert told["waiting"] == 1 and "queued" in told["table"] and "form_token" in told["table"]
+        await browser.go(f"{PLACE}/commands/cancel", {})
+        told = (await events.next())[1]
+        assert told["waiting"] == 0 and "cancelled" in told["table"]
+
+
+async def test_a_tenants_user_does_not_follow_commands_of_a_foreign_nic(browser: Browser, gateway: Gateway) -> None:
+    foreign = await signed_in(gateway, "eve", "globex")
+    async with stream(foreign, f"{PLACE}/commands/live") as events:
+        assert events.status == 404

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
@@ -170,3 +171,25 @@ async def test_a_discovered_resource_is_asked_observed_and_commanded(administrat
     await page.get_by_label("Method").select_option("PUT")
     await page.get_by_role("button", name="Send", exact=True).click()
     await expect(page.get_by_role("status").filter(has_text="cfg=C")).to_contain_text("answered")
+
+
+async def test_commands_come_and_go_on_an_open_page(administrator: Any, site: ConsoleSite) -> None:
+    away = DeviceId("0013500500470088")
+    site.gateway.registry.add_device(away, INTERNAL_TENANT)
+    page, other = administrator, await administrator.context.new_page()
+    other.on("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))
+    await page.goto(f"{site.url}network/{away}")
+    cancel = page.get_by_role("button", name="Cancel PUT snsr/arduino/temp?cfg=C")
+    for number in (1, 2):
+        await other.goto(f"{site.url}network/{away}")
+        await other.get_by_label("Method").select_option("PUT")
+        await other.get_by_label("Path").fill("snsr/arduino/temp?cfg=C")
+        await other.get_by_label("When it is away").select_option("stored")
+        await other.get_by_role("button", name="Send", exact=True).click()
+        await expect(cancel).to_have_count(number)
+        await cancel.first.focus()
+    await expect(page.locator("[data-commands-waiting]")).to_have_text("2")
+    await expect(cancel.first).to_be_focused()
+    await other.get_by_role("button", name="Cancel all 2 that wait").click()
+    await expect(cancel).to_have_count(0)
+    await expect(page.get_by_role("cell", name="cancelled")).to_have_count(2)
