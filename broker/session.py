@@ -60,6 +60,7 @@ class Session:
         "_last_packet_id",
         "_limits",
         "_queued_octets",
+        "_queued_qos0",
         "_resend",
         "_statistics",
         "addresses",
@@ -130,6 +131,7 @@ class Session:
         self._inflight: dict[int, Delivery] = {}
         self._resend: deque[int] = deque()
         self._queued_octets = 0
+        self._queued_qos0 = 0
         self._is_full_told = False
         self._last_packet_id = 0
 
@@ -255,6 +257,8 @@ class Session:
         if qos == 0:
             if outlet is None:
                 self._drop(Drop.QOS0_OFFLINE, message.topic)
+            elif self._queued_qos0:  # retained ones, maybe of this topic: the newer must not overtake the older
+                self._enqueue(Delivery(message, 0, retain, identifiers))
             elif outlet.backlog_octets > self._limits.qos0_backlog_octets:
                 self._drop(Drop.QOS0_BACKLOG, message.topic)
             else:
@@ -355,7 +359,7 @@ class Session:
         self, outlet: Outlet, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...], now: float
     ) -> tuple[bytes, bytes, int]:
         """What is not the same for all subscribers; with the alias that the client is told by it, or 0."""
-        alias, is_known = self.aliases.of(message.topic) if self.aliases is not None else (0, False)
+        alias, is_known = self.aliases.of(message.topic) if self.aliases is not None and qos < 2 else (0, False)
         head, tail = message.parts_for(outlet.version, qos, retain, identifiers, now, alias, is_known)
         return head, tail, 0 if is_known else alias
 
@@ -372,6 +376,8 @@ class Session:
             return
         self.queue.append(item)
         self._queued_octets += octets
+        if not item.qos:
+            self._queued_qos0 += 1
         self.tenant.queued(1, octets)
         if self.journal is not None and item.qos and item.lease is None:
             self.journal.add(self, item)
@@ -479,6 +485,8 @@ class Session:
         item = self.queue.popleft()
         octets = item.message.octets
         self._queued_octets -= octets
+        if not item.qos:
+            self._queued_qos0 -= 1
         self.tenant.queued(-1, -octets)
         self._is_full_told = self._is_full_told and bool(self.queue)
         return item
@@ -487,6 +495,7 @@ class Session:
         octets = sum(item.message.octets for item in queue)
         self.tenant.queued(len(queue) - len(self.queue), octets - self._queued_octets)
         self.queue, self._queued_octets = queue, octets
+        self._queued_qos0 = sum(not item.qos for item in queue)
 
     def _lose(self, item: Delivery, reason: Drop) -> None:
         """Drops a delivery that may be stored."""

@@ -171,6 +171,16 @@ async def test_a_client_that_takes_aliases_gets_them(start: Any, join: Any, dial
     assert [(p.topic, p.properties.topic_alias) for p in got] == [("a", None), ("a", None), ("b", None), ("b", None)]
 
 
+async def test_a_message_at_qos_2_names_its_topic(start: Any, join: Any) -> None:
+    running = await start()
+    client = await join(running, Connect("c", V5, properties=Properties(topic_alias_maximum=10)))
+    await client.ask(sub("a", qos=2))
+    publisher = await join(running, Connect("p", V5))
+    publisher.send(Publish("a", b"0"), Publish("a", b"0"), Publish("a", b"2", 2, packet_id=2))
+    got = [await client.next() for _ in range(3)]
+    assert [(p.topic, p.properties.topic_alias) for p in got] == [("a", 1), ("", 1), ("a", None)]
+
+
 async def test_aliases_end_with_the_connection(start: Any, join: Any, eventually: Any) -> None:
     running = await start()
     lasting = Properties(topic_alias_maximum=10, session_expiry_interval=60)

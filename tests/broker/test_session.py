@@ -275,6 +275,29 @@ def test_retained_messages_wait_their_turn_and_qos_0_ones_go_with_the_connection
     assert statistics.drops == {Drop.QOS0_OFFLINE: 2}
 
 
+def test_a_new_qos_0_message_does_not_overtake_the_retained_one_that_waits() -> None:
+    session, _ = session_with()
+    outlet = Outlet()
+    session.attach(outlet)
+    outlet.is_full = True
+    session.deliver_retained(Message("t", b"old", 0), 0, True, ())
+    session.pump(0.0)
+    deliver(session, b"new", 0)
+    outlet.is_full = False
+    session.pump(0.0)
+    deliver(session, b"newest", 0)
+    assert [packet.payload for packet in outlet.published()] == [b"old", b"new", b"newest"]
+
+
+def test_qos_0_overtakes_what_waits_for_acknowledgements() -> None:
+    session, _ = session_with()
+    outlet = Outlet(receive_maximum=1)
+    session.attach(outlet)
+    for qos in (1, 1, 0):
+        deliver(session, b"%d" % qos, qos)
+    assert [packet.payload for packet in outlet.published()] == [b"1", b"0"]
+
+
 def test_what_is_not_permitted_any_more_leaves_the_queue() -> None:
     session, statistics = session_with()
     for topic in ("a/x", "b/x", "a/y"):
