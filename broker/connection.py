@@ -36,6 +36,7 @@ from meshwire.mqtt import (
     Packet,
     PacketError,
     PacketStream,
+    PacketType,
     Properties,
     ProtocolVersion,
     ReasonCode,
@@ -286,6 +287,8 @@ class Connection(asyncio.Protocol):
                 first = self._stream.next_packet()
                 if first is not None:
                     self._take_first(first)
+                elif self._stream.next_kind not in (None, PacketType.CONNECT):
+                    raise PacketError(ReasonCode.PROTOCOL_ERROR, "this is not MQTT")  # told without waiting for more
             if self._dialogue is not None:
                 self._dialogue.work(self._stream, self._heard_at)
         except PacketError as error:

@@ -17,8 +17,11 @@ from typing import Final
 __all__ = ["CloseCode", "WebSocket", "binary_header"]
 
 SUBPROTOCOLS: Final = ("mqtt", "mqttv3.1")
+_METHOD: Final = b"GET "
 MAX_HEAD_OCTETS: Final = 8_192
 MAX_CONTROL_OCTETS: Final = 125
+_CLOSE_CODES: Final = frozenset({*range(1_000, 1_004), *range(1_007, 1_015)})
+"""Codes below 3000 that an endpoint may send (RFC 6455 section 7.4.1 and IANA's registry)."""
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -39,6 +42,7 @@ class CloseCode(IntEnum):
     NORMAL = 1000
     PROTOCOL_ERROR = 1002
     UNSUPPORTED_DATA = 1003
+    INVALID_PAYLOAD = 1007
 
 
 class _Refusal(Exception):
@@ -123,6 +127,8 @@ class WebSocket:
         if end < 0:
             if len(self._buffer) > MAX_HEAD_OCTETS:
                 raise _Refusal("431 Request Header Fields Too Large")
+            if not _METHOD.startswith(self._buffer[: len(_METHOD)]):  # who speaks MQTT here is not left waiting
+                raise _Refusal("400 Bad Request")
             return False
         if end > MAX_HEAD_OCTETS:
             raise _Refusal("431 Request Header Fields Too Large")
@@ -213,9 +219,23 @@ class WebSocket:
         if opcode == Opcode.PING:
             self._output.append(bytes((0x80 | Opcode.PONG, len(payload))) + payload)
         elif opcode == Opcode.CLOSE:
-            code = payload[:2] if len(payload) >= 2 else b""
+            _check_close(payload)
+            code = payload[:2]
             self._output.append(bytes((0x80 | Opcode.CLOSE, len(code))) + code)
             self._finish()
+
+
+def _check_close(payload: bytes) -> None:
+    """RFC 6455 sections 5.5.1 and 7.4: nothing, or a code that may be sent and a reason in UTF-8."""
+    if not payload:
+        return
+    code = int.from_bytes(payload[:2], "big")
+    if len(payload) == 1 or not (code in _CLOSE_CODES or 3_000 <= code <= 4_999):
+        raise _Violation(CloseCode.PROTOCOL_ERROR)
+    try:
+        payload[2:].decode()
+    except UnicodeDecodeError:
+        raise _Violation(CloseCode.INVALID_PAYLOAD) from None
 
 
 def binary_header(octets: int) -> bytes:

@@ -87,6 +87,12 @@ class PacketStream:
         """Octets held that belong to no packet given out so far."""
         return len(self._buffer) - self._position + len(self._pending)
 
+    @property
+    def next_kind(self) -> int | None:
+        """Type of the packet that is arriving (MQTT 5.0 table 2-1); None: nothing of it is here."""
+        held = self._pending[:1] or self._buffer[self._position : self._position + 1]
+        return held[0] >> 4 if held else None
+
     def feed(self, data: bytes) -> None:
         """Takes a segment of any length; iterate `packets()` afterwards."""
         if self._pending:

@@ -122,6 +122,14 @@ async def test_announced_lengths_are_not_believed(start: Any, dial: Any) -> None
     assert statistics.protocol_errors == {"PACKET_TOO_LARGE": 20}
 
 
+@pytest.mark.parametrize("octets", [b"GET / HTTP/1.1\r\n\r\n", b"SSH-2.0-x\r\n", b"*1\r\n", b"A", b"\x30\x7f", b"\xc0"])
+async def test_what_does_not_begin_like_connect_is_not_waited_for(running: Any, dial: Any, octets: bytes) -> None:
+    client = await dial(running)
+    client.send_octets(octets)
+    assert await client.next() is None
+    assert running.broker.statistics.protocol_errors == {"PROTOCOL_ERROR": 1}
+
+
 async def test_every_beginning_of_a_connect(running: Any, join: Any, eventually: Any) -> None:
     whole = encode(Connect("c", V5, username="admin", password=b"wrong"), V5)
     await throw_all(running.port, [whole[:length] for length in range(len(whole))])

@@ -75,6 +75,8 @@ def test_the_handshake_of_the_standards_example() -> None:
         (request().replace(b"GET", b"POST"), b"400"),
         (request().replace(b"HTTP/1.1", b"HTTP/1.0"), b"400"),
         (b"\x10\x0c\x00\x04MQTT\x04\r\n\r\n", b"400"),
+        (b"\x10", b"400"),
+        (b"GET\r", b"400"),
         (b"GET / HTTP/1.1\r\n" + b"x" * 9_000, b"431"),
     ],
 )
@@ -134,6 +136,12 @@ def test_every_form_of_the_length(size: int) -> None:
         (frame(b"x", 9, final=False), CloseCode.PROTOCOL_ERROR),
         (frame(b"x" * 126, 9), CloseCode.PROTOCOL_ERROR),
         (b"\x82\xff" + b"\xff" * 8 + MASK, CloseCode.PROTOCOL_ERROR),
+        (frame(b"\x03", 8), CloseCode.PROTOCOL_ERROR),
+        (frame((999).to_bytes(2, "big"), 8), CloseCode.PROTOCOL_ERROR),
+        (frame((1_005).to_bytes(2, "big"), 8), CloseCode.PROTOCOL_ERROR),
+        (frame((2_999).to_bytes(2, "big"), 8), CloseCode.PROTOCOL_ERROR),
+        (frame((5_000).to_bytes(2, "big"), 8), CloseCode.PROTOCOL_ERROR),
+        (frame(b"\x03\xe8\xff", 8), CloseCode.INVALID_PAYLOAD),
     ],
 )
 def test_a_frame_that_breaks_a_rule_ends_the_connection(octets: bytes, code: CloseCode) -> None:
@@ -141,6 +149,14 @@ def test_a_frame_that_breaks_a_rule_ends_the_connection(octets: bytes, code: Clo
     websocket.receive(octets)
     assert websocket.take_output() == b"\x88\x02" + code.to_bytes(2, "big")
     assert (websocket.is_finished, websocket.has_failed) == (True, True)
+
+
+@pytest.mark.parametrize("code", [1_000, 1_001, 1_003, 1_007, 1_011, 3_000, 4_999])
+def test_a_close_is_answered_with_its_code(code: int) -> None:
+    websocket = opened()
+    websocket.receive(frame(code.to_bytes(2, "big") + "grüß".encode(), 8))
+    assert websocket.take_output() == b"\x88\x02" + code.to_bytes(2, "big")
+    assert not websocket.has_failed
 
 
 def test_closing_from_either_side() -> None:
