@@ -25,7 +25,9 @@ app = typer.Typer(add_completion=False, help="The MQTT broker: 3.1, 3.1.1 and 5.
 def run(
     config: Annotated[
         Path | None,
-        typer.Option("--config", envvar="MESHWIRE_CONFIG", help="Configuration (TOML, [broker]); none: loopback."),
+        typer.Option(
+            "--config", envvar="MESHWIRE_CONFIG", help="Configuration (TOML, section broker); none: loopback."
+        ),
     ] = None,
 ) -> None:
     """Serve until interrupted. The ports are told on stderr, one line, when clients may connect."""

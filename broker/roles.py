@@ -16,7 +16,7 @@ from broker.settings import BrokerSettings
 from meshwire.config import load_config, read_settings
 from meshwire.site import Site
 
-__all__ = ["app"]
+__all__ = ["app", "known_roles"]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Roles: which topics their holders may use.")
 
@@ -52,6 +52,11 @@ def show(
 def remove(name: str, config: Config = None) -> None:
     """Remove a role; who holds it loses its rights at once."""
     _ask(RoleRemove(name=name), config)
+
+
+def known_roles(config: Path | None) -> set[str]:
+    """Names of the roles that there are, the built-in ones among them."""
+    return {str(role["name"]) for role in _ask(RoleList(), config)}
 
 
 def _ask(request: RoleRequest, config: Path | None) -> Rows:

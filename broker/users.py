@@ -15,6 +15,7 @@ from broker.administration.asking import ask
 from broker.administration.requests import UserChange, UserList, UserPut, UserRemove, UserRequest
 from broker.credentials import open_users
 from broker.errors import UsersFileError
+from broker.roles import known_roles
 from broker.settings import BrokerSettings
 from meshwire.config import load_config, read_settings
 from meshwire.identity import INTERNAL_TENANT, IdentityError, TenantId
@@ -43,6 +44,7 @@ def add(
     password = secrets.token_urlsafe(24) if password_file is None else _first_line(password_file)
     hashed = PasswordHasher().hash(password)
     _ask(UserPut(name=name, password_hash=hashed, tenant=tenant, roles=tuple(role or ())), config)
+    _warn_of_unknown(role or [], config)
     if password_file is None:
         typer.echo(password)
 
@@ -55,6 +57,7 @@ def change(
 ) -> None:
     """Give a user other roles; the password stays, and a running broker applies it to its connections."""
     _ask(UserChange(name=name, roles=tuple(role or ())), config)
+    _warn_of_unknown(role or [], config)
 
 
 @app.command("list")
@@ -70,6 +73,12 @@ def show(
 def remove(name: str, config: Config = None) -> None:
     """Remove a user."""
     _ask(UserRemove(name=name), config)
+
+
+def _warn_of_unknown(roles: list[str], config: Path | None) -> None:
+    """A role may come later; until then its holder has no right by it, and would not know why."""
+    if roles and (unknown := sorted(set(roles) - known_roles(config))):
+        typer.echo(f"no such role yet: {', '.join(unknown)}; it grants nothing; see `meshwire role list`", err=True)
 
 
 def _ask(request: UserRequest, config: Path | None) -> Rows:

@@ -28,7 +28,9 @@ app = typer.Typer(add_completion=False, help="The CoAP gateway and its bridge to
 def run(
     config: Annotated[
         Path | None,
-        typer.Option("--config", envvar="MESHWIRE_CONFIG", help="Configuration (TOML, [gateway]); none: loopback."),
+        typer.Option(
+            "--config", envvar="MESHWIRE_CONFIG", help="Configuration (TOML, section gateway); none: loopback."
+        ),
     ] = None,
     port: Annotated[int | None, typer.Option("--port", help="UDP port for CoAP; 0: any.")] = None,
     http: Annotated[str | None, typer.Option("--http", help="HOST:PORT of the HTTP API; port 0: any.")] = None,

@@ -76,6 +76,7 @@ class ConnectFailure(Exception):
         says_so: the broker has said that it is the version; otherwise it may be something in front of the broker that
             hangs up, or says nothing, because the broker is away.
         trouble: what is wrong with TLS, where it is that.
+        is_refusal: the broker was reached and does not let us in.
     """
 
     def __init__(
@@ -85,9 +86,11 @@ class ConnectFailure(Exception):
         version_refused: bool = False,
         says_so: bool = False,
         trouble: BrokerTlsError | None = None,
+        is_refusal: bool = False,
     ) -> None:
         super().__init__(reason)
         self.trouble = trouble
+        self.is_refusal = is_refusal
         self.version_refused = version_refused
         self.says_so = says_so
 
@@ -222,7 +225,8 @@ class Connection:
         except MqttConnectError as error:
             self._abandon()
             refused = _code(error.rc) in _UNSUPPORTED_VERSION
-            raise ConnectFailure(f"refused: {error}", version_refused=refused, says_so=refused) from None
+            reason = f"refused: {error}"
+            raise ConnectFailure(reason, version_refused=refused, says_so=refused, is_refusal=not refused) from None
         except BrokerTlsError as error:
             raise ConnectFailure(str(error), trouble=error) from None
         except (aiomqtt.MqttError, OSError, ValueError) as error:

@@ -224,7 +224,7 @@ class PublisherConnection(asyncio.Protocol):
             self._close()
             refused = answer.reason_code in _UNSUPPORTED_VERSION
             reason = f"refused: reason code {answer.reason_code:#04x}"
-            raise ConnectFailure(reason, version_refused=refused, says_so=refused)
+            raise ConnectFailure(reason, version_refused=refused, says_so=refused, is_refusal=not refused)
         properties = answer.properties
         if properties.receive_maximum is not None:
             self.receive_maximum = properties.receive_maximum

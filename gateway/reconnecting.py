@@ -21,6 +21,14 @@ _STEADY_S: Final = 5.0
 _DOUBTS: Final = 20
 """So often somebody has to hang up before a broker that spoke MQTT 5 is asked whether it speaks 3.1.1 now."""
 
+_AWAY: Final = "away"
+_REFUSED: Final = "refused"
+_REMEDIES: Final = {
+    _AWAY: {"do": "start the broker there, or correct host and port"},
+    _REFUSED: {"do": "correct user name and password, or add the user at the broker; its log says why"},
+}
+"""What an operator can do; a failure of TLS says so itself."""
+
 _log = structlog.get_logger(__name__)
 ConnectionT = TypeVar("ConnectionT")
 
@@ -87,10 +95,16 @@ async def keep_connected(
                 version, doubts = MqttVersion.V5, 0
             elif failure.version_refused and (failure.says_so or not speaks_5 or doubts > _DOUBTS):
                 version = MqttVersion.V311 if version is MqttVersion.V5 else MqttVersion.V5
-            kind = "away" if failure.trouble is None else failure.trouble.code
+            kind = _kind(failure)
             if kind != told:
-                # Once an outage is enough, and once for each reason of TLS: the status page shows that it lasts.
-                log.warning("the broker can't be reached", reason=str(failure))
+                # Once an outage is enough, and once for each kind of reason: the status page shows that it lasts.
+                log.warning("the broker can't be reached", reason=str(failure), **_REMEDIES.get(kind, {}))
                 told = kind
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _kind(failure: ConnectFailure) -> str:
+    if failure.trouble is not None:
+        return failure.trouble.code
+    return _REFUSED if failure.is_refusal else _AWAY

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
@@ -135,7 +136,11 @@ async def _start(spec: SimPort) -> Board:
     for key, value in spec.options:
         arguments += [f"--{key.replace('_', '-')}", value]
     try:
-        return Board(await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=PIPE, stderr=PIPE))
+        # Without Rich what it says of a wrong option is a line that can be quoted.
+        environment = {**os.environ, "TYPER_USE_RICH": "0"}
+        return Board(
+            await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=PIPE, stderr=PIPE, env=environment)
+        )
     except OSError as error:
         raise _failed(spec, str(error)) from None
 

@@ -7,6 +7,7 @@ offers a Typer application. Loading by name keeps `meshwire --help` quick and th
 from __future__ import annotations
 
 import asyncio
+import difflib
 import importlib
 import logging
 import os
@@ -118,12 +119,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.OK if name else ExitCode.USAGE
     command = COMMANDS.get(name)
     if command is None:
-        return _complain(f"meshwire: no command {name!r}; do: see `meshwire --help`", ExitCode.USAGE)
+        return _complain(f"meshwire: {_unknown(name)}", ExitCode.USAGE)
     configure_logging(command.log_level if level is None else level)
-    return _run(name, command, rest)
+    return _run(name, command, rest, verbose=level == logging.DEBUG)
 
 
-def _run(name: str, command: Command, rest: list[str]) -> int:
+def _run(name: str, command: Command, rest: list[str], *, verbose: bool) -> int:
     module, attribute = command.verbs.get(rest[0] if rest else "", command.target).split(":")
     if command.fast_loop:
         use_fast_loop()
@@ -138,8 +139,8 @@ def _run(name: str, command: Command, rest: list[str]) -> int:
         # The reader of our output has gone (`… | head`): nothing to say, and nowhere to say it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
-    except (MeshwireError, ExceptionGroup) as error:
-        foreseeable = _first_foreseeable(error)
+    except Exception as error:
+        foreseeable = _first_foreseeable(error) or (None if verbose else _refused_by_system(error))
         if foreseeable is None:
             raise
         if command.log_level <= logging.INFO:
@@ -147,6 +148,16 @@ def _run(name: str, command: Command, rest: list[str]) -> int:
             return foreseeable.exit_code
         return _complain(f"meshwire {name}: {foreseeable}", foreseeable.exit_code)
     return ExitCode.OK
+
+
+def _unknown(name: str) -> str:
+    """What is wrong with a word that stands where a command should."""
+    if name == "--config":
+        return "--config needs a file; do: meshwire --config FILE COMMAND …"
+    if name.startswith("-"):
+        return f"no option {name!r}; do: see `meshwire --help`, options of a command stand behind it"
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    return f"no command {name!r}; do: " + (f"perhaps `meshwire {near[0]}`; " if near else "") + "see `meshwire --help`"
 
 
 def use_fast_loop() -> None:
@@ -165,6 +176,13 @@ def _first_foreseeable(error: Exception) -> MeshwireError | None:
     if isinstance(error, ExceptionGroup):
         return next(filter(None, map(_first_foreseeable, error.exceptions)), None)
     return None
+
+
+def _refused_by_system(error: Exception) -> MeshwireError | None:
+    # It brings the site's keys and SQLite with it, which a command that goes well may not need.
+    from meshwire.system_errors import in_words
+
+    return in_words(error)
 
 
 def _complain(line: str, code: ExitCode) -> int:

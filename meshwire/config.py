@@ -7,20 +7,24 @@ is each component's pydantic settings model, which validates the section it is g
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, Final, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from meshwire.errors import ExitCode, MeshwireError
 
-__all__ = ["CATALOGUE", "ConfigError", "load_config", "read_settings"]
+__all__ = ["CATALOGUE", "SECTIONS", "ConfigError", "load_config", "read_settings"]
 
 SCHEMA_VERSION: Final = 1
+SECTIONS: Final = ("gateway", "broker", "authority", "nic", "mesh")
+"""What a file may hold, each section for one component: a process reads its own and leaves the others."""
 ENV_PREFIX: Final = "MESHWIRE__"
 QOS_ALIAS: Final = "gateway_coap_mqtt_bridge_default_message_qos"
 """Name under which an existing deployment sets `gateway.bridge.default_message_qos`."""
@@ -49,7 +53,7 @@ def load_config(path: Path | None, environment: Mapping[str, str] | None = None)
     """Read `path` (None: the file named by `$MESHWIRE_CONFIG`, or no file), then lay the environment over it.
 
     Raises:
-        ConfigError: unreadable file, TOML error, unknown schema version, or an unset `${NAME}`.
+        ConfigError: unreadable file, TOML error, unknown schema version or section, or an unset `${NAME}`.
     """
     environment = os.environ if environment is None else environment
     if path is None and (named := environment.get("MESHWIRE_CONFIG")):
@@ -67,7 +71,19 @@ def load_config(path: Path | None, environment: Mapping[str, str] | None = None)
         if name.startswith(ENV_PREFIX):
             _place(tree, [part.lower() for part in name[len(ENV_PREFIX) :].split("__")], value)
     _apply_qos_alias(tree, environment)
+    if unknown := sorted(set(tree) - {*SECTIONS, "state_dir"}):
+        raise ConfigError(
+            "configuration has unknown sections",
+            evidence=", ".join(name + _perhaps(name, SECTIONS) for name in unknown),
+            fix=f"known sections: {', '.join(SECTIONS)}",
+            code="MW-CFG-005",
+        )
     return tree
+
+
+def _perhaps(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (perhaps {near[0]})" if near else ""
 
 
 def _read(path: Path) -> Tree:
@@ -146,10 +162,30 @@ def read_settings(model: type[SettingsT], section: str, tree: Mapping[str, objec
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = [".".join([section, *map(str, item["loc"])]) + f": {item['msg']}" for item in error.errors()]
         raise ConfigError(
             "configuration has wrong values",
-            evidence="; ".join(lines),
+            evidence="; ".join(_line(model, section, item) for item in error.errors()),
             fix="see `meshwire config print` for names, defaults and meaning",
             code="MW-CFG-004",
         ) from None
+
+
+def _line(model: type[BaseModel], section: str, item: ErrorDetails) -> str:
+    """What is wrong with one value."""
+    key = ".".join([section, *map(str, item["loc"])])
+    if item["type"] == "extra_forbidden":
+        return f"{key}: no such setting{_perhaps(str(item['loc'][-1]), _names(model, item['loc'][:-1]))}"
+    if item["type"] == "missing":
+        return f"{key}: it has to be given"
+    return f"{key}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def _names(model: type[BaseModel], way: tuple[int | str, ...]) -> Iterable[str]:
+    """The settings that there are at a place; none where several kinds of section may stand."""
+    for key in way:
+        field = model.model_fields.get(str(key))
+        inner = None if field is None else field.annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return ()
+        model = inner
+    return model.model_fields

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
-import os
 import resource
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -20,6 +21,9 @@ from meshwire.hdlc import crc
 from meshwire.site import Site
 
 __all__ = ["Finding", "app", "findings"]
+
+_LEAST_FREE_MIB: Final = 100
+"""Outbox and broker take some tens of MiB where a broker is away for an hour."""
 
 app = typer.Typer(help="Check this installation and say what is amiss.")
 
@@ -78,8 +82,14 @@ def _receive_buffer() -> Finding:
 def _state() -> Finding:
     path = Site.default().state_dir
     existing = next(folder for folder in (path, *path.parents) if folder.exists())
-    fix = "set MESHWIRE_STATE to a folder that you may write"
-    return Finding("state folder", os.access(existing, os.W_OK), str(path), fix)
+    fix = "set MESHWIRE_STATE to a folder that you may write, on a disk with room"
+    try:
+        with tempfile.TemporaryDirectory(dir=existing, prefix=".meshwire-doctor-") as folder:
+            Path(folder, "trial").write_bytes(bytes(4_096))
+    except OSError as error:
+        return Finding("state folder", False, f"{path}: {error.strerror}", fix)
+    free_mib = shutil.disk_usage(existing).free >> 20
+    return Finding("state folder", free_mib >= _LEAST_FREE_MIB, f"{path}, {free_mib} MiB free", fix)
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (_python, _crc, _aiocoap, _uvloop, _files, _receive_buffer, _state)

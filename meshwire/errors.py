@@ -1,15 +1,24 @@
 """The base of all errors that reach a person: what failed, the evidence, what to do, and a stable code.
 
 This file decides the shape of an error message and the exit codes; each package derives its own errors from
-`MeshwireError` and keeps its codes in a table of its own.
+`MeshwireError` and keeps its codes in a table of its own. What the system refuses (`meshwire.system_errors`) and
+what has no code of its own is named here.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
-__all__ = ["ExitCode", "MeshwireError"]
+__all__ = ["CATALOGUE", "ExitCode", "MeshwireError"]
+
+CATALOGUE: Final = {
+    "MW-GEN-001": "A foreseeable failure without a code of its own; the message says what failed.",
+    "MW-GEN-002": "The system refused to read or write a file: missing, not permitted, or no room on its disk; the "
+    "message names the file. `meshwire -v COMMAND` shows where it happened.",
+    "MW-GEN-003": "A database of the state folder can't be used: its disk is full, it is not writable, or damaged.",
+}
+"""Stable error codes of this package and what they mean; shown by `meshwire help CODE`."""
 
 
 class ExitCode(IntEnum):

@@ -18,6 +18,7 @@ __all__ = ["CATALOGUES", "app", "catalogue"]
 app = typer.Typer(help="Explain an error code such as MW-SER-012.")
 
 CATALOGUES: Final = (
+    "meshwire.errors",
     "meshwire.config",
     "meshwire.control",
     "sensor_sim.errors",

@@ -24,7 +24,7 @@ from meshwire.pipe import Pipe
 from nic_sim.board_line import OpenPipe, ResetAction
 from nic_sim.board_profile import ProfileName
 from nic_sim.control import NIC, NicControl
-from nic_sim.errors import NicError
+from nic_sim.errors import NoBoardNamed
 from nic_sim.nic import Nic
 from nic_sim.observation import Delivery
 from nic_sim.settings import NicSettings
@@ -92,11 +92,10 @@ def nic(
         seed=seed,
     )
     if settings.serial is None:
-        raise NicError(
+        raise NoBoardNamed(
             "the NIC has no board",
             evidence="neither --serial nor serial in [nic]",
             fix="name the port, such as --serial /dev/ttyUSB0 or --serial 'sim://milli-1.4.8?sensor=temp'",
-            code="MW-NIC-003",
         )
     parse_port(settings.serial)  # a port that can't be understood is refused here; one that is absent is tried for ever
     asyncio.run(_run_until_signal(settings, settings.serial))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from meshwire.coap import codes
-from meshwire.errors import MeshwireError
+from meshwire.errors import ExitCode, MeshwireError
 
 __all__ = [
     "CATALOGUE",
@@ -17,6 +17,7 @@ __all__ = [
     "BoardError",
     "LinkUnavailable",
     "NicError",
+    "NoBoardNamed",
     "NoAnswer",
     "OutcomeUnknown",
     "RequestRefused",
@@ -52,6 +53,13 @@ class NicError(MeshwireError):
     """Base of all errors of this package."""
 
     default_code: ClassVar[str] = "MW-NIC-001"
+
+
+class NoBoardNamed(NicError):
+    """Nobody says on which port the board is."""
+
+    default_code: ClassVar[str] = "MW-NIC-003"
+    exit_code: ClassVar[ExitCode] = ExitCode.CONFIGURATION
 
 
 class BoardError(NicError):

@@ -98,10 +98,10 @@ class CoapGatewayChannel:
                 response: Any = await request.response
         except TimeoutError:
             self._remote = None
-            raise ChannelError(f"no response within {ANSWER_TIMEOUT_S:g} s") from None
+            raise ChannelError(f"{self._gateway}: no response within {ANSWER_TIMEOUT_S:g} s") from None
         except (coap_error.Error, OSError) as error:
             self._remote = None
-            raise ChannelError(_words(error)) from None
+            raise ChannelError(f"{self._gateway}: {_words(error)}") from None
         self._remote = theirs.remote
         return from_network(response)
 

@@ -211,7 +211,12 @@ class Uplink:
             self.counters["unanswered"] += 1
             self.last_failure = str(error)
             if self._reachable is not False:
-                self._log.warning("gateway not reachable", error=str(error), queued=len(self._queue))
+                self._log.warning(
+                    "gateway not reachable",
+                    error=str(error),
+                    queued=len(self._queue),
+                    do="start the gateway there, or correct --gateway; nothing is lost while the queue has room",
+                )
             self._reachable = False
             return None
         self._reachable = True

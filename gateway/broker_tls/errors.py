@@ -11,8 +11,10 @@ __all__ = ["CATALOGUE", "BrokerTlsError"]
 
 CATALOGUE: Final = {
     "MW-TLS-001": "TLS with the broker failed for another reason, which the message quotes.",
-    "MW-TLS-002": "No authority of gateway.bridge.tls.ca_file (or the system's) has signed the broker's certificate.",
-    "MW-TLS-003": "The broker's certificate is for another name than gateway.bridge.host, or tls.server_name below it.",
+    "MW-TLS-002": "No authority of gateway.bridge.tls.ca_file (`meshwire mqtt`: --cafile; or the system's) has signed "
+    "the broker's certificate.",
+    "MW-TLS-003": "The broker's certificate is for another name than gateway.bridge.host, or tls.server_name below it "
+    "(`meshwire mqtt`: -h).",
     "MW-TLS-004": "The broker's certificate has expired, or is not valid yet by this machine's clock.",
     "MW-TLS-005": "The broker refuses the gateway's certificate, or demands one and there is none.",
     "MW-TLS-006": "The broker's port does not speak TLS 1.2 or newer: it is one for plain MQTT, or of another service.",

@@ -31,6 +31,10 @@ def issue(
     admin: Annotated[bool, typer.Option("--admin", help="also for the administration API")] = False,
 ) -> None:
     """Print a token signed with this site's key: password of MQTT clients, payload of POST /sessions."""
+    if strange := sorted(set(role or ()) - set(Role)):
+        typer.echo(
+            f"not built in: {', '.join(strange)}; it grants nothing unless `meshwire role list` has it", err=True
+        )
     typer.echo(issue_token(tenant_of(tenant), role or DEFAULT_ROLES, ttl_s=ttl, admin=admin))
 
 
@@ -38,8 +42,12 @@ def issue(
 def show(token: Annotated[str, typer.Argument(help="the token; - reads standard input")]) -> None:
     """Verify a token against this site's keys and print who it names."""
     text = typer.get_text_stream("stdin").read().strip() if token == "-" else token
+    site = Site.default()
+    if not site.jwks_path.exists():
+        fix = "set MESHWIRE_STATE to the site's state folder"
+        raise Refused("this site has signed no token yet", evidence=str(site.jwks_path), fix=fix)
     try:
-        principal = VerifyingKeys.load(Site.default().jwks_path).verify(text, now=time.time())
+        principal = VerifyingKeys.load(site.jwks_path).verify(text, now=time.time())
     except (TokenError, OSError) as error:
         raise Refused("token does not hold", evidence=str(error), fix="issue a new one") from None
     end = principal.expires_at

@@ -138,6 +138,9 @@ class Target:
 async def session(target: Target) -> AsyncIterator[GatewayClient]:
     """A context with an open session at the target's gateway."""
     parts = urllib.parse.urlsplit(target.gateway)
+    if parts.netloc and parts.scheme not in ("coap", TLS_SCHEME):
+        fix = f"give coap://HOST[:PORT] or {TLS_SCHEME}://HOST[:PORT]"
+        raise WrongInput("can't ask that gateway", evidence=f"--gateway {target.gateway}", fix=fix)
     authority = parts.netloc or target.gateway
     over_tls = parts.scheme == TLS_SCHEME
     context = await aiocoap.Context.create_client_context(transports=["tlsclient" if over_tls else "udp6"])

@@ -12,6 +12,7 @@ import functools
 import getpass
 import http.client
 import json
+import re
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -53,6 +54,8 @@ HttpOption = Annotated[
 ]
 TenantOption = Annotated[str, typer.Option("--tenant", "-T", help="tenant id")]
 JsonOption = Annotated[bool, typer.Option("--json", help="one JSON object a line")]
+_WITH_CODE: Final = re.compile(r"(?P<words>.*; do: .*) \[(?P<code>MW-[A-Z]{3}-[0-9]{3})\]", re.DOTALL)
+"""An answer that says by itself what to do."""
 TIMEOUT_S: Final = 60
 TRIES: Final = 5
 PAUSE_S: Final = 0.1
@@ -105,6 +108,9 @@ def ask(
     text = body if isinstance(body, str) else "" if body is None else json.dumps(body)
     headers = {"Authorization": admin_token(), "Content-Type": content_type}
     if base not in (AUTO, LOCAL):
+        if not base.startswith("http://"):
+            fix = f"give http://HOST:PORT, {AUTO} or {LOCAL}"
+            raise WrongInput("can't ask that gateway", evidence=f"--http {base}", fix=fix)
         try:
             return _ask_there(base, method, path, text, headers)
         except OSError as error:
@@ -183,6 +189,8 @@ def expect(answer: Answer, what: str) -> Answer:
         detail = str(answer.body["detail"])
     except (ValueError, KeyError, TypeError):
         detail = answer.text[:200]
+    if own := _WITH_CODE.fullmatch(detail):
+        raise Refused(own["words"], code=own["code"])
     mend = "use the same state folder (MESHWIRE_STATE) as the gateway" if answer.status == 401 else "mend the request"
     raise Refused("the request was refused", evidence=f"{what}: {answer.status} {detail}", fix=mend)
 

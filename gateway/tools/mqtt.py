@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import ssl
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,8 +21,8 @@ import aiomqtt
 import typer
 from paho.mqtt.properties import Properties
 
-from gateway.tools.errors import NotReachable, Refused, TimedOut, WrongInput
-from meshwire.errors import MeshwireError
+from gateway.tools.errors import Refused, TimedOut, WrongInput
+from gateway.tools.mqtt_troubles import check_filters, check_topic, explain, payload_of, tls_context
 
 __all__ = ["Connection", "app", "message_properties", "open_client", "subscribe"]
 
@@ -72,28 +71,9 @@ def open_client(connection: Connection) -> aiomqtt.Client:
         keepalive=connection.keep_alive_s,
         clean_session=None if five else connection.clean,
         clean_start=connection.clean if five else 3,
-        tls_context=_tls(connection),
+        tls_context=tls_context(connection.cafile, connection.cert, connection.key),
         max_inflight_messages=1000,
     )
-
-
-def _tls(connection: Connection) -> ssl.SSLContext | None:
-    if connection.cafile is None and connection.cert is None:
-        return None
-    context = ssl.create_default_context(cafile=connection.cafile)
-    if connection.cert is not None:
-        context.load_cert_chain(connection.cert, connection.key)
-    return context
-
-
-def _explain(error: Exception, connection: Connection) -> MeshwireError:
-    """The library's error in words that lead on."""
-    where, text = f"{connection.host}:{connection.port}: {error}", str(error).lower()
-    if "not authori" in text or "bad user name" in text or ("refused" in text and "errno" not in text):
-        return Refused("the broker refused", evidence=where, fix="check user and password; a token lives one hour")
-    if "subscri" in text or "rejected" in text:
-        return Refused("the broker refused the subscription", evidence=where, fix="use a filter of your own tenant")
-    return NotReachable("no MQTT broker answers", evidence=where, fix="start `meshwire broker`, or check -h and -p")
 
 
 async def subscribe(client: aiomqtt.Client, filters: Sequence[str], qos: int) -> None:
@@ -161,6 +141,7 @@ def sub(
     connection = Connection(
         host, port, username, password, client_id, version, keep_alive_s, not keep_session, cafile, cert, key
     )
+    check_filters(topics)
     form = "%j" if as_json else form or ("%t %p" if verbose else "%p")
 
     async def run() -> None:
@@ -202,27 +183,26 @@ def pub(
     connection = Connection(host, port, username, password, client_id, version, keep_alive_s, True, cafile, cert, key)
     if [message is not None, file is not None, lines, whole, null].count(True) != 1:
         raise WrongInput("nothing or too much to publish", fix="give exactly one of -m, -f, -l, -s, -n")
+    check_topic(topic)
+    given = message.encode() if message is not None else b"" if null else payload_of(file) if file is not None else None
 
     async def run() -> None:
         async with open_client(connection) as client:
-            for payload in _payloads(message, file, lines=lines, whole=whole):
+            for payload in _payloads(given, whole=whole):
                 await client.publish(topic, payload, qos=qos, retain=retain)
 
     _run(run(), connection, None)
 
 
-def _payloads(message: str | None, file: Path | None, *, lines: bool, whole: bool) -> Iterator[bytes]:
-    if message is not None:
-        yield message.encode()
-    elif file is not None:
-        yield file.read_bytes()
+def _payloads(given: bytes | None, *, whole: bool) -> Iterator[bytes]:
+    """What was given, or else standard input: as a whole, or a message for each line."""
+    if given is not None:
+        yield given
     elif whole:
         yield sys.stdin.buffer.read()
-    elif lines:
+    else:
         for line in sys.stdin.buffer:
             yield line.rstrip(b"\n")
-    else:
-        yield b""
 
 
 def _run(work: object, connection: Connection, wait_s: float | None) -> None:
@@ -235,7 +215,8 @@ def _run(work: object, connection: Connection, wait_s: float | None) -> None:
     except TimeoutError:
         raise TimedOut("no more messages in time", evidence=f"-W {wait_s:g}", fix="wait longer, or check -t") from None
     except (aiomqtt.MqttError, OSError) as error:
-        raise _explain(error, connection) from None
+        where = f"{connection.host}:{connection.port}"
+        raise explain(error, where, secured=connection.cafile is not None or connection.cert is not None) from None
 
 
 def _write(line: bytes) -> None:

@@ -32,7 +32,7 @@ def _restore_logging() -> Iterator[None]:
     [
         (["--mac", "zz", "--serial", "x"], 3, "is no device"),
         (["--serial", "x"], 3, "nic.mac"),
-        (["--mac", MAC], 1, "MW-NIC-003"),
+        (["--mac", MAC], 3, "MW-NIC-003"),
         (["--mac", MAC, "--serial", "x", "--observe", "arduino/temp"], 3, "no outward path"),
         (["--mac", MAC, "--serial", "x", "--gateway", "http://x"], 3, "coap://HOST"),
         (["--mac", MAC, "--serial", "x", "--profile", "other"], 2, "profile"),
