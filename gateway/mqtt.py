@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiomqtt
 from aiomqtt.exceptions import MqttConnectError
@@ -47,6 +47,7 @@ __all__ = [
     "connect_failure",
 ]
 
+ResultT = TypeVar("ResultT")
 _CONNECT_TIMEOUT_S: Final = 5.0
 _CLIENT_ID_CHARACTERS: Final = 23
 _REFUSED: Final = 0x80
@@ -209,9 +210,8 @@ class Connection:
         """Connect; raises ConnectFailure."""
         connecting = asyncio.create_task(self._connect(), name="connecting to the broker")
         try:
-            await to_its_end(connecting)
+            await _whole(connecting)
         except asyncio.CancelledError:
-            # Only now: aiomqtt waits in a way that may swallow a cancellation, and leaves its socket open after one.
             if connecting.exception() is None:
                 await self.__aexit__(None, None, None)
             raise
@@ -242,8 +242,9 @@ class Connection:
     ) -> None:
         """Say goodbye where there is still somebody."""
         self._waiting.clear()
+        goodbye = self._client.__aexit__(kind, error, trace)
         try:
-            await self._client.__aexit__(kind, error, trace)
+            await _whole(asyncio.create_task(goodbye, name="goodbye to the broker"))
         except aiomqtt.MqttError:
             self._abandon()
         ended = self._client._disconnected
@@ -278,8 +279,9 @@ class Connection:
 
     async def subscribe(self, topic_filter: str, qos: int) -> None:
         """Subscribe; raises ConnectionLost, also when the broker refuses."""
+        subscribing = self._client.subscribe(topic_filter, qos)
         try:
-            granted = await self._client.subscribe(topic_filter, qos)
+            granted = await _whole(asyncio.create_task(subscribing, name=f"subscribing to {topic_filter}"))
         except (aiomqtt.MqttError, ValueError) as error:
             raise ConnectionLost(f"can't subscribe to {topic_filter}: {error}") from None
         if any((_code(code) or 0) >= _REFUSED for code in granted):
@@ -342,6 +344,21 @@ class Connection:
         done = self._waiting.pop(mid, None)
         if done is not None:
             done(_code(reason) or 0)
+
+
+async def _whole(step: asyncio.Task[ResultT]) -> ResultT:
+    """Wait for a step of aiomqtt though we are cancelled, and raise the cancellation then.
+
+    aiomqtt waits in a way that swallows a cancellation that comes together with the broker's answer, so that whoever is
+    told to stop goes on for ever; and it leaves its socket open after a cancellation.
+    """
+    try:
+        return await to_its_end(step)
+    except asyncio.CancelledError:
+        if not step.cancelled():
+            # Looked at, so that asyncio does not complain of it.
+            step.exception()
+        raise
 
 
 def _context(tls: BrokerTls) -> ssl.SSLContext:

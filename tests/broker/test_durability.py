@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import signal
-import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
+from free_ports import free_port
 
 from broker.credentials import UsersFile
 from meshwire.mqtt import (
@@ -38,12 +38,6 @@ from meshwire.site import Site
 V311 = ProtocolVersion.V3_1_1
 PATIENCE_S = 20.0
 WINDOW = 50
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

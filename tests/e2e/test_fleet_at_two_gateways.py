@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from process_site import BIN, ProcessSite, free_port, is_open, wait_for
+from free_ports import free_port
+from process_site import BIN, ProcessSite, is_open, wait_for
 
 REAL = "00135005f1000001"
 NICS = 30

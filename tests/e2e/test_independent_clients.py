@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from free_ports import free_port
 from process_site import ProcessSite, wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(180)]
@@ -86,7 +87,7 @@ def test_foreign_clients_read_set_observe_and_subscribe(site: ProcessSite) -> No
         observe(site, "coap-client-notls", "-s", "12", "-B", "20", *arguments)
 
     # A session belongs to libcoap's source port: the directory of the tenant's devices, and nothing after its end.
-    port = free_udp_port()
+    port = free_port(socket.SOCK_DGRAM)
     client = ["coap-client-notls", "-p", str(port), "-B", "20"]
     site.attempt(*client, "-m", "post", "-e", riverside, f"{proxy}/sessions")
     endpoints = site.attempt(*client, f"{proxy}/rd-lookup/ep")
@@ -129,13 +130,6 @@ async def main(proxy, uri, token):
 asyncio.run(main(*sys.argv[1:]))
 """
 """A session by token, then an observation from the same socket, with aiocoap's library."""
-
-
-def free_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def observe(site: ProcessSite, *command: str, count: int = 3) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import re
 import shutil
 import socket
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from fake_nic import FakeNic, serving
+from free_ports import free_port
 
 from gateway.addresses import Address
 from gateway.gateway import Gateway
@@ -216,11 +218,9 @@ class Mosquitto:
     """Debian's mosquitto on a port of its own; may be killed and started again."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._config = folder / "mosquitto.conf"
-        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
+        self.configure("allow_anonymous true")
         self._process: asyncio.subprocess.Process | None = None
 
     def configure(self, text: str) -> None:
@@ -230,13 +230,20 @@ class Mosquitto:
         self._process = await asyncio.create_subprocess_exec(
             str(mosquitto_path()), "-c", str(self._config), stderr=asyncio.subprocess.DEVNULL
         )
-        for _ in range(250):
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                writer.close()
-                return
-            await asyncio.sleep(0.02)
-        raise AssertionError("mosquitto does not listen")
+        # It opens one listener after the other.
+        for port in re.findall(r"^listener (\d+)", self._config.read_text(), re.MULTILINE):
+            await self._listens(self._process, int(port))
+
+    @staticmethod
+    async def _listens(process: asyncio.subprocess.Process, port: int) -> None:
+        async with asyncio.timeout(20):
+            while process.returncode is None:
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.close()
+                    return
+                await asyncio.sleep(0.02)
+        raise AssertionError(f"mosquitto has ended with {process.returncode} before it listened on {port}")
 
     async def kill(self) -> None:
         if self._process is not None:

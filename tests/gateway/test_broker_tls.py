@@ -16,8 +16,8 @@ from typing import Any
 import aiomqtt
 import pytest
 from embedded_broker import ADMIN, ADMIN_PASSWORD, embedded_broker
+from free_ports import free_port
 from message_site import ADDRESSES, RECEIVER, SENDER, Place
-from process_site import free_port
 from pydantic import ValidationError
 
 from broker.certificates import TrialAuthority
@@ -178,7 +178,6 @@ async def test_messages_over_http_and_questions_of_operators_over_mutual_tls(
             await asyncio.wait({task})
 
 
-@pytest.mark.slow  # seen to stand still in a whole run of the suite, and not in one of ours alone: to be explained
 @pytest.mark.server
 @pytest.mark.parametrize("mutual", [False, True])
 async def test_mosquitto_wrong_authority_is_told_and_the_outbox_drains_once_it_is_mended(

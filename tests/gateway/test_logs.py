@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from free_ports import free_port
 
 from meshwire.identity import Role, TenantId
 from meshwire.mqtt import Connect, ProtocolVersion, encode
@@ -28,9 +29,7 @@ class Servers:
 
     def __init__(self, folder: Path) -> None:
         self.site = Site(folder / "state")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.mqtt = int(probe.getsockname()[1])
+        self.mqtt = free_port()
         config = folder / "site.toml"
         config.write_text(
             f'[gateway]\nport = 0\nhttp = "127.0.0.1:0"\nlisten = ["127.0.0.1"]\n[gateway.bridge]\nport = {self.mqtt}\n'

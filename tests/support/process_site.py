@@ -12,13 +12,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from free_ports import free_port
+
 BIN = Path(sys.executable).parent
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(type=kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:

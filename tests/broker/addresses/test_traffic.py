@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from argon2 import PasswordHasher
+from free_ports import free_port
 
 from broker.adapters.connection import BrokerAddress
 from broker.addresses.address import Address, AddressType
@@ -54,9 +55,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         users = UsersFile(
             Site(folder).path("broker", "users.json"), PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
         )

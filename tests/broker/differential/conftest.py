@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from free_ports import free_port
 
 from meshwire.mqtt import (
     ConnAck,
@@ -81,12 +82,6 @@ class Engine:
         self.observations: dict[str, list[str]] = {}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def _process(command: list[str], port: int, environment: dict[str, str]) -> Iterator[None]:
     process = subprocess.Popen(
@@ -129,7 +124,7 @@ def mosquitto() -> Iterator[Engine]:
     path = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
     if path is None:
         pytest.skip("mosquitto is not installed")
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "mosquitto.conf")
         config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n")
@@ -143,7 +138,7 @@ def ejabberd() -> Iterator[Engine]:
     binaries = sorted(Path("/").glob(EJABBERD_BINARIES.lstrip("/")))
     if not binaries or shutil.which("erl") is None:
         pytest.skip("ejabberd is not installed")
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "ejabberd.yml")
         config.write_text((HERE / "ejabberd.yml").read_text().replace("PORT", str(port)))

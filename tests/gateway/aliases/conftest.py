@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from free_ports import free_port
 
 from broker.certificates import TrialAuthority
 from gateway.aliases.actions import ActionFailed, DeviceRequest
@@ -235,8 +236,6 @@ def publish_fixture() -> Any:
     return publish
 
 
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture(name="free_port")
+def free_port_fixture() -> int:
+    return free_port()
