@@ -28,6 +28,8 @@ STOP_TIMEOUT_S: Final = 20.0
 TOOL_TIMEOUT_S: Final = 120.0
 SMALLEST_CLUSTER: Final = 3
 """Two nodes have no majority when one of them is away (`cluster_partition_handling = pause_minority`)."""
+_STARTED: Final = "Starting broker... completed"
+"""A listener answers before it can serve, and others come after it."""
 _PROGRAMS: Final = (Path("/usr/lib/rabbitmq/bin/rabbitmq-server"),)
 """Debian's own script; the one on the PATH changes the user and reads /etc."""
 
@@ -192,17 +194,17 @@ class PrivateCluster:
             )
 
     def await_ready(self, node: LaunchedNode) -> None:
-        """Returns when the node's MQTT listener answers."""
+        """Returns when the node says that all its plugins, and with them all listeners, have started."""
         end = time.monotonic() + BOOT_TIMEOUT_S
+        lines: list[str] = []
         while time.monotonic() < end:
-            if node.process is None or node.process.poll() is not None:
+            has_ended = node.process is None or node.process.poll() is not None
+            lines = (node.folder / "output").read_text(errors="replace").splitlines()[-12:]
+            if has_ended:
                 break
-            with socket.socket() as plug:
-                plug.settimeout(1.0)
-                if plug.connect_ex(("127.0.0.1", node.mqtt_port)) == 0:
-                    return
+            if any(_STARTED in line for line in lines):
+                return
             time.sleep(0.1)
-        lines = (node.folder / "output").read_text(errors="replace").splitlines()[-12:]
         raise EngineError("RabbitMQ did not come up", evidence=" | ".join(lines), code="MW-ENG-004")
 
     # --- growing and shrinking ---------------------------------------------------------------------------------------
