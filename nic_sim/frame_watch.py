@@ -8,65 +8,18 @@ then nothing is kept and the line has no tap. Whoever reads renews it, so watchi
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from meshwire.capture.batch import encode_batch, encode_record
-from meshwire.capture.record import Record, Side
+from meshwire.capture.record import Side
 from meshwire.capture.recorder import Recorder
 from nic_sim.board_line import BoardLine
+from nic_sim.frame_ring import FrameRing
 
-__all__ = ["DEFAULT_LEASE_S", "LONGEST_LEASE_S", "FrameRing", "FrameWatch"]
+__all__ = ["DEFAULT_LEASE_S", "LONGEST_LEASE_S", "FrameWatch"]
 
 DEFAULT_LEASE_S: Final = 30.0
 LONGEST_LEASE_S: Final = 300.0
-MAX_RING_OCTETS: Final = 65_536
-BATCH_OCTETS: Final = 1000
-"""Of one answer: with its options it fits one datagram of a mesh, without Block2."""
-MAX_BATCH: Final = 200
-
-
-class FrameRing:
-    """Encoded records, the newest `max_octets` of them; numbers begin at 1 and go on for the ring's life."""
-
-    def __init__(self, max_octets: int = MAX_RING_OCTETS) -> None:
-        self._max_octets = max_octets
-        self._records: deque[tuple[int, bytes]] = deque()
-        self._octets = 0
-        self._number = 0
-
-    def put(self, record: Record) -> None:
-        """Keep a record; the oldest give way."""
-        self._number += 1
-        encoded = encode_record(self._number, record)
-        self._records.append((self._number, encoded))
-        self._octets += len(encoded)
-        while self._octets > self._max_octets and len(self._records) > 1:
-            self._octets -= len(self._records.popleft()[1])
-
-    def batch(self, after: int) -> bytes:
-        """The oldest records with numbers above `after`, one at least where there is any.
-
-        Args:
-            after: the last number that is known; one that was never given (of an earlier life) counts as none.
-        """
-        after = after if after <= self._number else 0
-        chosen: list[bytes] = []
-        octets = 0
-        for number, encoded in self._records:
-            if number <= after:
-                continue
-            octets += len(encoded)
-            if chosen and (octets > BATCH_OCTETS or len(chosen) == MAX_BATCH):
-                break
-            chosen.append(encoded)
-        return encode_batch(chosen)
-
-    def clear(self) -> None:
-        """Let go of all records; numbers go on."""
-        self._records.clear()
-        self._octets = 0
 
 
 class FrameWatch:

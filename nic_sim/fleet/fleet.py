@@ -21,6 +21,7 @@ from nic_sim.fleet.board import LightBoard
 from nic_sim.fleet.histogram import Histogram
 from nic_sim.fleet.nic import Fate, LightNic, NicPlan, Reading
 from nic_sim.fleet.transport import SocketAddress, Transport
+from nic_sim.fleet.watched import WatchedNics
 from nic_sim.fleet.wheel import TimerWheel
 from nic_sim.fleet.wire import WireKind, make_wire
 from nic_sim.instruments import Instruments
@@ -76,6 +77,7 @@ class Fleet:
         first_mac: int = FIRST_MAC,
     ) -> None:
         self.plan = plan
+        self.watched = WatchedNics()
         self.counters: Counter[str] = Counter()
         self.acknowledged_after = Histogram()
         """From a board's report to the gateway's 2.04."""

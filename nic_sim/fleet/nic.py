@@ -20,6 +20,7 @@ from meshwire.identity import DeviceId
 from meshwire.notification import Notification, uplink_request
 from nic_sim.fleet.board import CLASSIFIER, RESOURCE, SENSOR
 from nic_sim.fleet.own import answer_own_resource
+from nic_sim.fleet.watched import WatchedNics
 from nic_sim.fleet.wire import Wire
 from nic_sim.instruments import Instruments
 from nic_sim.uplink import DEFAULT_MAX_AGE_S, LONGEST_MAX_AGE_S, REFUSED_WAIT_S, REGISTER, Verdict, judge
@@ -84,6 +85,7 @@ class Host(Protocol):
     """Who drives the NICs."""
 
     plan: NicPlan
+    watched: WatchedNics
 
     def send_up(self, nic: LightNic, octets: bytes, gateway: int) -> None:
         """Send a datagram to a gateway, by its number."""

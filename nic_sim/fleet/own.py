@@ -59,10 +59,10 @@ class _View:
         return ""
 
     def frames(self, after: int, lease_s: float) -> bytes:
-        raise ResourceError(codes.NOT_FOUND, "a light NIC has no serial line to watch")
+        return self._host.watched.read(self._nic, after, lease_s, self._now, self.unix_time())
 
     def unwatch(self) -> None:
-        raise ResourceError(codes.NOT_FOUND, "a light NIC has no serial line to watch")
+        self._host.watched.end(self._nic)
 
     def uplink_report(self) -> Mapping[str, object]:
         return {"registered": self._nic.is_registered, "queued": len(self._nic.waiting)}

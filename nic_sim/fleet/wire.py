@@ -6,22 +6,28 @@ noise and without length: SNRM, I frames, RR and the wake pulse are all there, o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from typing import Final, Protocol
 
+from meshwire.capture.record import Side
 from meshwire.hdlc.events import DataReceived, LinkDown
 from meshwire.hdlc.primary import PrimaryStation
 from meshwire.hdlc.profile import STANDARD
 from meshwire.hdlc.secondary import SecondaryStation
 from nic_sim.fleet.board import LightBoard
 
-__all__ = ["DirectWire", "HdlcWire", "Wire", "WireKind", "make_wire"]
+__all__ = ["DirectWire", "HdlcWire", "Tap", "Wire", "WireKind", "make_wire"]
 
 PROFILE: Final = replace(STANDARD, poll_period_s=0.0, inactivity_timeout_s=0.0, max_queued_sdus=8)
 """The board pulls its wake line when it has something, so it is never polled for nothing."""
 _TURNS: Final = 32
 """An exchange on a perfect line takes fewer; more would mean that the stations talk for ever."""
+
+
+Tap = Callable[[Side, bytes, float, float], None]
+"""Is told who sent which octets, at which time of the fleet's clock and of Unix, both in seconds."""
 
 
 class WireKind(StrEnum):
@@ -73,10 +79,11 @@ class DirectWire:
 class HdlcWire:
     """Both stations of IEC 62056-46, joined back to back."""
 
-    __slots__ = ("_primary", "_secondary", "board")
+    __slots__ = ("_primary", "_secondary", "board", "tap")
 
-    def __init__(self, board: LightBoard) -> None:
+    def __init__(self, board: LightBoard, tap: Tap | None = None) -> None:
         self.board = board
+        self.tap = tap
         self._primary = PrimaryStation(PROFILE)
         self._secondary = SecondaryStation(PROFILE)
 
@@ -118,7 +125,11 @@ class HdlcWire:
                 break
             self._secondary.receive_data(down, now)
             self._serve(now, unix_s)
-            self._primary.receive_data(self._secondary.data_to_send(now), now)
+            up = self._secondary.data_to_send(now)
+            self._primary.receive_data(up, now)
+            if (tap := self.tap) is not None:
+                tap(Side.NIC, down, now, unix_s)
+                tap(Side.BOARD, up, now, unix_s)
             while (event := self._primary.next_event()) is not None:
                 if isinstance(event, DataReceived):
                     received = event.sdu

@@ -18,6 +18,7 @@ from typing import IO, Final, Protocol
 from meshwire.identity import DeviceId
 from nic_sim.fleet.board import LightBoard
 from nic_sim.fleet.nic import Fate, LightNic, NicPlan, Reading
+from nic_sim.fleet.watched import WatchedNics
 from nic_sim.fleet.wire import WireKind, make_wire
 from nic_sim.instruments import Battery, Instruments, Signal
 from nic_sim.mesh.agenda import Agenda
@@ -89,6 +90,7 @@ class Simulation:
         self.agenda = Agenda()
         self.ledger = Ledger()
         nics = scenario.nics
+        self.watched = WatchedNics()
         self.plan = NicPlan(period_s=nics.period_s, register_s=nics.register_s, queue_limit=nics.queue_limit)
         self.macs = [DeviceId(f"{FIRST_MAC + number:016x}") for number in range(nics.count)]
         self.registrations = 0

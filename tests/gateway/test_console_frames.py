@@ -31,6 +31,10 @@ from meshwire.capture.record import Record, Side
 from meshwire.coap import codes
 from meshwire.identity import DeviceId, TenantId
 from meshwire.site import Site
+from nic_sim.fleet.addresses import LoopbackAddresses
+from nic_sim.fleet.fleet import Fleet
+from nic_sim.fleet.nic import NicPlan
+from nic_sim.fleet.transport import PacketSocket
 from nic_sim.nic import Nic
 
 MAC = DeviceId("001350050047dc9a")
@@ -91,6 +95,26 @@ async def test_frames_come_decoded_while_somebody_watches_and_no_longer(
         name, more = await again.next()
         assert name == "message" and more[0]["n"] == last + 1, "goes on where it was"
     await until(lambda: not nic.watch.is_on)
+
+
+async def test_frames_of_a_fleets_nic_come_while_it_is_watched(browser: Browser, gateway: Gateway) -> None:
+    gateways = [("::ffff:127.0.0.1", gateway.coap_port, 0, 0)]
+    plan = NicPlan(period_s=0.5)
+    fleet = Fleet(2, plan, PacketSocket(), LoopbackAddresses(), gateways, spread_s=0, first_mac=int(MAC.value, 16))
+    task = asyncio.create_task(fleet.run())
+    try:
+        async with asyncio.timeout(20):
+            while not fleet.nics[0].is_registered:  # noqa: ASYNC110 - the other one is nobody's, and never registers
+                await asyncio.sleep(0.02)
+        async with stream(browser, LIVE) as live:
+            records = await live.until(is_reading)
+        assert records[0]["line"] == "watching begins" and records[-1]["from"] == "board"
+        octets = await asyncio.to_thread(_download, browser, f"/console/network/{MAC}/frames.pcapng")
+        assert {packet.interface.name for packet in read_packets(io.BytesIO(octets))} == {"hdlc", "coap"}
+        assert fleet.watched.count == 1
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.mark.server

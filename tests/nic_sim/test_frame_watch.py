@@ -12,7 +12,7 @@ from meshwire.capture.batch import Numbered, decode_batch
 from meshwire.capture.record import Record, Side
 from meshwire.coap import codes, decode
 from meshwire.hdlc.control import FrameKind
-from nic_sim.frame_watch import BATCH_OCTETS, FrameRing
+from nic_sim.frame_ring import BATCH_OCTETS, FrameRing
 
 FRAMES = "/sys/link/frames"
 

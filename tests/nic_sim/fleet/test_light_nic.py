@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import pytest
 
+from meshwire.capture.batch import Numbered, decode_batch
+from meshwire.capture.record import Side
 from meshwire.coap import ACK, CON, Message, codes, decode, encode, options
 from meshwire.identity import DeviceId
 from meshwire.notification import decode_reading, device_type, parse_uplink
 from nic_sim.fleet.board import LightBoard
 from nic_sim.fleet.nic import Fate, LightNic, NicPlan, Reading, first_gateway
+from nic_sim.fleet.watched import MOST_WATCHED, WatchedNics
 from nic_sim.fleet.wheel import TimerWheel
 from nic_sim.fleet.wire import HdlcWire, WireKind, make_wire
 from nic_sim.instruments import Instruments
 
 MAC = DeviceId("00135005f0000001")
 UNIX_S = 1_700_000_000.0
+LEASE_S = 15
 
 
 class FakeHost:
@@ -22,6 +26,7 @@ class FakeHost:
 
     def __init__(self, **plan: float) -> None:
         self.plan = NicPlan(**plan)  # type: ignore[arg-type]
+        self.watched = WatchedNics()
         self.sent: list[Message] = []
         self.octets: list[bytes] = []
         self.gateways: list[int] = []
@@ -173,6 +178,54 @@ class TestLightNic:
         assert isinstance(wire, HdlcWire)
         assert wire.ask(encode(Message(CON, codes.GET, 1, b"x")), 0.0, UNIX_S) is not None
         assert wire.octets > 60
+
+    def test_frames_are_told_while_it_is_watched_and_nothing_is_kept_else(self, kind: WireKind) -> None:
+        host = FakeHost(period_s=0)
+        nic = make_nic(host, kind)
+        nic.start(0.0, 0.0)
+        own_wire = nic.wire
+        assert [each.record.note for each in read_frames(nic, 1.0)] == ["watching begins"]
+        nic.report(2.0)
+        records = read_frames(nic, 2.5, after=1)
+        assert [each.number for each in records] == list(range(2, 2 + len(records)))
+        sent = [decode(each.record.sdu) for each in records if each.record.sdu]
+        assert [message.code for message in sent] == [codes.CONTENT] and {
+            each.record.sender for each in records
+        } == set(Side)
+        assert all(each.record.at_ns == (UNIX_S + 2) * 1e9 and each.record.reason is None for each in records)
+        nic.report(2.5 + LEASE_S)
+        assert nic.wire is own_wire and not host.watched.count, "the lease has ended"
+        nic.report(50.0)
+        assert [reading.observe for reading in nic.waiting] == [2, 3, 4], "nothing is lost at a change of wires"
+        (begins,) = read_frames(nic, 51.0, after=7)
+        assert begins.number == 8, "numbers go on where the reader is"
+        assert ask_nic(nic, codes.DELETE, "sys/link/frames", 52.0).code == codes.DELETED
+        assert nic.wire is own_wire
+
+    def test_so_many_of_a_fleet_are_watched_and_no_more(self) -> None:
+        host = FakeHost(period_s=0)
+        nics = [LightNic(n, MAC, make_wire(WireKind.NONE, LightBoard(1, n)), host, 7) for n in range(MOST_WATCHED + 1)]
+        for nic in nics[:-1]:
+            read_frames(nic, 1.0)
+        assert ask_nic(nics[-1], codes.GET, "sys/link/frames", 2.0).code == codes.SERVICE_UNAVAILABLE
+        assert [each.record.note for each in read_frames(nics[-1], 2.0 + LEASE_S)] == ["watching begins"]
+        assert host.watched.count == 1
+
+
+def ask_nic(nic: LightNic, code: int, path: str, now: float, *queries: str) -> Message:
+    """The answer of a NIC's own resource."""
+    pairs = [(options.URI_PATH, part.encode()) for part in path.split("/")]
+    pairs += [(options.URI_QUERY, each.encode()) for each in queries]
+    answer = nic.receive(encode(Message(CON, code, int(now * 10), b"t", tuple(pairs))), "client", now)
+    assert answer is not None
+    return decode(answer)
+
+
+def read_frames(nic: LightNic, now: float, after: int = 0) -> list[Numbered]:
+    """Records of a NIC's line after a number."""
+    answer = ask_nic(nic, codes.GET, "sys/link/frames", now, f"after={after}", f"lease={LEASE_S}")
+    assert answer.code == codes.CONTENT, answer
+    return decode_batch(answer.payload)
 
 
 def test_the_partition_by_mac_is_even() -> None:
