@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class ConsoleSite:
         self.site = Site(folder)
         self.broker = self.make_broker("main")
         self.gateway: Gateway
+        self._broker_up: AsyncExitStack
         self._numbers = itertools.count(1)
 
     def make_broker(self, instance: str, **listener: Any) -> Broker:
@@ -49,12 +50,17 @@ class ConsoleSite:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ConsoleSite]:
         """Broker and gateway, from ready to ended."""
-        async with serving(self.broker):
+        async with AsyncExitStack() as self._broker_up:
+            await self._broker_up.enter_async_context(serving(self.broker))
             bridge = BridgeSettings(port=self.broker.ports[0])
             settings = GatewaySettings(listen=["127.0.0.1"], port=0, http="127.0.0.1:0", bridge=bridge)
             self.gateway = Gateway(settings, self.site)
             async with serving(self.gateway):
                 yield self
+
+    async def stop_broker(self) -> None:
+        """End the broker; the gateway goes on without it."""
+        await self._broker_up.aclose()
 
     @property
     def url(self) -> str:

@@ -1,5 +1,7 @@
 """axe on every page, light and dark, on a desk and on a phone: nothing serious or critical; and no page wider than it.
 
+An administrator's pages while there is nothing yet, with something of everything, and without the broker; and a tenant's
+user's, who has other ones.
 The pages are found by following links, so a new one is judged as soon as something leads to it. The script comes in by
 the browser's own protocol; the pages' security policy stays as it is.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,14 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.server]
 AXE = "axe-core@4.14.1"
 NPM_S = 120
 MAC = DeviceId("001350050047dc9a")
+UNKNOWN = DeviceId("0000000000000000")
+TENANT = TenantId("acme")
+BROKERS = [f"messaging/{name}?tenant=acme" for name in ("addresses", "connections", "topics", "client")]
+"""Pages that ask the broker."""
 SIZES = {"desk": {"width": 1280, "height": 800}, "phone": {"width": 360, "height": 740}}
+LOOKS = [(size, scheme) for size in SIZES for scheme in ("light", "dark")]
+FEW_LOOKS = [("desk", "light"), ("phone", "dark")]
+"""For pages that differ from others in their words."""
 ON_LOOKS = ["color-contrast", "target-size", "scrollable-region-focusable", "link-in-text-block"]
 """The rules whose outcome depends on colours and width; the others are asked once a page."""
 
@@ -42,10 +52,10 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "node_modules" / "axe-core" / "axe.min.js"
 
 
-async def faults(page: Any) -> list[str]:
-    """What is seriously wrong with the page that is shown, in all its looks."""
+async def faults(page: Any, looks: Sequence[tuple[str, str]] = LOOKS) -> list[str]:
+    """What is seriously wrong with the page that is shown, in these looks."""
     found = []
-    for number, (size, scheme) in enumerate((size, scheme) for size in SIZES for scheme in ("light", "dark")):
+    for number, (size, scheme) in enumerate(looks):
         await page.set_viewport_size(SIZES[size])
         await page.emulate_media(color_scheme=scheme)
         await page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -71,6 +81,28 @@ def kind(path: str) -> str:
     return re.sub(r"[0-9a-f]{16}|(?<=(what|edit|name)=).*|(?<=(filter|tenant)=)[^&]*|(?<=page=)\d+", "…", path)
 
 
+def assert_none(seen: Mapping[str, Sequence[str]]) -> None:
+    complaints = [f"{name}: {each}" for name, found in seen.items() for each in found]
+    assert not complaints, "\n".join(complaints)
+
+
+async def sign_in(page: Any, site: ConsoleSite, name: str) -> None:
+    await page.goto(site.url)
+    await page.get_by_label("Name").fill(name)
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+
+
+async def looked_at(page: Any, site: ConsoleSite, names: Sequence[str]) -> dict[str, list[str]]:
+    """What is wrong with these pages."""
+    seen = {}
+    for name in names:
+        await page.goto(site.url + name)
+        seen[name] = await faults(page, FEW_LOOKS)
+    return seen
+
+
 async def test_pages_of_somebody_who_is_not_signed_in(page: Any, site: ConsoleSite, axe: Path) -> None:
     await page.context.add_init_script(path=axe)
     await page.goto(site.url)
@@ -87,14 +119,13 @@ async def test_pages_of_somebody_who_is_not_signed_in(page: Any, site: ConsoleSi
     await page.get_by_label("Password").fill("wrong password")
     await page.get_by_role("button", name="Sign in").click()
     seen["sign-in refused"] = await faults(page)
-    complaints = [f"{name}: {each}" for name, found in seen.items() for each in found]
-    assert not complaints, "\n".join(complaints)
+    assert_none(seen)
 
 
 async def furnish(page: Any, site: ConsoleSite) -> dict[str, list[str]]:
     """Something for every page to show; the answers of forms are judged on the way, as no link leads to them."""
     seen, answers = {}, page.get_by_role("button")
-    site.gateway.registry.add_device(MAC, TenantId("acme"))
+    site.gateway.registry.add_device(MAC, TENANT)
     await site.send_reading(MAC)
     await page.goto(f"{site.url}messaging/accounts/acme")
     await page.get_by_label("Instance").select_option("main")
@@ -123,16 +154,18 @@ async def furnish(page: Any, site: ConsoleSite) -> dict[str, list[str]]:
     return seen
 
 
-async def crawled(page: Any, site: ConsoleSite) -> dict[str, list[str]]:
+async def crawled(
+    page: Any, site: ConsoleSite, first: Sequence[str], looks: Sequence[tuple[str, str]] = LOOKS
+) -> dict[str, list[str]]:
     """What is wrong with each kind of page that a link leads to."""
     seen: dict[str, list[str]] = {}
-    waiting = [f"/console/{name}" for name in ("", "start", "nowhere", "network/0000000000000000", "network?find=none")]
+    waiting = [f"/console/{name}" for name in first]
     while waiting:
         path = waiting.pop(0)
         if kind(path) in seen:
             continue
         await page.goto(site.url.removesuffix("/console/") + path)
-        seen[kind(path)] = await faults(page)
+        seen[kind(path)] = await faults(page, looks)
         links = await page.eval_on_selector_all(
             "a[href]:not([download])", "all => all.map((a) => a.getAttribute('href'))"
         )
@@ -142,14 +175,41 @@ async def crawled(page: Any, site: ConsoleSite) -> dict[str, list[str]]:
     return seen
 
 
+async def test_pages_of_a_site_in_which_nothing_is_yet(page: Any, site: ConsoleSite, axe: Path) -> None:
+    await page.context.add_init_script(path=axe)
+    await sign_in(page, site, "ada")
+    seen = await looked_at(page, site, ["", "start", "network", *BROKERS, "aliases", "clients"])
+    assert not site.gateway.registry.devices(None)
+    assert_none(seen)
+
+
+async def test_answers_of_forms(page: Any, site: ConsoleSite, axe: Path) -> None:
+    await page.context.add_init_script(path=axe)
+    await sign_in(page, site, "ada")
+    assert_none(await furnish(page, site))
+
+
 async def test_every_page_that_an_administrator_comes_to(page: Any, site: ConsoleSite, axe: Path) -> None:
     await page.context.add_init_script(path=axe)
-    await page.goto(site.url)
-    await page.get_by_label("Name").fill("ada")
-    await page.get_by_label("Password").fill(PASSWORD)
-    await page.get_by_role("button", name="Sign in").click()
-    await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
-    seen = await furnish(page, site) | await crawled(page, site)
+    await sign_in(page, site, "ada")
+    seen = await crawled(page, site, ["", "start", "nowhere", f"network/{UNKNOWN}", "network?find=none"])
     assert len(seen) >= 18, sorted(seen)
-    complaints = [f"{name}: {each}" for name, found in seen.items() for each in found]
-    assert not complaints, "\n".join(complaints)
+    assert_none(seen)
+
+
+async def test_every_page_that_a_user_of_a_tenant_comes_to(page: Any, site: ConsoleSite, axe: Path) -> None:
+    site.gateway.registry.add_account("bob", PASSWORD, TENANT, (), kind="console", scope="api", by="ada")
+    await page.context.add_init_script(path=axe)
+    await sign_in(page, site, "bob")
+    firsts = ["network", f"explain?what={MAC}", f"explain?what={UNKNOWN}", f"network/{UNKNOWN}/frames", "aliases"]
+    seen = await crawled(page, site, firsts, FEW_LOOKS)
+    assert len(seen) >= 11, sorted(seen)
+    assert_none(seen)
+
+
+async def test_pages_while_the_broker_is_away(page: Any, site: ConsoleSite, axe: Path) -> None:
+    await page.context.add_init_script(path=axe)
+    await sign_in(page, site, "ada")
+    await site.stop_broker()
+    seen = await looked_at(page, site, ["", f"network/{MAC}", f"explain?what={MAC}", "messaging", *BROKERS])
+    assert_none(seen)
