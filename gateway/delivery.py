@@ -12,6 +12,7 @@ A direct reading is `published` until it is `acknowledged`, or `refused` with it
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -290,6 +291,9 @@ async def answer(record: DeliveryRecord, question: dict[str, object]) -> dict[st
         case {"since": since}:
             known = {} if since is None else dict(cast("list[tuple[int, int]]", since))
             return await record.since(known.get(record.lane), limit)
+        case {"direct_since": since}:
+            known = {} if since is None else dict(cast("list[tuple[int, int]]", since))
+            return {"lane": record.lane} | record.direct.since(known.get(record.lane), limit, time.time())
         case {"readings": device}:
             return {"readings": _bounded(await record.readings(str(device), limit))}
         case {"newest": True}:

@@ -101,10 +101,10 @@ class DirectDelivery:
         connection = self._connection
         reading = self._record.begin(stored, time.time())
         if connection is None:
-            _settle(reading, outcome, "broker-away")
+            self._tell(reading, outcome, "broker-away")
             return
         if len(self._waiting) >= min(self._settings.max_waiting, connection.receive_maximum):
-            _settle(reading, outcome, "receivers-busy")
+            self._tell(reading, outcome, "receivers-busy")
             return
         publication, *copies = self._publisher.publications(stored)
         handle = self._last_handle = self._last_handle + 1
@@ -112,7 +112,7 @@ class DirectDelivery:
         head, tail = publication_parts(replace(publication, qos=1), connection.version)
         if not self._session.publish(handle, handle % _IDENTIFIERS + 1, head, tail):
             timer.cancel()
-            _settle(reading, outcome, "receivers-busy")
+            self._tell(reading, outcome, "receivers-busy")
             return
         reading.published_at = time.time()
         self._waiting[handle] = _Waiting(reading, outcome, timer)
@@ -154,9 +154,8 @@ class DirectDelivery:
         waiting.timer.cancel()
         if reason == "no-answer":
             self._session.forget(handle)
-        _settle(waiting.reading, waiting.outcome, reason)
+        self._tell(waiting.reading, waiting.outcome, reason)
 
-
-def _settle(reading: DirectReading, outcome: Outcome, reason: str) -> None:
-    reading.ended_at, reading.reason = time.time(), reason
-    outcome(reason)
+    def _tell(self, reading: DirectReading, outcome: Outcome, reason: str) -> None:
+        self._record.end(reading, reason, time.time())
+        outcome(reason)

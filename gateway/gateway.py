@@ -321,6 +321,7 @@ class Gateway:
                 self._sessions.all,
                 partial(places.site_states, self.status, self.messaging),
                 partial(places.site_alarms, pulse),
+                bool(self.settings.direct.tenants),
             ),
         )
         assert self._commands is not None

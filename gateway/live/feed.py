@@ -30,6 +30,8 @@ class Kind(StrEnum):
 
     READING = "reading"
     """A notification has been stored."""
+    DIRECT = "direct"
+    """A reading that is not stored has been taken by its receivers, or its NIC has to keep it."""
     PRESENCE = "presence"
     """A NIC has come, gone, or has another address."""
     CONNECTION = "connection"

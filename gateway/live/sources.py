@@ -2,8 +2,9 @@
 connected is looked at while somebody follows it, and what is new since the look before is told. Commands tell by
 themselves.
 
-Readings are asked from every lane, so those of worker processes are among them; direct readings, which are not stored,
-are not. A look takes at most so many of a lane: when more came, the event `skipped` says how many.
+Readings are asked from every lane, so those of worker processes are among them; direct ones, which are not stored, are
+kept by the lanes only while they are asked. A look takes at most so many of a lane: when more came, the event `skipped`
+says how many.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Places:
         sessions: open CoAP sessions.
         states: of what is connected, by name; each is what is told of it. Called on a thread.
         alarms: what deserves attention now, by what it is; is given how many devices are silent.
+        has_direct: whether any readings are direct.
     """
 
     registry: Registry
@@ -55,6 +57,7 @@ class Places:
     sessions: Callable[[], Iterable[Session]]
     states: Callable[[], Mapping[str, dict[str, Any]]]
     alarms: Callable[[int], Mapping[str, dict[str, Any]]]
+    has_direct: bool
 
 
 class Sources:
@@ -71,6 +74,7 @@ class Sources:
         self._places = places
         self._now_s = now_s
         self._sequences: dict[int, int] | None = None
+        self._direct: dict[int, int] | None = None
         self._devices: dict[DeviceId, tuple[TenantId, PresenceState, str | None]] | None = None
         self._sessions: dict[int, Session] | None = None
         self._states: dict[str, dict[str, Any]] | None = None
@@ -110,28 +114,30 @@ class Sources:
     # --- one look each
 
     async def look_at_readings(self) -> None:
-        """Tell of what was stored since the look before."""
-        if not self._feed.is_followed(Kind.READING):
-            self._sequences = None
-            return
-        known = self._sequences
-        since = None if known is None else [[lane, sequence] for lane, sequence in known.items()]
-        answers: list[dict[str, Any]] = await self._places.ask({"since": since, "limit": READINGS_A_LOOK})
-        for answer in answers:
-            if "lane" not in answer:
-                continue
-            if known is not None and answer["lane"] in known:
-                self._tell_readings(answer)
-        self._sequences = (known or {}) | {answer["lane"]: answer["last"] for answer in answers if "lane" in answer}
+        """Tell of what was stored, and of direct readings that have ended, since the look before."""
+        self._sequences = await self._look_at(Kind.READING, "since", self._sequences)
+        if self._places.has_direct:
+            self._direct = await self._look_at(Kind.DIRECT, "direct_since", self._direct)
 
-    def _tell_readings(self, answer: Mapping[str, Any]) -> None:
+    async def _look_at(self, kind: Kind, question: str, known: dict[int, int] | None) -> dict[int, int] | None:
+        """Tell what is new in each lane; gives the lanes' last numbers, None while nobody follows."""
+        if not self._feed.is_followed(kind):
+            return None
+        since = None if known is None else [[lane, number] for lane, number in known.items()]
+        answers: list[dict[str, Any]] = await self._places.ask({question: since, "limit": READINGS_A_LOOK})
+        for answer in answers:
+            if known is not None and answer.get("lane") in known:
+                self._tell_readings(kind, answer)
+        return (known or {}) | {answer["lane"]: answer["last"] for answer in answers if "lane" in answer}
+
+    def _tell_readings(self, kind: Kind, answer: Mapping[str, Any]) -> None:
         if answer["skipped"]:
-            self._feed.publish(Kind.READING, None, None, {"skipped": answer["skipped"], "lane": answer["lane"]})
+            self._feed.publish(kind, None, None, {"skipped": answer["skipped"], "lane": answer["lane"]})
         for item in answer["notifications"]:
             payload = bytes.fromhex(item["payload"])
             reading = decode_reading(item["path"].rsplit("/", 1)[-1], payload)
             data = item | {"values": None if reading is None else dict(reading.values)}
-            self._feed.publish(Kind.READING, TenantId(item["tenant"]), DeviceId(item["device"]), data)
+            self._feed.publish(kind, TenantId(item["tenant"]), DeviceId(item["device"]), data)
 
     def look_at_devices(self) -> None:
         """Tell of NICs that have come, gone, or moved; one that fell silent is an alarm of its tenant, too."""

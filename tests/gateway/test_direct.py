@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from broker.addresses.traffic import Login, Place, receive
 from broker.credentials import UsersFile
 from broker.server import Broker
 from broker.settings import BrokerSettings, ListenerSettings
-from gateway.direct_record import MAX_READINGS, DirectRecord
+from gateway.direct_record import FOLLOWED_S, MAX_READINGS, DirectRecord
 from gateway.envelope import StoredNotification
 from gateway.gateway import Gateway
 from gateway.settings import CategoryRule, DirectSettings
@@ -179,6 +180,59 @@ def test_what_is_remembered_of_direct_readings_is_bounded() -> None:
     found = list(record.find(MAC.value, None))
     assert len(found) == MAX_READINGS and found[0].received_at == MAX_READINGS + 9
     assert not list(record.find(MAC.value, f"{MAC}/a/1/5")) and not list(record.find(FOREIGN_MAC.value, None))
+
+
+def test_the_octets_of_direct_readings_are_kept_while_somebody_follows() -> None:
+    record, numbers = DirectRecord(), iter(range(9_999))
+
+    def ended(now_s: float, reason: str = "") -> None:
+        notification = Notification(MAC, "a", next(numbers), 1, None, b"x", 1.0)
+        record.end(record.begin(StoredNotification(TenantId("acme"), notification), now_s), reason, now_s)
+
+    def news(number: int | None, now_s: float) -> tuple[object, object, list[tuple[Any, ...]]]:
+        told: Any = record.since(number, 3, now_s)
+        items = [(each["key"][-1], each["state"], each["reason"], each["payload"]) for each in told["notifications"]]
+        return told["last"], told["skipped"], items
+
+    ended(1.0)
+    assert news(None, 2.0) == (0, 0, []), "nobody followed"
+    ended(3.0)
+    ended(3.0, "no-receiver")
+    assert news(0, 4.0) == (2, 0, [("1", "acknowledged", None, "78"), ("2", "refused", "no-receiver", "78")])
+    assert news(2, 4.0) == (2, 0, [])
+    for _ in range(5):
+        ended(5.0)
+    last, skipped, items = news(2, 5.0)
+    assert (last, skipped, [key for key, *_ in items]) == (7, 2, ["5", "6", "7"])
+    ended(5.0 + FOLLOWED_S)
+    assert news(2, 20.0) == (7, 5, []), "nobody has followed for a while"
+    assert all(not reading.payload for reading in record.find(MAC.value, None))
+
+
+async def test_direct_readings_are_live_events(
+    site: Site, running: Run, settings_for: Any, connect_to: Any, bubble_up: Any
+) -> None:
+    async with serving(site) as broker:
+        gateway = Gateway(settings_for(broker.ports[0], direct=DIRECT, http="127.0.0.1:0"), site)
+        async with running(gateway):
+            token = site.signing_keys().issue(TenantId("acme"), [], now=time.time())
+            await connected(gateway)
+            headers = f"Host: x\r\nAuthorization: Bearer {token}\r\n"
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.http_port)
+            writer.write(f"GET /api/events?kind=direct HTTP/1.1\r\n{headers}\r\n".encode())
+            await reader.readuntil(b":\n\n")
+            nic, observe = connect_to(gateway), 0
+            told = asyncio.ensure_future(reader.readuntil(b"}\n\n"))
+            async with asyncio.timeout(PATIENCE_S):
+                while not told.done():  # the first look only notes where it begins
+                    observe += 1
+                    await ask(nic, bubble_up(observe=observe, mid=observe))
+                    await asyncio.wait({told}, timeout=0.1)
+            event = told.result().decode()
+            data = json.loads(event.split("data: ")[1])
+            assert "event: direct" in event and data["device"] == MAC.value
+            assert (data["state"], data["reason"]) == ("refused", "no-receiver") and data["payload"] and data["values"]
+            writer.close()
 
 
 async def test_a_receiver_that_never_acknowledges_is_none(

@@ -125,6 +125,7 @@ class Looked:
     alarms: dict[str, dict[str, Any]] = field(default_factory=dict)
     answers: list[dict[str, Any]] = field(default_factory=list)
     asked: list[dict[str, object]] = field(default_factory=list)
+    has_direct: bool = False
 
     async def ask(self, question: dict[str, object]) -> list[dict[str, object]]:
         self.asked.append(question)
@@ -138,6 +139,7 @@ class Looked:
             self.sessions.all,
             lambda: self.states,
             lambda silent: self.alarms,
+            self.has_direct,
         )
 
 
