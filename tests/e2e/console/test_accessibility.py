@@ -1,7 +1,7 @@
 """axe on every page, light and dark, on a desk and on a phone: nothing serious or critical; and no page wider than it.
 
-An administrator's pages while there is nothing yet, with something of everything, and without the broker; and a tenant's
-user's, who has other ones.
+An administrator's pages while there is nothing yet, with something of everything, and without the broker; and those of
+a tenant's user, who has other ones.
 The pages are found by following links, so a new one is judged as soon as something leads to it. The script comes in by
 the browser's own protocol; the pages' security policy stays as it is.
 """
