@@ -478,8 +478,8 @@ class Engine:
     @staticmethod
     def _member(group: ShareGroup[Session]) -> Target[Session]:
         """The next member in turn that is connected; when none is, the next one in turn keeps the message for later."""
-        turn, members = group.turn, group.members
-        group.turn = turn + 1
+        turn, members = group.turn.count, group.members
+        group.turn.count = turn + 1
         for step in range(len(members)):
             candidate = members[(turn + step) % len(members)]
             outlet = candidate.subscriber.outlet

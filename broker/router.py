@@ -55,11 +55,18 @@ class Target(Generic[S]):
 
 
 @dataclass(slots=True, eq=False)
+class Turn:
+    """Counts the messages of one shared subscription, over all its topics, for whoever deals them out."""
+
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ShareGroup(Generic[S]):
-    """Clients that share one subscription; `turn` counts messages, for whoever deals them out."""
+    """Clients that share one subscription, as far as they may have the topic."""
 
     members: tuple[Target[S], ...]
-    turn: int = 0
+    turn: Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +78,22 @@ class Match(Generic[S]):
 
 
 @dataclass(slots=True, eq=False)
+class _Share(Generic[S]):
+    """One shared subscription: share name and filter."""
+
+    members: dict[S, Subscription] = field(default_factory=dict)
+    turn: Turn = field(default_factory=Turn)
+
+
+@dataclass(slots=True, eq=False)
 class _Node(Generic[S]):
     children: "dict[str, _Node[S]]" = field(default_factory=dict)
     subscriptions: dict[S, Subscription] = field(default_factory=dict)
-    groups: dict[str, dict[S, Subscription]] = field(default_factory=dict)
+    shares: dict[str, _Share[S]] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
-        return not (self.children or self.subscriptions or self.groups)
+        return not (self.children or self.subscriptions or self.shares)
 
 
 def _everyone(_subscriber: object, _topic: str) -> bool:
@@ -110,7 +125,7 @@ class SubscriptionTree(Generic[S]):
                 child = node.children[level] = _Node()
             node = child
         group = subscription.group
-        holders = node.subscriptions if group is None else node.groups.setdefault(group, {})
+        holders = node.subscriptions if group is None else node.shares.setdefault(group, _Share()).members
         is_new = subscriber not in holders
         holders[subscriber] = subscription
         self._count += is_new
@@ -128,11 +143,16 @@ class SubscriptionTree(Generic[S]):
             path.append((node, level))
             node = child
         group = subscription.group
-        holders = node.subscriptions if group is None else node.groups.get(group, {})
+        if group is None:
+            holders = node.subscriptions
+        elif (share := node.shares.get(group)) is not None:
+            holders = share.members
+        else:
+            return False
         if holders.pop(subscriber, None) is None:
             return False
         if group is not None and not holders:
-            del node.groups[group]
+            del node.shares[group]
         for parent, level in reversed(path):
             if not parent.children[level].is_empty:
                 break
@@ -169,10 +189,10 @@ class SubscriptionTree(Generic[S]):
             for subscriber, subscription in node.subscriptions.items():
                 if self._admit(subscriber, topic):
                     merged.setdefault(subscriber, []).append(subscription)
-            for members in node.groups.values():
-                admitted = [(who, held) for who, held in members.items() if self._admit(who, topic)]
+            for share in node.shares.values():
+                admitted = [(who, held) for who, held in share.members.items() if self._admit(who, topic)]
                 if admitted:
-                    groups.append(ShareGroup(tuple(_target(who, [held]) for who, held in admitted)))
+                    groups.append(ShareGroup(tuple(_target(who, [held]) for who, held in admitted), share.turn))
         return Match(tuple(_target(who, held) for who, held in merged.items()), tuple(groups))
 
     def _nodes(self, topic: str) -> list[_Node[S]]:

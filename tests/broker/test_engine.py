@@ -340,6 +340,24 @@ def test_no_local_keeps_ones_own_messages_away() -> None:
     assert client.payloads() == [b"x"]
 
 
+def test_shared_subscriptions_deal_out_over_all_their_topics() -> None:
+    engine = engine_of()
+    clients = []
+    for name in "123":
+        session, client, _ = join(engine, name)
+        subscribe(engine, session, "$share/g/a/#")
+        clients.append(client)
+    other, _, _ = join(engine, "other")
+    for number in range(9):
+        engine.publish(Message(f"a/{number}", b"%d" % number, 1), 0.0)
+        subscribe(engine, other, f"+/{number}/x")  # forgets which topics were matched before
+    assert [client.payloads() for client in clients] == [
+        [b"0", b"3", b"6"],
+        [b"1", b"4", b"7"],
+        [b"2", b"5", b"8"],
+    ]
+
+
 def test_shared_subscriptions_deal_out_in_turn_and_skip_the_absent() -> None:
     engine = engine_of()
     clients = []
