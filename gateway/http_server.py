@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import json
 import socket
+import sys
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Any, Final
 
 import h11
@@ -19,7 +21,9 @@ from gateway.errors import AddressInUseError
 __all__ = ["HttpServer", "bind_http"]
 
 _GOODBYE_S: Final = 2
-"""Open requests may take so long to end when the gateway stops, in seconds."""
+"""So long open requests may take to end when the gateway stops, and clients to read a refusal, in seconds."""
+_SWALLOWED_OCTETS: Final = 16 << 20
+"""A client that has been refused may send so much more before it reads."""
 
 
 def bind_http(address: Address) -> socket.socket:
@@ -48,10 +52,54 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """Answers what is no HTTP by a problem document (RFC 9457), as everything else is answered."""
+    """Answers what is no HTTP by a problem document (RFC 9457), and lets the client read an answer to a request that it
+    is still sending: closing at once would reset the connection, and the answer would be lost with it (RFC 9112
+    section 9.6).
+    """
+
+    _line: asyncio.Transport
+    _swallowed: int | None = None
+    """Octets of a client that is being left; None: it is not."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._line = transport
+        super().connection_made(_Door(transport, self._leave))  # type: ignore[arg-type]
+
+    def data_received(self, data: bytes) -> None:
+        if self._swallowed is None:
+            super().data_received(data)
+            return
+        self._swallowed += len(data)
+        if self._swallowed > _SWALLOWED_OCTETS:
+            self._line.abort()
+
+    def _leave(self) -> None:
+        if self._swallowed is not None:
+            return
+        if self.conn.their_state not in (h11.SEND_BODY, h11.ERROR) or self._line.is_closing():
+            self._line.close()
+            return
+        self._swallowed = 0
+        self._line.resume_reading()
+        self._line.write_eof()
+        self.loop.call_later(_GOODBYE_S, self._line.close)
 
     def send_400_response(self, msg: str) -> None:
-        document = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": msg}
+        if self.cycle is not None:
+            # The application's answer to a request whose body went wrong would come too late.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._refuse(self._status(sys.exception()), msg)
+        self.transport.close()
+
+    def _status(self, error: BaseException | None) -> HTTPStatus:
+        status = HTTPStatus(getattr(error, "error_status_hint", HTTPStatus.BAD_REQUEST))
+        is_long = status is HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        return HTTPStatus.REQUEST_URI_TOO_LONG if is_long and b"\n" not in self.conn.trailing_data[0] else status
+
+    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        document = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
         octets = json.dumps(document).encode()
         headers = [
             (b"content-type", b"application/problem+json"),
@@ -59,12 +107,22 @@ class _Protocol(H11Protocol):
             (b"connection", b"close"),
         ]
         for event in (
-            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Response(status_code=status.value, headers=headers, reason=status.phrase.encode()),
             h11.Data(data=octets),
             h11.EndOfMessage(),
         ):
-            self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+            self._line.write(self.conn.send(event) or b"")
+
+
+class _Door:
+    """A transport that is left by way of `leave`."""
+
+    def __init__(self, transport: asyncio.Transport, leave: Callable[[], None]) -> None:
+        self._transport = transport
+        self.close = leave
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class HttpServer:

@@ -189,6 +189,7 @@ async def test_every_route_for_every_caller(world: World, platform_roles: list[R
                 asked += 1
                 if not held:
                     wrong.append(f"{caller.name}: {route}: {what}")
+    print(f"{asked} answers to {len(API)} routes")
     assert not wrong, f"{len(wrong)} of {asked}:\n" + "\n".join(wrong[:40])
     assert asked > 40 * len(API)
 

@@ -65,6 +65,10 @@ MISSING = {503}
 """Not our fault: there is no broker and no device here."""
 
 
+TOO_LONG = {414, 431}
+"""The server's own answers, to a URL or headers above 64 KiB: no operation's, so the document does not name them."""
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
     """A gateway in a thread of its own: address and headers of an administrator's requests."""
@@ -145,15 +149,9 @@ def test_nothing_fails_inside_and_every_answer_is_as_the_document_says(
                 name_what_is_known(case)
             if "wait" in (case.query or {}):
                 case.query["wait"] = "0"
-            try:
-                response = case.call(base_url=address, session=session, headers=headers, timeout=20)
-            except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
-                # Its URL is longer than the server reads (64 KiB): it is left before it has sent everything.
-                assert session.get(f"{address}/healthz/live", timeout=20).status_code == 200
-                asked[0] += 1
-                return
+            response = case.call(base_url=address, session=session, headers=headers, timeout=20)
             asked[response.status_code] += 1
-            if response.status_code in MISSING:
+            if response.status_code in MISSING | TOO_LONG:
                 return
             case.validate_response(response, checks=CHECKS)
 
@@ -164,7 +162,8 @@ def test_nothing_fails_inside_and_every_answer_is_as_the_document_says(
     print(f"{sum(asked.values())} requests: {dict(sorted(asked.items()))}")
     assert not wrong, "\n\n".join(f"{label}: {words}" for label, words in wrong.items())
     assert sum(asked.values()) > 60 * examples
-    assert asked[0] < sum(asked.values()) / 100 and asked[401] < sum(asked.values()) / 20
+    assert asked[401] < sum(asked.values()) / 20
+    assert sum(asked[status] for status in TOO_LONG) < sum(asked.values()) / 50
     assert asked[200] > 20 and not [status for status in asked if status >= 500 and status not in MISSING]
 
 
