@@ -15,9 +15,11 @@ from gateway.addresses import Address
 from gateway.exchange import Response
 from meshwire.coap import codes, options
 
-__all__ = ["Block", "BlockTable", "BodyKey"]
+__all__ = ["MAX_PAYLOAD_OCTETS", "Block", "BlockTable", "BodyKey"]
 
 LARGEST_SZX: Final = 6
+MAX_PAYLOAD_OCTETS: Final = 1024
+"""Longest payload of one message (RFC 7252 section 4.6)."""
 TRANSFER_LIFETIME_S: Final = 247.0
 MAX_TRANSFERS: Final = 1024
 _RESERVED_SZX: Final = 7

@@ -14,15 +14,13 @@ from typing import Final, Protocol
 import structlog
 
 from gateway.addresses import Address
-from gateway.blocks import Block
+from gateway.blocks import MAX_PAYLOAD_OCTETS, Block
 from gateway.device_failure import DeviceFailure, DeviceRefused, DeviceSilent
 from gateway.exchange import GiveUp, Response
 from meshwire.coap import Message, codes, options
 
 __all__ = ["Bodies", "Devices"]
 
-MAX_PAYLOAD_OCTETS: Final = 1024
-"""Longest payload of one message (RFC 7252 section 4.6)."""
 _SZX: Final = 6
 
 _log = structlog.get_logger(__name__)
@@ -65,9 +63,11 @@ class Bodies:
         timeout_s: float,
         on_acknowledged: Callable[[], None] | None = None,
     ) -> GiveUp:
-        """As `Devices.start`, for a body of any length; the time is that of each message, as is the acknowledgement."""
+        """As `Devices.start`, for a body of any length; the time is that of each message, and a body that is sent in
+        blocks is acknowledged with the last one.
+        """
         if len(request.payload) > MAX_PAYLOAD_OCTETS:
-            return self._spawn(self._upload(request, address, timeout_s), on_answer, on_end)
+            return self._spawn(self._upload(request, address, timeout_s, on_acknowledged), on_answer, on_end)
 
         fetches: list[GiveUp] = []
 
@@ -125,7 +125,9 @@ class Bodies:
 
     # --- a transfer
 
-    async def _upload(self, request: Message, address: Address, timeout_s: float) -> Response:
+    async def _upload(
+        self, request: Message, address: Address, timeout_s: float, on_acknowledged: Callable[[], None] | None
+    ) -> Response:
         """Send the body in blocks; the device may ask for smaller ones (RFC 7959 section 2.5)."""
         body, offset, szx = request.payload, 0, _SZX
         while True:
@@ -135,7 +137,8 @@ class Bodies:
             extra = [(options.BLOCK1, block.encode())]
             if offset == 0:
                 extra.append((options.SIZE1, options.encode_uint(len(body))))
-            response = await self._ask(replace(request, payload=part).with_options(extra), address, timeout_s)
+            message = replace(request, payload=part).with_options(extra)
+            response = await self._ask(message, address, timeout_s, None if block.more else on_acknowledged)
             theirs = _block(response, options.BLOCK1)
             if theirs is not None and theirs.szx < szx and response.code in _SMALLER_PLEASE:
                 szx = theirs.szx
@@ -170,7 +173,13 @@ class Bodies:
         pairs = tuple(pair for pair in response.options if pair[0] not in (options.BLOCK2, options.SIZE2))
         return replace(response, payload=bytes(body), options=pairs)
 
-    async def _ask(self, request: Message, address: Address, timeout_s: float) -> Response:
+    async def _ask(
+        self,
+        request: Message,
+        address: Address,
+        timeout_s: float,
+        on_acknowledged: Callable[[], None] | None = None,
+    ) -> Response:
         answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         give_up = self._devices.start(
             request,
@@ -178,6 +187,7 @@ class Bodies:
             lambda response: None if answer.done() else answer.set_result(response),
             lambda failure: None if answer.done() else answer.set_exception(failure),
             timeout_s,
+            on_acknowledged,
         )
         try:
             async with asyncio.timeout(2 * timeout_s):

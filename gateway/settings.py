@@ -305,6 +305,10 @@ class CommandSettings(_Section):
     """Most commands that have not ended, of all devices."""
     max_waiting_per_device: int = Field(default=1000, ge=1)
     """Most commands that wait for one device."""
+    max_payload_octets: int = Field(default=256 << 10, ge=1024)
+    """Longest payload of a command; above 1024 it goes in blocks."""
+    max_payloads_octets: int = Field(default=256 << 20, ge=1024)
+    """All payloads above 1024 octets of the commands that are remembered; equal ones count once."""
 
 
 class MessageSettings(_Section):

@@ -33,6 +33,7 @@ from sensor_sim.recorded import recorded_sensors
 from sensor_sim.sensors import Sensor
 from sensor_sim.spec import SensorSpec, build_sensor, check_specs
 from sensor_sim.standard.board import StandardBoard, StandardSettings
+from sensor_sim.standard.firmware_resource import FACTORY
 
 __all__ = ["DEFAULT_BAUD", "DEFAULT_SENSORS", "PROFILES", "SensorBoard", "pty_opener"]
 
@@ -98,6 +99,7 @@ class SensorBoard:
         self._milli: MilliSettings | None = None
         self._station: MilliBoard | None = None
         self._standard: StandardBoard | None = None
+        self._firmware = FACTORY
         self._link: Link | None = None
         self._learned = learned
         periods_s = {spec.type: spec.period_s for spec in self._specs if spec.period_s is not None}
@@ -154,15 +156,22 @@ class SensorBoard:
     async def _run_standard(self, sensors: Sequence[Sensor]) -> None:
         now = asyncio.get_running_loop().time
         clock = BoardClock(self._wall_clock(), now())
-        self._standard = StandardBoard(self._standard_settings, sensors, clock, now)
-        self._link = Link(self._open_answering, SecondaryStation(STANDARD), name=self.name, attention_on_send=True)
-        context = await create_context(self._link, self._standard.site)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._standard.run(self._link, context))
-                tasks.create_task(self._link.run())
-        finally:
-            await context.shutdown()
+        link = self._link = Link(
+            self._open_answering, SecondaryStation(STANDARD), name=self.name, attention_on_send=True
+        )
+        line: asyncio.Task[None] | None = None
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                board = self._standard = StandardBoard(self._standard_settings, sensors, clock, now, self._firmware)
+                context = await create_context(link, board.site)
+                try:
+                    life = tasks.create_task(board.run(link, context))
+                    line = line or tasks.create_task(link.run())
+                    self._firmware = await life
+                finally:
+                    await context.shutdown()
+                _log.info("board restarts with another firmware", board=self.name, version=self._firmware.version)
+                link.station = SecondaryStation(STANDARD)
 
     async def _open_answering(self) -> Pipe:
         """The line, with the pause that a learned board makes before it answers."""

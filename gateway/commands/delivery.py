@@ -16,6 +16,7 @@ from typing import Any, Final, assert_never
 import structlog
 
 from gateway.addresses import Address
+from gateway.blocks import MAX_PAYLOAD_OCTETS
 from gateway.bodies import Devices
 from gateway.cancellation import to_its_end
 from gateway.commands.errors import CommandStoreError
@@ -278,8 +279,11 @@ class Delivery:
             is_stored = command.mode is Mode.STORED
             return Retry("mesh", str(failure)) if is_stored else Refused("mesh", str(failure))
         try:
-            # Unacknowledged requests are repeated: not beyond the command's time.
-            left_s = min(self._timeout_s, command.expires_s - self._now_s())
+            # Unacknowledged requests are repeated: not beyond the command's time. A body in blocks may take all of
+            # it: each block has a time of its own.
+            left_s = command.expires_s - self._now_s()
+            if len(command.request.payload) <= MAX_PAYLOAD_OCTETS:
+                left_s = min(self._timeout_s, left_s)
             either: set[asyncio.Future[Any]] = {end, acknowledgement}
             await asyncio.wait(either, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             if acknowledgement.done() and not end.done():

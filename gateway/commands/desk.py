@@ -19,6 +19,7 @@ from typing import Final
 import structlog
 
 from gateway.access import sees_all
+from gateway.blocks import MAX_PAYLOAD_OCTETS
 from gateway.commands.errors import (
     CommandRefused,
     CommandStoreError,
@@ -26,6 +27,7 @@ from gateway.commands.errors import (
     NoSuchDevice,
     NotAllowed,
     NotWaiting,
+    QueueFull,
     StillArriving,
 )
 from gateway.commands.queue import CommandQueue
@@ -51,8 +53,6 @@ from meshwire.identity import DeviceId, Principal, TenantId
 
 __all__ = ["CommandDesk", "Submission", "tenant_of"]
 
-LONGEST_PAYLOAD: Final = 1024
-"""Octets that fit into one message without block-wise transfer (RFC 7252 section 4.6)."""
 MAX_GROUP: Final = 10_000
 GROUP_PART: Final = 200
 """Commands of a group that are taken in at a time; between them others have their turn."""
@@ -131,7 +131,7 @@ class CommandDesk:
         """
         self.check_party(principal)
         device = self._device(mac, principal)
-        self._check(order)
+        order = self._checked(order)
         key = CommandKey(device.tenant, device.mac, order.id or secrets.token_hex(8))
         if order.id is not None:
             existing = await self._existing(key, order)
@@ -157,7 +157,7 @@ class CommandDesk:
             CommandError: as `submit` does; NoSuchDevice names those that are unknown or foreign.
         """
         self.check_party(principal)
-        self._check(order)
+        order = self._checked(order)
         if order.id is not None:
             raise CommandRefused("a group's commands get ids of their own", fix="leave id out")
         if not 0 < len(macs) <= MAX_GROUP:
@@ -219,7 +219,8 @@ class CommandDesk:
             raise NoSuchDevice
         return device
 
-    def _check(self, order: Order) -> None:
+    def _checked(self, order: Order) -> Order:
+        """The order, if it is in bounds."""
         longest_s, request = self._settings.max_ttl_s, order.request
         if order.mode is Mode.STORED and order.ttl_s is None:
             raise CommandRefused("a stored command has no ttl", fix=f"give it one: up to {longest_s:g} seconds")
@@ -231,8 +232,17 @@ class CommandDesk:
             raise CommandRefused("method is unknown", fix="GET, PUT, POST, DELETE, FETCH, PATCH or iPATCH")
         if any(request.option(number) is not None for number in _NOT_STORED):
             raise CommandRefused("commands are no observations and no blocks", fix="send such requests without mode")
-        if len(request.payload) > LONGEST_PAYLOAD:
-            raise CommandRefused("payload is too long", evidence=f"{len(request.payload)} octets", fix="at most 1024")
+        payload, longest = request.payload, self._settings.max_payload_octets
+        if len(payload) > longest:
+            raise CommandRefused("payload is too long", evidence=f"{len(payload)} octets", fix=f"at most {longest}")
+        if len(payload) <= MAX_PAYLOAD_OCTETS:
+            return order
+        for known in self._queue.long_payloads():
+            if known == payload:  # kept once, in memory, too
+                return replace(order, request=replace(request, payload=known))
+        if self._store.bodies_octets + len(payload) > self._settings.max_payloads_octets:
+            raise QueueFull(f"payloads above {MAX_PAYLOAD_OCTETS} octets take {self._store.bodies_octets} octets")
+        return order
 
     def _origin(self, principal: Principal, via: str) -> Origin:
         return Origin(via, _name(principal), principal.tenant)

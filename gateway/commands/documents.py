@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from typing import Final
 
+from gateway.blocks import MAX_PAYLOAD_OCTETS
 from gateway.commands.errors import CommandError
 from gateway.commands.event_body import CommandEventBody
 from gateway.commands.records import FINAL_STATES, Command, Event, Group, State, target_text
@@ -34,7 +37,7 @@ def command_document(command: Command, *, position: int | None = None, result: E
         "mode": command.mode.value,
         "method": codes.code_text(request.code),
         "path": target_text(request),
-        **_payload(request),
+        **_sent_payload(request),
         "created": round(command.created_s, _DECIMALS),
         "expires": round(command.expires_s, _DECIMALS),
         "attempts": command.attempts,
@@ -108,6 +111,14 @@ def _outcome(event: Event) -> Document:
 def answer_document(answer: Message) -> Document:
     """A device's answer."""
     return {"success": codes.is_success(answer.code), "code": codes.code_text(answer.code), **_payload(answer)}
+
+
+def _sent_payload(request: Message) -> Document:
+    """A payload that goes in blocks is named by its digest: nobody reads an image in a list of commands."""
+    if len(request.payload) <= MAX_PAYLOAD_OCTETS:
+        return _payload(request)
+    digest = hashlib.sha256(request.payload).hexdigest()
+    return {"payloadOctets": len(request.payload), "payloadSha256": digest, **_payload(replace(request, payload=b""))}
 
 
 def _payload(message: Message) -> Document:

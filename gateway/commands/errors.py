@@ -27,7 +27,7 @@ CATALOGUE: Final = {
     "MW-CMD-003": "There is no such device for this party: unknown, foreign and disabled devices answer alike.",
     "MW-CMD-004": "There is no such command (or group), or it is older than gateway.commands.keep_s.",
     "MW-CMD-005": "The command waits no more: it was sent or has ended, so it can't be cancelled or moved.",
-    "MW-CMD-006": "Too many commands wait for this device, or for all (gateway.commands.max_waiting…).",
+    "MW-CMD-006": "Too many commands wait for this device, or for all (gateway.commands.max_…), or too long payloads.",
     "MW-CMD-007": "The commands' database can't be opened or written; nothing was accepted.",
     "MW-CMD-008": "The device can't be reached now, and a direct command does not wait for it.",
     "MW-CMD-009": "The command ended without an answer of the device: expired, cancelled, failed, or unknown outcome.",

@@ -10,9 +10,10 @@ from __future__ import annotations
 import bisect
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from gateway.blocks import MAX_PAYLOAD_OCTETS
 from gateway.commands.errors import NoSuchCommand, NotWaiting, QueueFull
 from gateway.commands.lifecycle import Input, advance
 from gateway.commands.records import Change, Command, CommandKey, Event, Mode, State, resource_of
@@ -72,6 +73,11 @@ class CommandQueue:
         """The command that a device has been sent and has not answered."""
         line = self._lines.get(mac)
         return None if line is None else line.under_way
+
+    def long_payloads(self) -> Iterator[bytes]:
+        """Payloads of commands that have not ended, as far as they are too long for one message."""
+        payloads = (command.request.payload for command in self._by_key.values())
+        return (payload for payload in payloads if len(payload) > MAX_PAYLOAD_OCTETS)
 
     def __len__(self) -> int:
         return len(self._by_key)

@@ -1,5 +1,7 @@
 """The commands' database: records, their events, groups; one SQLite file, one thread, one commit for many.
 
+A payload that is too long for one message is kept once, however many commands bring it (an image for all devices).
+
 `write` returns when what it was given survives power loss (WAL, synchronous = FULL). While one commit runs, further
 changes gather for the next. Events are also the outbox towards MQTT: they are kept until told, in order.
 """
@@ -7,15 +9,17 @@ changes gather for the next. Events are also the outbox towards MQTT: they are k
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
+from gateway.blocks import MAX_PAYLOAD_OCTETS
 from gateway.commands.errors import CommandStoreError
 from gateway.commands.records import (
     FINAL_STATES,
@@ -34,7 +38,7 @@ from meshwire.identity import DeviceId, TenantId
 
 __all__ = ["CommandStore", "Filter", "Untold"]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS commands (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -42,7 +46,7 @@ CREATE TABLE IF NOT EXISTS commands (
     created_s REAL NOT NULL, expires_s REAL NOT NULL, via TEXT NOT NULL, principal TEXT NOT NULL,
     principal_tenant TEXT NOT NULL, rank REAL NOT NULL, state TEXT NOT NULL, idempotent INTEGER NOT NULL,
     grp TEXT, reply_topic TEXT, correlation BLOB, attempts INTEGER NOT NULL, events INTEGER NOT NULL, ended_s REAL,
-    UNIQUE (tenant, mac, id));
+    body BLOB, UNIQUE (tenant, mac, id));
 CREATE INDEX IF NOT EXISTS commands_unfinished ON commands (rank) WHERE ended_s IS NULL;
 CREATE INDEX IF NOT EXISTS commands_ended ON commands (ended_s) WHERE ended_s IS NOT NULL;
 CREATE INDEX IF NOT EXISTS commands_by_group ON commands (grp) WHERE grp IS NOT NULL;
@@ -52,16 +56,18 @@ CREATE TABLE IF NOT EXISTS events (
     at_s REAL NOT NULL, hop TEXT, reason TEXT, position INTEGER, answer BLOB, told INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS events_by_command ON events (tenant, mac, id, number);
 CREATE INDEX IF NOT EXISTS events_untold ON events (seq) WHERE told = 0;
+CREATE TABLE IF NOT EXISTS bodies (digest BLOB PRIMARY KEY, octets BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS commands_by_body ON commands (body) WHERE body IS NOT NULL;
 CREATE TABLE IF NOT EXISTS groups (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, created_s REAL NOT NULL, via TEXT NOT NULL, principal TEXT NOT NULL,
     principal_tenant TEXT NOT NULL, selector TEXT NOT NULL) WITHOUT ROWID;
 """
 _COMMAND: Final = (
     "tenant, mac, id, mode, request, created_s, expires_s, via, principal, principal_tenant, rank, state, idempotent, "
-    "grp, reply_topic, correlation, attempts, events"
+    "grp, reply_topic, correlation, attempts, events, body"
 )
 _UPSERT: Final = f"""
-INSERT INTO commands ({_COMMAND}, ended_s) VALUES ({", ".join("?" * 19)})
+INSERT INTO commands ({_COMMAND}, ended_s) VALUES ({", ".join("?" * 20)})
 ON CONFLICT (tenant, mac, id) DO UPDATE SET
     rank = excluded.rank, state = excluded.state, attempts = excluded.attempts, events = excluded.events,
     ended_s = excluded.ended_s
@@ -120,6 +126,8 @@ class CommandStore:
         self._told: deque[tuple[int]] = deque()
         """Events that MQTT knows, not written yet: that waits for the next commit, for it costs one of its own."""
         self._told_up_to = 0
+        self.bodies_octets = 0
+        """Of all long payloads that are kept."""
         try:
             self._database = self._thread.submit(self._open).result()
         except sqlite3.Error as error:
@@ -138,7 +146,10 @@ class CommandStore:
         version = int(database.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"schema version {version}; this release reads {SCHEMA_VERSION}")
+        if version == 1:
+            database.execute("ALTER TABLE commands ADD COLUMN body BLOB")
         database.executescript(_SCHEMA)
+        self._measure(database)
         database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         return database
 
@@ -202,10 +213,21 @@ class CommandStore:
             for changes, groups, _ in batch:
                 database.executemany("INSERT INTO groups VALUES (?, ?, ?, ?, ?, ?, ?)", map(_group_row, groups))
                 for change in changes:
+                    self._keep_body(database, change)
                     database.execute(_UPSERT, _command_row(change))
                     if change.event is not None:
                         row = _event_row(change.command.key, change.event)
                         database.execute(f"INSERT INTO events ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def _keep_body(self, database: sqlite3.Connection, change: Change) -> None:
+        payload = change.command.request.payload
+        if change.event is not None and change.event.number == 1 and _is_long(payload):
+            database.execute("INSERT OR IGNORE INTO bodies VALUES (?, ?)", (_digest(payload), payload))
+            self._measure(database)
+
+    def _measure(self, database: sqlite3.Connection) -> None:
+        row = database.execute("SELECT COALESCE(SUM(LENGTH(octets)), 0) FROM bodies").fetchone()
+        self.bodies_octets = int(row[0])
 
     def told(self, seqs: Iterable[int]) -> None:
         """Note that MQTT knows these events, the oldest untold ones; a crash soon after may make it forgotten."""
@@ -231,6 +253,11 @@ class CommandStore:
         with _transaction(database):
             database.executemany(f"DELETE FROM events WHERE {_KEY}", rows)
             database.executemany(f"DELETE FROM commands WHERE {_KEY}", rows)
+            if rows:
+                database.execute(
+                    "DELETE FROM bodies WHERE NOT EXISTS (SELECT 1 FROM commands WHERE commands.body = bodies.digest)"
+                )
+                self._measure(database)
             database.execute(
                 "DELETE FROM groups WHERE created_s < ? AND NOT EXISTS (SELECT 1 FROM commands WHERE grp = groups.id)",
                 (before_s,),
@@ -275,7 +302,15 @@ class CommandStore:
         return float(rows[0][0]) if rows else 0.0
 
     async def _commands(self, query: str, arguments: tuple[str | float, ...]) -> list[Command]:
-        return await self._do(lambda: [_command(row) for row in self._database.execute(query, arguments)])
+        return await self._do(lambda: self._with_bodies(self._database.execute(query, arguments).fetchall()))
+
+    def _with_bodies(self, rows: Sequence[Sequence[object]]) -> list[Command]:
+        """Commands of rows; those with the same body share its octets."""
+        bodies: dict[object, bytes] = {}
+        for digest in {row[-1] for row in rows} - {None}:
+            found = self._database.execute("SELECT octets FROM bodies WHERE digest = ?", (digest,)).fetchone()
+            bodies[digest] = found[0]
+        return [_command(row, bodies) for row in rows]
 
     async def events(self, key: CommandKey, after: int = 0) -> list[Event]:
         """A command's events after number `after`, in order."""
@@ -303,11 +338,13 @@ class CommandStore:
             f"WHERE told = 0 AND seq > {int(self._told_up_to)} ORDER BY seq LIMIT {int(limit)}"
         )
         count = len(_EVENT.split(", ")) + 1
-        return await self._do(
-            lambda: [
-                Untold(row[0], _event(row[1:count]), _command(row[count:])) for row in self._database.execute(query)
-            ]
-        )
+
+        def read() -> list[Untold]:
+            rows = self._database.execute(query).fetchall()
+            commands = self._with_bodies([row[count:] for row in rows])
+            return [Untold(row[0], _event(row[1:count]), command) for row, command in zip(rows, commands, strict=True)]
+
+        return await self._do(read)
 
     async def group(self, id: str) -> Group | None:
         """One group."""
@@ -346,11 +383,12 @@ def _key_row(key: CommandKey) -> tuple[str, str, str]:
 def _command_row(change: Change) -> _Row:
     command = change.command
     ended_s = change.event.at_s if command.state in FINAL_STATES and change.event is not None else None
-    origin, reply_to = command.origin, command.reply_to
+    origin, reply_to, request = command.origin, command.reply_to, command.request
+    body = _digest(request.payload) if _is_long(request.payload) else None
     return (
         *_key_row(command.key),
         command.mode.value,
-        encode(command.request),
+        encode(request if body is None else replace(request, payload=b"")),
         command.created_s,
         command.expires_s,
         origin.via,
@@ -364,18 +402,28 @@ def _command_row(change: Change) -> _Row:
         reply_to.correlation,
         command.attempts,
         command.events,
+        body,
         ended_s,
     )
 
 
-def _command(row: Sequence[object]) -> Command:
+def _is_long(payload: bytes) -> bool:
+    return len(payload) > MAX_PAYLOAD_OCTETS
+
+
+def _digest(payload: bytes) -> bytes:
+    return hashlib.sha256(payload).digest()
+
+
+def _command(row: Sequence[object], bodies: Mapping[object, bytes]) -> Command:
     (tenant, mac, id, mode, request, created_s, expires_s, via, principal, principal_tenant, rank, state) = row[:12]
-    (idempotent, group, topic, correlation, attempts, events) = row[12:]
+    (idempotent, group, topic, correlation, attempts, events, body) = row[12:]
     assert isinstance(request, bytes)
+    message = decode(request)
     return Command(
         CommandKey(TenantId(str(tenant)), DeviceId(str(mac)), str(id)),
         Mode(str(mode)),
-        decode(request),
+        message if body is None else replace(message, payload=bodies[body]),
         _float(created_s),
         _float(expires_s),
         Origin(str(via), str(principal), TenantId(str(principal_tenant))),

@@ -7,7 +7,9 @@ success; else the code says what came in its place.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -39,9 +41,19 @@ group_app = typer.Typer(add_completion=False, help="Commands to several devices 
 app.add_typer(group_app, name="group")
 
 BASE: Final = "/api/solutions/meshwire"
+FIRMWARE_PATH: Final = "snsr/sys/fw?sha256={sha256}"
+OCTET_STREAM: Final = 42
+WEEK_S: Final = 7 * 86_400.0
 DeviceArgument = Annotated[str, typer.Argument(help="MAC or host name", metavar="DEVICE")]
 IdArgument = Annotated[str, typer.Argument(help="id of the command", metavar="ID")]
 WaitOption = Annotated[float, typer.Option("--wait", help="wait so many seconds for its end", min=0, max=50)]
+
+
+TagOption = Annotated[str | None, typer.Option("--tag", help="to all devices with this tag")]
+AllOption = Annotated[bool, typer.Option("--all", help="to all devices of --tenant")]
+DevicesOption = Annotated[str | None, typer.Option("--devices", help="to these, separated by commas")]
+TypeOption = Annotated[str | None, typer.Option("--type", help="with --tag or --all: only of this type")]
+TenantOption = Annotated[str | None, typer.Option("--tenant", "-T", help="with --tag or --all: whose devices")]
 
 
 class CommandEnded(CommandError):
@@ -63,18 +75,18 @@ def send(
         bool, typer.Option("--idempotent", help="may be sent again when its outcome is not known")
     ] = False,
     id: Annotated[str | None, typer.Option("--id", help="your own name for it; taken once")] = None,
-    tag: Annotated[str | None, typer.Option("--tag", help="to all devices with this tag")] = None,
-    all_devices: Annotated[bool, typer.Option("--all", help="to all devices of --tenant")] = False,
-    devices: Annotated[str | None, typer.Option("--devices", help="to these, separated by commas")] = None,
-    kind: Annotated[str | None, typer.Option("--type", help="with --tag or --all: only of this type")] = None,
-    tenant: Annotated[str | None, typer.Option("--tenant", "-T", help="with --tag or --all: whose devices")] = None,
+    tag: TagOption = None,
+    all_devices: AllOption = False,
+    devices: DevicesOption = None,
+    kind: TypeOption = None,
+    tenant: TenantOption = None,
     wait: WaitOption = 0.0,
     http_url: HttpOption = DEFAULT_HTTP,
     as_json: JsonOption = False,
 ) -> None:
     """Send a command: direct (rejected at once when the device can't be reached), or stored."""
-    is_group = tag is not None or all_devices or devices is not None
-    if len(words) != (2 if is_group else 3):
+    selection = Selection(tag, all_devices, devices, kind, tenant)
+    if len(words) != (2 if selection else 3):
         raise WrongInput("the command is not complete", evidence=" ".join(words), fix="write DEVICE METHOD PATH")
     method, path = words[-2:]
     order: dict[str, Any] = {
@@ -88,21 +100,46 @@ def send(
         "idempotent": idempotent,
         "id": id,
     }
-    if not is_group:
-        place = quoted(f"{BASE}/devices/{device_of(words[0]).value}/commands", wait=wait or None)
-        _tell(_call(http_url, "POST", place, order), as_json)
-        return
-    select: dict[str, Any] = {"tag": tag, "all": all_devices, "type": kind}
-    if devices is not None:
-        select["devices"] = [device_of(each).value for each in devices.split(",")]
-    elif tenant is None:
-        raise WrongInput("whose devices?", evidence="--tag or --all", fix="name --tenant")
+    if selection:
+        _send_to_many(order, selection, wait, http_url, as_json)
     else:
-        select["tenant"] = tenant_of(tenant).value
-    group = _call(http_url, "POST", f"{BASE}/command-groups", {"select": select, "command": order}).body
-    if wait:
-        group = _call(http_url, "GET", quoted(f"{BASE}/command-groups/{group['id']}", wait=wait)).body
-    _show_group(group, as_json)
+        _send_to_one(order, words[0], wait, http_url, as_json)
+
+
+@app.command("update")
+def update(
+    image: Annotated[Path, typer.Argument(help="the image", metavar="IMAGE", exists=True, dir_okay=False)],
+    device: Annotated[str | None, typer.Argument(help="MAC or host name", metavar="[DEVICE]")] = None,
+    path: Annotated[str, typer.Option("--path", help="where boards take it; {sha256}: its digest")] = FIRMWARE_PATH,
+    ttl: Annotated[float, typer.Option("--ttl", help="so many seconds to reach devices that are away")] = WEEK_S,
+    tag: TagOption = None,
+    all_devices: AllOption = False,
+    devices: DevicesOption = None,
+    kind: TypeOption = None,
+    tenant: TenantOption = None,
+    wait: WaitOption = 0.0,
+    http_url: HttpOption = DEFAULT_HTTP,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring a software image to one device or many: a stored command in blocks, in the place of an older update."""
+    octets = image.read_bytes()
+    order = {
+        "method": "PUT",
+        "path": path.replace("{sha256}", hashlib.sha256(octets).hexdigest()),
+        "payloadHex": octets.hex(),
+        "contentFormat": OCTET_STREAM,
+        "mode": "stored",
+        "ttl": ttl,
+        "replace": True,
+        "idempotent": True,
+    }
+    selection = Selection(tag, all_devices, devices, kind, tenant)
+    if bool(selection) is (device is not None):
+        raise WrongInput("which devices?", evidence=device or "none", fix="name DEVICE, or --tag, --all or --devices")
+    if selection:
+        _send_to_many(order, selection, wait, http_url, as_json)
+    else:
+        _send_to_one(order, str(device), wait, http_url, as_json)
 
 
 @app.command("list")
@@ -177,6 +214,42 @@ def cancel_group(
 
 
 # --- inside
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which devices a group is; false: it is none."""
+
+    tag: str | None
+    all: bool
+    devices: str | None
+    type: str | None
+    tenant: str | None
+
+    def __bool__(self) -> bool:
+        return self.tag is not None or self.all or self.devices is not None
+
+    def document(self) -> dict[str, Any]:
+        """As the API takes it; raises WrongInput."""
+        select: dict[str, Any] = {"tag": self.tag, "all": self.all, "type": self.type}
+        if self.devices is not None:
+            return select | {"devices": [device_of(each).value for each in self.devices.split(",")]}
+        if self.tenant is None:
+            raise WrongInput("whose devices?", evidence="--tag or --all", fix="name --tenant")
+        return select | {"tenant": tenant_of(self.tenant).value}
+
+
+def _send_to_one(order: dict[str, Any], device: str, wait: float, http_url: str, as_json: bool) -> None:
+    place = quoted(f"{BASE}/devices/{device_of(device).value}/commands", wait=wait or None)
+    _tell(_call(http_url, "POST", place, order), as_json)
+
+
+def _send_to_many(order: dict[str, Any], selection: Selection, wait: float, http_url: str, as_json: bool) -> None:
+    body = {"select": selection.document(), "command": order}
+    group = _call(http_url, "POST", f"{BASE}/command-groups", body).body
+    if wait:
+        group = _call(http_url, "GET", quoted(f"{BASE}/command-groups/{group['id']}", wait=wait)).body
+    _show_group(group, as_json)
 
 
 def _place(device: str, id: str) -> str:

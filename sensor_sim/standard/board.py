@@ -1,4 +1,4 @@
-"""The standard board at work: its site, its sampling rhythm, and the word to the NIC that it has started."""
+"""The standard board at work: its site, its rhythm, the word to the NIC that it has started, and a new firmware."""
 
 from __future__ import annotations
 
@@ -22,15 +22,18 @@ from meshwire.link import Link
 from sensor_sim.clock import BoardClock
 from sensor_sim.recorded import RecordedResource
 from sensor_sim.sensors import Sensor
+from sensor_sim.standard.firmware_resource import FACTORY, Firmware, FirmwareResource
 from sensor_sim.standard.journal import Journal
 from sensor_sim.standard.sensor_resource import ObserveSequence, SensorResource
 from sensor_sim.standard.system_resources import BoardSite, LogResource, RootResource, TimeResource
 
 __all__ = ["StandardBoard", "StandardSettings"]
 
-_BUILT_IN: Final = frozenset({"", ".well-known/core", "sys/time", "sys/log"})
+_BUILT_IN: Final = frozenset({"", ".well-known/core", "sys/time", "sys/log", "sys/fw"})
 """Paths that every board has by itself."""
 _RESET_OCTETS: Final = 4
+_RESTART_AFTER_S: Final = 1.0
+"""A new firmware is started so long after its last block: the answer has to leave before."""
 _REBOOT_ANSWER_S: Final = 10.0
 """How long an answer to the reboot message is listened for; nothing depends on it."""
 
@@ -72,10 +75,16 @@ class StandardBoard:
         sensors: its sensors.
         clock: the board's clock, right from the start.
         now: seconds of the driver's clock, the one that `clock` runs by.
+        firmware: what it runs.
     """
 
     def __init__(
-        self, settings: StandardSettings, sensors: Sequence[Sensor], clock: BoardClock, now: Callable[[], float]
+        self,
+        settings: StandardSettings,
+        sensors: Sequence[Sensor],
+        clock: BoardClock,
+        now: Callable[[], float],
+        firmware: Firmware = FACTORY,
     ) -> None:
         self.site = BoardSite()
         journal, sequence = Journal(), ObserveSequence()
@@ -94,10 +103,12 @@ class StandardBoard:
             )
             for sensor in sensors
         }
-        self.site.add("/", RootResource(settings.version_text))
+        self._firmware = FirmwareResource(firmware)
+        self.site.add("/", RootResource(f"{settings.version_text} {firmware.version}"))
         self.site.add("/.well-known/core", WKCResource(self.site.get_resources_as_linkheader, impl_info=None))
         self.site.add("/sys/time", TimeResource(clock, now))
         self.site.add("/sys/log", LogResource(journal))
+        self.site.add("/sys/fw", self._firmware)
         for device_type, resource in self._resources.items():
             self.site.add(settings.paths.get(device_type, f"/{settings.classifier}/{device_type}"), resource)
         for item in settings.recorded:
@@ -116,8 +127,11 @@ class StandardBoard:
         """How many observations stand."""
         return sum(resource.observers for resource in self._resources.values())
 
-    async def run(self, link: Link, context: Context) -> None:
-        """Sample for ever, and tell the NIC once that the board has started. Start it before the link."""
+    async def run(self, link: Link, context: Context) -> Firmware:
+        """Tell the NIC once that the board has started, and sample until a new firmware has come: gives that one.
+
+        Start it before the link.
+        """
         up = asyncio.Event()
 
         def on_event(event: Event) -> None:
@@ -128,14 +142,16 @@ class StandardBoard:
                     self._take_reset(sdu)
 
         unsubscribe = link.subscribe(on_event)
+        work = [_announce(up, link, context)]
+        work += [_sample_every(period, self._resources[type]) for type, period in self._periods_s.items() if period]
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_announce(up, link, context))
-                for device_type, period_s in self._periods_s.items():
-                    if period_s:
-                        tasks.create_task(_sample_every(period_s, self._resources[device_type]))
-                # A board of push-only sensors has no rhythm, and still runs.
-                await asyncio.get_running_loop().create_future()
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(each) for each in work]
+                firmware = await self._firmware.taken
+                await asyncio.sleep(_RESTART_AFTER_S)
+                for task in tasks:
+                    task.cancel()
+            return firmware
         finally:
             unsubscribe()
 

@@ -108,6 +108,24 @@ async def test_a_stored_command_from_order_to_answer(api: Api, gateway: Gateway,
     assert nic.executed[0][0].payload == b"hello"
 
 
+async def test_long_payloads_are_shared_and_have_a_bound(
+    api: Api, gateway: Gateway, site: Site, settings_for: Any
+) -> None:
+    long = STORED | {"payload": "x" * 5000}
+    first = (await api.call("POST", COMMANDS, long))[1]
+    assert (first["payloadOctets"], "payload" in first, "payloadHex" in first) == (5000, False, False)
+    await api.call("POST", COMMANDS, long)
+    service = gateway._commands
+    assert service is not None
+    one, other = service.queue.long_payloads()
+    assert one is other and service.store.bodies_octets == 5000
+    service.desk._settings.max_payloads_octets = 9000
+    assert (await api.call("POST", COMMANDS, long))[0] == 202, "it is there already"
+    status, answer = await api.call("POST", COMMANDS, STORED | {"payload": "y" * 5000})
+    assert (status, answer["code"]) == (503, "MW-CMD-006")
+    assert (await api.call("POST", COMMANDS, STORED | {"payload": "y" * 1024}))[0] == 202
+
+
 async def test_a_direct_command(api: Api, gateway: Gateway, nic: UdpNic) -> None:
     direct = {"method": "GET", "path": "snsr/arduino/temp?sens"}
     status, answer = await api.call("POST", COMMANDS, direct)
@@ -160,7 +178,7 @@ async def test_an_id_is_taken_once(api: Api) -> None:
         ({"ttl": 3e6}, "MW-CMD-001"),
         ({"method": "TRACE"}, "MW-CMD-001"),
         ({"id": "a b"}, "MW-CMD-001"),
-        ({"payload": "x" * 1025}, "MW-CMD-001"),
+        ({"payload": "x" * ((256 << 10) + 1)}, "MW-CMD-001"),
         ({"mode": "whenever"}, None),
         ({"when": "now"}, None),
     ],

@@ -184,3 +184,40 @@ async def test_the_same_mac_at_two_tenants_is_two_commands(store: CommandStore) 
     await store.write(accepted(command("a")))
     await store.write(accepted(command("a", key=CommandKey(OTHER, MAC, "a"))))
     assert len(await store.select(Filter(mac=MAC))) == 2
+
+
+LONG = b"image" * 1000
+
+
+async def test_a_long_payload_is_kept_once_and_goes_with_its_last_command(store: CommandStore, tmp_path: Path) -> None:
+    ones = [accepted(command(id, request=request(payload=LONG))) for id in "ab"]
+    other = accepted(command("c", request=request(payload=LONG + b"!")))
+    await store.write([*ones[0], *ones[1], *other])
+    assert store.bodies_octets == 2 * len(LONG) + 1
+    assert [each.request.payload for each in await store.unfinished()] == [LONG, LONG, LONG + b"!"]
+    assert (await store.untold(1))[0].command == ones[0][-1].command
+    again = CommandStore(tmp_path / "gateway" / "commands.db")
+    first, second, _ = await again.unfinished()
+    assert first.request.payload is second.request.payload and again.bodies_octets == 2 * len(LONG) + 1
+    await again.close()
+    await store.write([advance(one[-1].command, Input.CANCEL, T0) for one in ones])
+    found = await store.find(ones[0][0].command.key)
+    assert found is not None and found.request.payload == LONG, "as long as it is remembered"
+    assert await store.prune(T0 + 1) == 2
+    assert store.bodies_octets == len(LONG) + 1
+
+
+async def test_a_database_of_the_release_before_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "commands.db"
+    before = CommandStore(path)
+    await before.write(accepted(command("a")))
+    await before.close()
+    database = sqlite3.connect(path)
+    database.executescript(
+        "DROP INDEX commands_by_body; ALTER TABLE commands DROP COLUMN body; DROP TABLE bodies; PRAGMA user_version = 1"
+    )
+    database.close()
+    now = CommandStore(path)
+    await now.write(accepted(command("b", request=request(payload=LONG))))
+    assert [each.request.payload for each in await now.unfinished()] == [b"", LONG]
+    await now.close()

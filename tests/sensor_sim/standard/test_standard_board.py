@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -267,6 +269,45 @@ async def test_the_reboot_message_comes_once_as_non() -> None:
         assert request.mtype is NON and request.opt.uri_query == ("ev=rbt",)
         await nic.ask(GET, "/")
         assert nic.reboots.heard.empty()
+
+
+IMAGE = b"meshwire-board 2.1.0\n" + bytes(range(256)) * 100
+
+
+async def test_a_new_firmware_comes_in_blocks_and_the_board_restarts_into_it() -> None:
+    digest = hashlib.sha256(IMAGE).hexdigest()
+    async with site() as nic:
+        await asyncio.wait_for(nic.reboots.heard.get(), 10)
+        await nic.observe("/arduino/temp")
+        assert (await nic.ask(PUT, f"/sys/fw?sha256={digest}", payload=IMAGE)).code.dotted == "2.04"
+        assert (await asyncio.wait_for(nic.reboots.heard.get(), 10)).opt.uri_query == ("ev=rbt",)
+        assert json.loads((await nic.ask(GET, "/sys/fw")).payload) == {
+            "version": "2.1.0",
+            "sha256": digest,
+            "octets": len(IMAGE),
+        }
+        assert (await nic.ask(GET, "/")).payload.endswith(b" 2.1.0")
+        assert nic.board.observers() == 0, "a restart forgets them"
+        assert (await nic.ask(PUT, f"/sys/fw?sha256={digest}", payload=IMAGE)).code.dotted == "2.04"
+        await nic.observe("/arduino/temp")
+        await asyncio.sleep(1.2)
+        assert nic.board.observers() == 1, "what runs already is no reason to restart"
+
+
+@pytest.mark.parametrize(
+    ("image", "query"),
+    [
+        (IMAGE, ""),
+        (IMAGE, "?sha256=00"),
+        (IMAGE, "?sha256=" + "0" * 64),
+        (b"another vendor's", "?sha256=" + hashlib.sha256(b"another vendor's").hexdigest()),
+    ],
+    ids=["no digest", "half a digest", "another digest", "another header"],
+)
+async def test_what_is_no_firmware_changes_nothing(image: bytes, query: str) -> None:
+    async with site() as nic:
+        assert (await nic.ask(PUT, f"/sys/fw{query}", payload=image)).code.dotted == "4.00"
+        assert json.loads((await nic.ask(GET, "/sys/fw")).payload)["version"] == "1.0.0"
 
 
 async def test_period() -> None:
