@@ -11,7 +11,9 @@ import json
 import logging
 import os
 import sys
+import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, TextIO
 
 import structlog
@@ -34,6 +36,28 @@ def _object(event: str, level: str, at_s: float | None = None, **more: str) -> s
     return json.dumps({"event": event, "level": level, "timestamp": timestamp, **more}, ensure_ascii=False)
 
 
+def _stamped(
+    _logger: structlog.typing.WrappedLogger, _name: str, line: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    second, microsecond = divmod(time.time_ns() // 1_000, 1_000_000)
+    line["timestamp"] = f"{_to_the_second(second)}.{microsecond:06}Z"
+    return line
+
+
+@lru_cache(maxsize=1)
+def _to_the_second(second: int) -> str:
+    """Remembered: a server in trouble writes thousands of lines a second."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, default=repr)
+"""Made once: a busy broker writes two lines for each connection."""
+
+
+def _rendered(_logger: structlog.typing.WrappedLogger, _name: str, line: structlog.typing.EventDict) -> str:
+    return _ENCODER.encode(line)
+
+
 class _Lines(logging.Formatter):
     """What libraries log by the standard library, one JSON object a line, tracebacks included."""
 
@@ -54,21 +78,21 @@ def configure_logging(level: int = logging.INFO, stream: TextIO | None = None) -
     stream = stream or sys.stderr
     as_text = os.environ.get(FORMAT, "text" if stream.isatty() else "json") == "text"
     colors = as_text and stream.isatty() and not os.environ.get("NO_COLOR")
-    renderer = (
+    renderer: structlog.typing.Processor = (
         # A plain traceback: structlog's own shows local variables, and with them passwords and tokens.
         structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=32, exception_formatter=structlog.dev.plain_traceback)
         if as_text
-        else structlog.processors.JSONRenderer(ensure_ascii=False)
+        else _rendered
     )
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _stamped,
     ]
+    writer = structlog.WriteLogger(stream)  # a line goes out in one call, and all loggers share it
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer] if not as_text else [*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=lambda *_: writer,
         cache_logger_on_first_use=False,
     )
     # Libraries that log by the standard library are heard only when they are loud: aiocoap, for one, says at
