@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from broker.errors import ListenError, TlsFilesError
+from broker.peer_certificate import VerifyingObject
 from broker.settings import ListenerSettings
 from broker.websocket_transport import WebSocketProtocol
 from meshwire.identity import LoginKind
@@ -173,6 +174,7 @@ def _context(settings: ListenerSettings) -> ssl.SSLContext:
             context.load_verify_locations(settings.client_ca_file)
             only = settings.enable_client_cert_validation or set(settings.authentication) == {LoginKind.CERTIFICATE}
             context.verify_mode = ssl.CERT_REQUIRED if only else ssl.CERT_OPTIONAL
+            context.sslobject_class = VerifyingObject
     except (OSError, ssl.SSLError) as error:
         names = [str(path) for path in (settings.certificate_file, settings.key_file, settings.client_ca_file) if path]
         raise TlsFilesError(
