@@ -84,6 +84,8 @@ class Surroundings:
     spawn: Callable[[Coroutine[None, None, None]], None]
     wall_clock: Callable[[], float]
     """Unix time in seconds."""
+    log: structlog.typing.FilteringBoundLogger
+    """For what is told of each connection: ready, where the module's own is put together anew for each line."""
 
 
 class Connection(asyncio.Protocol):
@@ -187,6 +189,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
         self._transport = None
+        self.output.lost()
         self._statistics.connections_open -= 1
         self._around.connections.discard(self)
 
@@ -242,7 +245,9 @@ class Connection(asyncio.Protocol):
             self._statistics.clients_connected -= 1
             session.tenant.connections -= 1
             reason = self._ending.value if self._ending else "network" if self._with_will else "client"
-            _log.info("client left", tenant=session.key.tenant, client_id=session.key.client_id, reason=reason)
+            self._around.log.info(
+                "client left", tenant=session.key.tenant, client_id=session.key.client_id, reason=reason
+            )
             now, hooks = self._clock(), self._around.engine.hooks
             if hooks.disconnect:
                 hooks.fire(hooks.disconnect, session.client, reason)
@@ -431,7 +436,7 @@ class Connection(asyncio.Protocol):
         )
 
     def _log_connected(self, packet: Connect, principal: Principal, permissions: Permissions, present: bool) -> None:
-        _log.info(
+        self._around.log.info(
             "client connected",
             tenant=principal.tenant.value,
             client_id=packet.client_id,

@@ -199,6 +199,7 @@ class Broker:
             connections=self._connections,
             spawn=spawn,
             wall_clock=self._wall_clock,
+            log=_log.bind(),
         )
 
     def _on_listening(self, listeners: list[Listener]) -> None:

@@ -1,9 +1,11 @@
 """TLS, client certificates and WebSocket over real sockets, with foreign clients where there are any."""
 
 import asyncio
+import gc
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import paho.mqtt.client as paho
 import pytest
 from pydantic import ValidationError
 
+from broker import peer_certificate
 from broker.certificates import TrialAuthority
 from broker.client_certificates import CertificateRule, principal_of_certificate
+from broker.connection import Connection
 from broker.errors import TlsFilesError
 from broker.listener import Listener
 from broker.settings import ListenerSettings
@@ -261,3 +265,45 @@ async def test_accepted_connections_are_probed_by_the_system() -> None:
     transport.close()
     writer.close()
     listener.close()
+
+
+async def test_a_certificate_is_verified_each_time_and_read_once(
+    start: Any, authority: TrialAuthority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_certificate, "_fields", {})
+    fields = peer_certificate._fields
+    running = await start(listener=(mutual(authority),))
+    pair, other = (authority.client(name, TenantId("acme")) for name in ("truck-7", "truck-8"))
+    for shown, known in ((pair, 1), (pair, 1), (other, 2)):
+        answer = await ask(running.port, trusting(authority, shown), Connect("c", V5))
+        assert (isinstance(answer, ConnAck), len(fields)) == (True, known)
+    told = [principal_of_certificate(each, CertificateRule()) for each in fields.values()]
+    assert [who.name for who in told if not isinstance(who, str)] == ["truck-7", "truck-8"]
+    stranger = TrialAuthority.in_folder(tmp_path / "elsewhere").client("truck-7", TenantId("acme"))
+    answer = None
+    with suppress(ssl.SSLError, ConnectionError):
+        answer = await ask(running.port, trusting(authority, stranger), Connect("c", V5))
+    assert (answer, len(fields)) == (None, 2)
+
+
+def connections_in_memory() -> list[object]:
+    return [each for each in gc.get_objects() if type(each) is Connection]
+
+
+async def test_a_connection_that_ended_leaves_memory_without_the_collector(
+    start: Any, authority: TrialAuthority, eventually: Any
+) -> None:
+    running = await start(listener=(mutual(authority), ListenerSettings(port=0)))
+    pair = authority.client("truck-7", TenantId("acme"))
+    gc.collect()
+    gc.disable()
+    try:
+        for port, context in zip(running.broker.ports, (trusting(authority, pair), None), strict=True):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+            writer.write(encode(Connect("c", V5, username="admin", password=b"admin-password"), V5))
+            assert await reader.read(4_096)
+            assert len(connections_in_memory()) == 1
+            writer.close()
+            await eventually(lambda: not connections_in_memory())
+    finally:
+        gc.enable()

@@ -1,6 +1,7 @@
 """Octets towards a client: one write per connection and loop turn, and a bound for readers that are too slow."""
 
 import asyncio
+import weakref
 
 from broker.flusher import Flusher
 from broker.output import FLUSH_AT_OCTETS, Output
@@ -102,3 +103,18 @@ async def test_closing_sends_what_was_collected_but_does_not_wait_for_a_stuck_pe
     output.write(b"too late")
     await asyncio.sleep(0)
     assert transport.writes == []
+
+
+async def test_a_lost_connection_is_neither_written_to_nor_told() -> None:
+    output, transport, said = output_of()
+    held = weakref.ref(transport)
+    output.lost()
+    del transport
+    assert held() is None
+    output.write(b"too late")
+    await asyncio.sleep(0)
+    output.taken_over()
+    output.revoked()
+    output.kicked()
+    output.close(abort=True)
+    assert said == []
