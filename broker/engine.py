@@ -20,6 +20,7 @@ from broker.addresses.control import CONTROL_TOPIC
 from broker.addresses.control import answer as answer_about_addresses
 from broker.addresses.outcome import Outcome, Receipt
 from broker.addresses.space import AddressSpace
+from broker.inheritance import inheritance_of
 from broker.journal import Journal
 from broker.message import Message
 from broker.outlet import ConnectionFacts
@@ -252,7 +253,10 @@ class Engine:
             session.journal.touch(session)
 
     def _end(self, session: Session, now: float) -> None:
-        """A will that still waits goes out when the session ends ([MQTT-3.1.2-8])."""
+        """A will that still waits goes out when the session ends ([MQTT-3.1.2-8]), and what it held of a shared
+        subscription goes to another member.
+        """
+        inheritance = inheritance_of(session, self.subscriptions)
         for held in session.subscriptions.values():
             self._unlink(session, held)
         session.clear()
@@ -262,6 +266,11 @@ class Engine:
             del self.sessions[session.key]
         self._away.pop(session.key, None)
         self._waiting_for_will.pop(session.key, None)
+        for item, group in inheritance:
+            if item.message.is_expired(now):
+                self.lost(session, item.message.topic, Drop.EXPIRED)
+            else:
+                self._deal(group, item.message, item.qos, now)
         self._publish_will(session, now)
 
     def _publish_will(self, session: Session, now: float) -> None:
@@ -436,9 +445,7 @@ class Engine:
             )
             reached += 1
         for group in match.groups:
-            target = self._member(group)
-            flag = retain and target.retain_as_published
-            target.subscriber.deliver(message, min(qos, target.qos), flag, target.identifiers, now)
+            self._deal(group, message, qos, now)
             reached += 1
         if not reached:
             self.lost(None, message.topic, Drop.NO_SUBSCRIBER)
@@ -474,6 +481,12 @@ class Engine:
         self.retained.clear(topic)
         if self.journal is not None:
             self.journal.retained(topic, None)
+
+    def _deal(self, group: ShareGroup[Session], message: Message, qos: int, now: float) -> None:
+        """Gives a message to one member."""
+        target = self._member(group)
+        flag = message.retain and target.retain_as_published
+        target.subscriber.deliver(message, min(qos, target.qos), flag, target.identifiers, now)
 
     @staticmethod
     def _member(group: ShareGroup[Session]) -> Target[Session]:

@@ -471,6 +471,15 @@ class Session:
                 self._lose(item, Drop.RECEIVE_REFUSED)
         return removed
 
+    def remove(self, items: list[Delivery]) -> None:
+        """Takes messages out that somebody else gets."""
+        gone = {id(item) for item in items}
+        self._inflight = {number: item for number, item in self._inflight.items() if id(item) not in gone}
+        self._replace_queue(deque(item for item in self.queue if id(item) not in gone))
+        for item in items:
+            if item.number and self.journal is not None:
+                self.journal.finished(item)
+
     def clear(self) -> None:
         """The session ends: everything it holds is dropped and counted."""
         for item in self.deliveries():
