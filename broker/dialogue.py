@@ -57,6 +57,7 @@ _PUBACK: Final = _ACKNOWLEDGEMENTS[PUBACK]
 
 _V5: Final = ProtocolVersion.V5
 _SUCCESS: Final = ReasonCode.SUCCESS
+_ANSWER_PUBACK: Final = Answer.PUBACK
 
 _log = structlog.get_logger()
 
@@ -249,7 +250,7 @@ class Dialogue:
         if packet.reason_code >= 0x80:  # spelled out: this is asked for every message
             self._session.refuse(packet.packet_id, packet.reason_code, now)
             return
-        self._session.acknowledge(packet.packet_id, Answer.PUBACK, now)
+        self._session.acknowledge(packet.packet_id, _ANSWER_PUBACK, now)
 
     def _on_pubrec(self, packet: PubRec, now: float) -> None:
         answer = Answer.PUBREC_FAILURE if is_failure(packet.reason_code) else Answer.PUBREC

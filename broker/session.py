@@ -17,7 +17,7 @@ The caller owes: `attach`/`detach` with each connection, `pump` when an outlet c
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -40,6 +40,12 @@ if TYPE_CHECKING:
     from broker.journal import Journal
 
 _log = structlog.get_logger()
+
+_AWAIT_PUBACK: Final = Step.AWAIT_PUBACK
+_AWAIT_PUBCOMP: Final = Step.AWAIT_PUBCOMP
+_PUBREC_FAILURE: Final = Answer.PUBREC_FAILURE
+_step_after: Final = STEPS.get
+"""Looked up once: a member of an enumeration costs as much as a call, and these are asked for every message."""
 
 __all__ = ["Answer", "Delivery", "Outlet", "Session", "SessionKey", "Step"]
 
@@ -337,11 +343,11 @@ class Session:
             return
         if alias and self.aliases is not None:
             self.aliases.sent(message.topic, alias)
-        packet_id = self._last_packet_id % 65_535 + 1
+        packet_id = self._last_packet_id + 1 if self._last_packet_id < 65_535 else 1
         while packet_id in self._inflight:  # [MQTT-2.2.1-3]; the window is smaller than the number of identifiers
             packet_id = packet_id % 65_535 + 1
         self._last_packet_id = item.packet_id = packet_id
-        item.step = Step.AWAIT_PUBACK if qos == 1 else Step.AWAIT_PUBREC
+        item.step = _AWAIT_PUBACK if qos == 1 else Step.AWAIT_PUBREC
         self._inflight[packet_id] = item
         journal = self.journal
         if journal is not None and item.lease is None:
@@ -396,11 +402,11 @@ class Session:
         item = self._inflight.get(packet_id)
         if item is None:
             return False
-        step = STEPS.get((item.step, answer))
+        step = _step_after((item.step, answer))
         if step is None:
             raise PacketError(ReasonCode.PROTOCOL_ERROR, f"{answer.name} for a delivery that is {item.step.name}")
         item.step = step
-        if step is Step.AWAIT_PUBCOMP:
+        if step is _AWAIT_PUBCOMP:
             if self.journal is not None:
                 self.journal.moved(self, item)
             if self.outlet is not None:
@@ -411,7 +417,7 @@ class Session:
             item.lease.taken(now)
         elif self.journal is not None:
             self.journal.finished(item)
-        if answer is Answer.PUBREC_FAILURE:
+        if answer is _PUBREC_FAILURE:
             self._drop(Drop.REFUSED_BY_CLIENT, item.message.topic)
         elif self.hooks is not None:
             self.hooks.fire(self.hooks.delivered, self.client, item.message.topic, item.qos)

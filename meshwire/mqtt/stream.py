@@ -8,6 +8,7 @@ close on PacketError.
 """
 
 from collections.abc import Iterator
+from struct import Struct
 from typing import Any, Final
 
 from meshwire.mqtt.decoder import Side, decode_body
@@ -27,6 +28,7 @@ _KNOWN_TOPICS_MAX: Final = 16_384
 _KNOWN_TOPIC_MAX_OCTETS: Final = 256
 
 _V5: Final = ProtocolVersion.V5
+_two_octets: Final = Struct(">H").unpack_from
 
 
 class _PublishDraft:
@@ -148,7 +150,7 @@ class PacketStream:
         if first >> 4 == 3 and first & 6 != 6 and self.version is not _V5:
             return _publish_v3(first, buffer, start, end)
         if first == 0x40 and length == 2:
-            packet_id = buffer[start] << 8 | buffer[start + 1]
+            (packet_id,) = _two_octets(buffer, start)
             if not packet_id:
                 raise malformed("packet identifier is zero")
             draft: Any = _PubAckDraft(packet_id)
@@ -195,7 +197,8 @@ def _publish_v3(first: int, buffer: bytes, start: int, end: int) -> Publish:
     topic_start = start + 2
     if topic_start > end:
         raise malformed("field runs past the end of the packet")
-    position = topic_start + (buffer[start] << 8 | buffer[start + 1])
+    (position,) = _two_octets(buffer, start)
+    position += topic_start
     raw = buffer[topic_start:position]
     qos = first >> 1 & 3
     packet_id = 0
@@ -205,7 +208,7 @@ def _publish_v3(first: int, buffer: bytes, start: int, end: int) -> Publish:
     if qos:
         if position + 2 > end:
             raise malformed("field runs past the end of the packet")
-        packet_id = buffer[position] << 8 | buffer[position + 1]
+        (packet_id,) = _two_octets(buffer, position)
         if not packet_id:
             raise malformed("packet identifier is zero")
         position += 2
