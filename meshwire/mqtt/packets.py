@@ -73,7 +73,7 @@ class ConnAck:
     properties: Properties = NO_PROPERTIES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Publish:
     """MQTT 5.0 section 3.3. `packet_id` is 0 at QoS 0. `topic` is empty only when a topic alias stands for it."""
 
@@ -86,7 +86,7 @@ class Publish:
     properties: Properties = NO_PROPERTIES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PubAck:
     """QoS 1 acknowledgement (MQTT 5.0 section 3.4)."""
 

@@ -9,13 +9,12 @@ close on PacketError.
 
 from collections.abc import Iterator
 from struct import Struct
-from typing import Any, Final
+from typing import Final
 
 from meshwire.mqtt.decoder import Side, decode_body
 from meshwire.mqtt.errors import PacketError, malformed
 from meshwire.mqtt.fields import MAX_REMAINING_LENGTH
 from meshwire.mqtt.packets import Connect, Packet, ProtocolVersion, PubAck, Publish
-from meshwire.mqtt.properties import NO_PROPERTIES
 from meshwire.mqtt.reasons import ReasonCode
 
 __all__ = ["PacketStream"]
@@ -29,34 +28,6 @@ _KNOWN_TOPIC_MAX_OCTETS: Final = 256
 
 _V5: Final = ProtocolVersion.V5
 _two_octets: Final = Struct(">H").unpack_from
-
-
-class _PublishDraft:
-    """A PUBLISH while it is filled in: `__init__` of a frozen record costs as much as all the rest of reading one, so
-    the two frequent packets become frozen afterwards, by their class.
-    """
-
-    __slots__ = Publish.__slots__
-
-    def __init__(self, topic: str, payload: bytes, qos: int, retain: bool, dup: bool, packet_id: int) -> None:
-        self.topic = topic
-        self.payload = payload
-        self.qos = qos
-        self.retain = retain
-        self.dup = dup
-        self.packet_id = packet_id
-        self.properties = NO_PROPERTIES
-
-
-class _PubAckDraft:
-    """The same for a PUBACK."""
-
-    __slots__ = PubAck.__slots__
-
-    def __init__(self, packet_id: int) -> None:
-        self.packet_id = packet_id
-        self.reason_code = 0
-        self.properties = NO_PROPERTIES
 
 
 class PacketStream:
@@ -153,10 +124,7 @@ class PacketStream:
             (packet_id,) = _two_octets(buffer, start)
             if not packet_id:
                 raise malformed("packet identifier is zero")
-            draft: Any = _PubAckDraft(packet_id)
-            draft.__class__ = PubAck
-            acknowledgement: PubAck = draft
-            return acknowledgement
+            return PubAck(packet_id)
         packet = decode_body(first, buffer[start:end], self.version, self.side)
         if isinstance(packet, Connect):
             self.version = packet.version
@@ -214,10 +182,7 @@ def _publish_v3(first: int, buffer: bytes, start: int, end: int) -> Publish:
         position += 2
     elif first & 8:
         raise malformed("DUP at QoS 0")
-    draft: Any = _PublishDraft(topic, buffer[position:end], qos, first & 1 == 1, first & 8 == 8, packet_id)
-    draft.__class__ = Publish
-    packet: Publish = draft
-    return packet
+    return Publish(topic, buffer[position:end], qos, first & 1 == 1, first & 8 == 8, packet_id)
 
 
 def _learn(first: int, buffer: bytes, start: int, end: int, raw: bytes) -> str:
