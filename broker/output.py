@@ -23,6 +23,9 @@ FLUSH_AT_OCTETS: Final = 262_144
 
 LONGEST_PACKET_OCTETS: Final = 268_435_460
 
+_NOTHING: Final[list[bytes]] = []
+"""Never changed."""
+
 
 class Output:
     """See the module.
@@ -39,13 +42,14 @@ class Output:
     """
 
     __slots__ = (
-        "_collected",
         "_collected_octets",
+        "_first",
         "_flusher",
         "_is_closing",
         "_is_direct",
         "_is_paused",
         "_max_backlog_octets",
+        "_more",
         "_on_kicked",
         "_on_overflow",
         "_on_revoked",
@@ -89,9 +93,11 @@ class Output:
         self._on_revoked = on_revoked
         self._on_kicked = on_kicked
         self._transport: asyncio.Transport | None = None
-        self._collected: list[bytes] = []
+        self._first = b""
+        self._more: list[bytes] = _NOTHING
+        """What was collected, in two parts: most turns collect one acknowledgement, which needs no list."""
         self._collected_octets = 0
-        self._sealed: list[bytes] = []
+        self._sealed = b""
         self._is_paused = False
         self._is_closing = False
         self._is_direct = flusher.is_direct
@@ -106,10 +112,13 @@ class Output:
 
         Much at once leaves early, or, when it has to wait for a commit, makes the session pause.
         """
-        collected = self._collected
-        if not collected:
+        if not self._collected_octets:
             self._flusher.add(self)
-        collected.append(data)
+            self._first = data
+        elif self._more:
+            self._more.append(data)
+        else:
+            self._more = [data]
         self._collected_octets += len(data)
         if self._collected_octets > FLUSH_AT_OCTETS:
             if self._is_direct:
@@ -119,37 +128,43 @@ class Output:
 
     def seal(self) -> None:
         """What was collected waits for the commit that begins now."""
-        self._sealed, self._collected, self._collected_octets = self._collected, [], 0
+        self._sealed = self._take()
 
     def release(self) -> None:
         """The commit is done."""
-        sealed, self._sealed = self._sealed, []
+        sealed, self._sealed = self._sealed, b""
         if sealed:
             self._hand_over(sealed)
         self._after_hand_over()
 
     def flush(self) -> None:
         """Hands what was collected to the transport."""
-        collected = self._collected
-        if collected:
-            self._collected, self._collected_octets = [], 0
-            self._hand_over(collected)
+        if self._collected_octets:
+            self._hand_over(self._take())
         if not self._is_direct:
             self._after_hand_over()
 
+    def _take(self) -> bytes:
+        """What was collected, in one piece."""
+        data = self._first
+        if self._more:
+            data = b"".join((data, *self._more))
+            self._more = _NOTHING
+        self._first, self._collected_octets = b"", 0
+        return data
+
     def _after_hand_over(self) -> None:
-        if self._is_closing and not self._collected:
+        if self._is_closing and not self._collected_octets:
             self._finish()
         elif self.is_full and not self._is_paused and self._collected_octets <= FLUSH_AT_OCTETS:
             self.is_full = False
             self._on_room()
 
-    def _hand_over(self, collected: list[bytes]) -> None:
+    def _hand_over(self, data: bytes) -> None:
         """One write; then a look how much the network still owes us."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        data = collected[0] if len(collected) == 1 else b"".join(collected)
         self._statistics.octets_sent += len(data)
         transport.write(data)
         if self.is_full:
@@ -200,7 +215,7 @@ class Output:
             self._finish()
         else:
             self._is_closing = True
-            if not self._collected and not self._sealed:
+            if not self._collected_octets and not self._sealed:
                 self._finish()
 
     def _finish(self) -> None:
