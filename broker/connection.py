@@ -160,17 +160,11 @@ class Connection(asyncio.Protocol):
             evicted.end(Ending.EVICTED, ReasonCode.CONNECTION_RATE_EXCEEDED)
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = now = self._clock()
+        self._heard_at = self._clock()
         self._statistics.octets_received += len(data)
         if self._state is not _CLOSED:
             self._stream.feed(data)
             self._work()
-            dialogue = self._dialogue
-            if dialogue is not None and dialogue.has_published:
-                dialogue.has_published = False
-                pause_s = self._around.engine.pause_s(dialogue.tenant, now)
-                if pause_s:
-                    self._slow_down(pause_s)
 
     def _slow_down(self, pause_s: float) -> None:
         """Publishers above their tenant's rate, or faster than the store, are not read for a while; TCP tells them."""
@@ -285,17 +279,21 @@ class Connection(asyncio.Protocol):
 
     def _work(self) -> None:
         """Packets as they come, until there are no more or until one of them must be waited for."""
-        if self._state is _VERIFYING:
-            return
         try:
-            if self._dialogue is None:
+            if self._dialogue is None and self._state is not _VERIFYING:
                 first = self._stream.next_packet()
                 if first is not None:
                     self._take_first(first)
                 elif self._stream.next_kind not in (None, PacketType.CONNECT):
                     raise PacketError(ReasonCode.PROTOCOL_ERROR, "this is not MQTT")  # told without waiting for more
-            if self._dialogue is not None:
-                self._dialogue.work(self._stream, self._heard_at)
+            dialogue = self._dialogue
+            if dialogue is not None:
+                dialogue.work(self._stream, self._heard_at)
+                if dialogue.has_published:
+                    dialogue.has_published = False
+                    pause_s = self._around.engine.pause_s(dialogue.tenant, self._heard_at)
+                    if pause_s:
+                        self._slow_down(pause_s)
         except PacketError as error:
             self._on_packet_error(error)
         except Exception:  # the top of this connection's work: a fault of ours ends this connection and no other
