@@ -21,7 +21,6 @@ from broker.credentials import RefusedLogin
 from broker.dialogue import Dialogue
 from broker.doorman import Credentials, Doorman
 from broker.engine import Engine, OpenRequest
-from broker.flusher import Flusher
 from broker.handshake import RefusedConnect
 from broker.outlet import ConnectionFacts
 from broker.output import Output
@@ -29,6 +28,7 @@ from broker.policy import Permissions
 from broker.session import Session
 from broker.settings import BrokerSettings, ListenerSettings
 from broker.statistics import Ending, Statistics
+from broker.turn import Turn
 from meshwire.identity import Principal
 from meshwire.mqtt import (
     Connect,
@@ -78,7 +78,7 @@ class Surroundings:
     permissions_of: Callable[[Principal], Permissions]
     """By the role table of now."""
     admission: "Admission[Connection]"
-    flusher: Flusher
+    turn: Turn
     statistics: Statistics
     connections: "set[Connection]"
     spawn: Callable[[Coroutine[None, None, None]], None]
@@ -97,6 +97,7 @@ class Connection(asyncio.Protocol):
         "_clock",
         "_dialogue",
         "_ending",
+        "_has_unread",
         "_heard_at",
         "_keep_alive_s",
         "_listener",
@@ -114,7 +115,7 @@ class Connection(asyncio.Protocol):
         limits = around.settings.limits
         self._listener = listener
         self.output = Output(
-            around.flusher,
+            around.turn,
             limits,
             around.statistics,
             on_room=self._on_room,
@@ -136,6 +137,8 @@ class Connection(asyncio.Protocol):
         self._dialogue: Dialogue | None = None
         self._keep_alive_s = 0.0
         self._heard_at = 0.0
+        self._has_unread = False
+        """What was received waits for `work_off`."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._with_will = True
         self._ending: Ending | None = None
@@ -162,8 +165,19 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._clock()
         self._statistics.octets_received += len(data)
+        if self._state is _CLOSED:
+            return
+        self._stream.feed(data)
+        if self._dialogue is None or self._has_unread:
+            self._work()  # a CONNECT need not wait; and when so much comes, it must not pile up
+        else:
+            self._has_unread = True
+            self._around.turn.heard(self)
+
+    def work_off(self) -> None:
+        """All sockets are read: works off what this one brought."""
+        self._has_unread = False
         if self._state is not _CLOSED:
-            self._stream.feed(data)
             self._work()
 
     def _slow_down(self, pause_s: float) -> None:

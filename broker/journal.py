@@ -240,4 +240,4 @@ class Journal:
 
 
 def _nobody() -> None:
-    """Stands for a flusher that is not there yet."""
+    """Stands for a turn that is not there yet."""

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from broker.flusher import Flusher
 from broker.settings import Limits
 from broker.statistics import Statistics
+from broker.turn import Turn
 from meshwire.mqtt import ProtocolVersion
 
 __all__ = ["Output"]
@@ -31,7 +31,7 @@ class Output:
     """See the module.
 
     Args:
-        flusher: calls `flush` once in a loop turn.
+        turn: calls `flush` once in a loop turn.
         limits: bounds.
         statistics: counts octets sent.
         on_room: called when a pause ends that was not the transport's: more can be written.
@@ -44,7 +44,6 @@ class Output:
     __slots__ = (
         "_collected_octets",
         "_first",
-        "_flusher",
         "_is_closing",
         "_is_direct",
         "_is_paused",
@@ -58,6 +57,7 @@ class Output:
         "_sealed",
         "_statistics",
         "_transport",
+        "_turn",
         "backlog_octets",
         "full_since",
         "is_full",
@@ -68,7 +68,7 @@ class Output:
 
     def __init__(
         self,
-        flusher: Flusher,
+        turn: Turn,
         limits: Limits,
         statistics: Statistics,
         *,
@@ -84,7 +84,7 @@ class Output:
         self.is_full = False
         self.full_since: float | None = None
         self.backlog_octets = 0
-        self._flusher = flusher
+        self._turn = turn
         self._max_backlog_octets = limits.max_backlog_octets
         self._statistics = statistics
         self._on_room = on_room
@@ -100,7 +100,7 @@ class Output:
         self._sealed = b""
         self._is_paused = False
         self._is_closing = False
-        self._is_direct = flusher.is_direct
+        self._is_direct = turn.is_direct
 
     def open(self, transport: asyncio.Transport) -> None:
         """The connection is made."""
@@ -113,7 +113,7 @@ class Output:
         Much at once leaves early, or, when it has to wait for a commit, makes the session pause.
         """
         if not self._collected_octets:
-            self._flusher.add(self)
+            self._turn.add(self)
             self._first = data
         elif self._more:
             self._more.append(data)

@@ -20,7 +20,6 @@ from broker.connection import Connection, Surroundings
 from broker.credentials import Authenticator, UsersFile, open_users
 from broker.doorman import Doorman
 from broker.engine import Engine
-from broker.flusher import Flusher
 from broker.journal import Journal
 from broker.listener import Listener
 from broker.operations import OPERATIONS_TOPIC, Operations
@@ -34,6 +33,7 @@ from broker.statistics import Ending, Statistics
 from broker.store import Store
 from broker.sys_topics import sys_topics
 from broker.throttle import Throttle
+from broker.turn import Turn
 from broker.writer import Writer
 from meshwire.identity import Principal
 from meshwire.mqtt import ReasonCode
@@ -103,7 +103,7 @@ class Broker:
         try:
             if self.settings.durability is Durability.MEMORY:
                 self.engine.addresses.apply(self._addresses, asyncio.get_running_loop().time())
-                await self._serve(authenticator, Flusher(asyncio.get_running_loop()), None)
+                await self._serve(authenticator, Turn(asyncio.get_running_loop()), None)
             else:
                 await self._serve_durably(authenticator)
         finally:
@@ -123,7 +123,7 @@ class Broker:
             recover(self.engine, store, journal, permissions_of=self._permissions_of, now=loop.time(), offset=offset)
             writer = Writer(store, loop)
             writer.start()
-            await self._serve(authenticator, Flusher(loop, journal, writer, self.statistics), writer)
+            await self._serve(authenticator, Turn(loop, journal, writer, self.statistics), writer)
         finally:
             if writer is not None:
                 writer.close()
@@ -137,7 +137,7 @@ class Broker:
     def _wall_offset_s(self) -> float:
         return self._wall_clock() - asyncio.get_running_loop().time()
 
-    async def _serve(self, authenticator: Authenticator, flusher: Flusher, writer: Writer | None) -> None:
+    async def _serve(self, authenticator: Authenticator, turn: Turn, writer: Writer | None) -> None:
         listeners: list[Listener] = []
         announcement: Announcement | None = None
         assert self._users is not None and self._roles is not None
@@ -150,7 +150,7 @@ class Broker:
                 if writer is not None:
                     _keep(group.create_task(writer.watch()))
                 _keep(group.create_task(authenticator.keep_keys_fresh()))
-                around = self._surroundings(authenticator, flusher, lambda work: _keep(group.create_task(work)))
+                around = self._surroundings(authenticator, turn, lambda work: _keep(group.create_task(work)))
                 for settings in self.settings.listener:
                     listeners.append(_listener(around, settings))
                     await listeners[-1].open()
@@ -170,7 +170,7 @@ class Broker:
                 announcement.withdraw()
             for listener in listeners:
                 listener.close()
-            await self._shut_connections(flusher)
+            await self._shut_connections(turn)
 
     def _users_file(self) -> UsersFile:
         """The users file, made on first start with the gateway's own user and nobody else: there are no default
@@ -183,7 +183,7 @@ class Broker:
         return self.settings.jwks_file or self._site.jwks_path
 
     def _surroundings(
-        self, authenticator: Authenticator, flusher: Flusher, spawn: Callable[[Coroutine[None, None, None]], None]
+        self, authenticator: Authenticator, turn: Turn, spawn: Callable[[Coroutine[None, None, None]], None]
     ) -> Surroundings:
         loop, limits = asyncio.get_running_loop(), self.settings.limits
         return Surroundings(
@@ -194,7 +194,7 @@ class Broker:
             accounts=self._accounts,
             permissions_of=self._permissions_of,
             admission=Admission(limits.unauthenticated_per_address, limits.unauthenticated_total),
-            flusher=flusher,
+            turn=turn,
             statistics=self.statistics,
             connections=self._connections,
             spawn=spawn,
@@ -242,11 +242,11 @@ class Broker:
             if since is not None and now - since > bound:
                 connection.end_slow_reader()
 
-    async def _shut_connections(self, flusher: Flusher) -> None:
+    async def _shut_connections(self, turn: Turn) -> None:
         """Says good-bye and gives the loop the turns in which transports close; leaves none behind."""
         for connection in list(self._connections):
             connection.end(Ending.SHUTDOWN, ReasonCode.SERVER_SHUTTING_DOWN)
-        await flusher.drain()
+        await turn.drain()
         for _turn in range(10):
             if not self._connections:
                 return

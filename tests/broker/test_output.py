@@ -3,10 +3,10 @@
 import asyncio
 import weakref
 
-from broker.flusher import Flusher
 from broker.output import FLUSH_AT_OCTETS, Output
 from broker.settings import Limits
 from broker.statistics import Statistics
+from broker.turn import Turn
 
 
 class Transport(asyncio.Transport):
@@ -40,7 +40,7 @@ class Transport(asyncio.Transport):
 def output_of(limits: Limits | None = None) -> tuple[Output, Transport, list[str]]:
     said: list[str] = []
     output = Output(
-        Flusher(asyncio.get_running_loop()),
+        Turn(asyncio.get_running_loop()),
         limits or Limits(),
         Statistics(),
         on_room=lambda: said.append("room"),

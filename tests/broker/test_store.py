@@ -10,7 +10,6 @@ import pytest
 
 from broker.engine import Engine, OpenRequest
 from broker.errors import StoreError
-from broker.flusher import Flusher
 from broker.journal import Batch, Journal
 from broker.message import Message
 from broker.policy import BUILT_IN_ROLES, Permissions, permissions_of
@@ -19,6 +18,7 @@ from broker.session import Answer, Session, SessionKey
 from broker.settings import BrokerSettings, Durability
 from broker.statistics import Statistics
 from broker.store import Store
+from broker.turn import Turn
 from broker.writer import Writer
 from meshwire.identity import LoginKind, Principal, TenantId
 from meshwire.mqtt import NO_PROPERTIES, Properties, ProtocolVersion, TopicSubscription, Will
@@ -327,17 +327,17 @@ class Slow:
 
 
 class Sender:
-    """A connection's output as the flusher sees it."""
+    """A connection's output as the turn sees it."""
 
-    def __init__(self, flusher: Flusher) -> None:
-        self._flusher = flusher
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
         self._collected: list[str] = []
         self._sealed: list[str] = []
         self.sent: list[str] = []
 
     def write(self, text: str) -> None:
         if not self._collected:
-            self._flusher.add(self)
+            self._turn.add(self)
         self._collected.append(text)
 
     def seal(self) -> None:
@@ -359,8 +359,8 @@ async def turns(count: int = 3) -> None:
 
 async def test_nothing_leaves_before_its_commit_and_order_is_kept(life: Life) -> None:
     writer = Slow()
-    flusher = Flusher(asyncio.get_running_loop(), life.journal, writer)
-    one, other = Sender(flusher), Sender(flusher)
+    turn = Turn(asyncio.get_running_loop(), life.journal, writer)
+    one, other = Sender(turn), Sender(turn)
     one.write("nothing durable")
     await turns()
     assert (one.sent, writer.jobs) == (["nothing durable"], [])
@@ -388,13 +388,13 @@ async def test_changes_nobody_waits_for_hold_nothing_up(life: Life) -> None:
     life.publish("a")
     life.commit()
     writer = Slow()
-    flusher = Flusher(asyncio.get_running_loop(), life.journal, writer)
-    one = Sender(flusher)
+    turn = Turn(asyncio.get_running_loop(), life.journal, writer)
+    one = Sender(turn)
     session.acknowledge(1, Answer.PUBACK, 0.0)
     one.write("pong")
     await turns()
     assert (one.sent, writer.jobs) == (["pong"], [])
-    drained = asyncio.create_task(flusher.drain())
+    drained = asyncio.create_task(turn.drain())
     await turns()
     assert len(writer.jobs) == 1
     writer.jobs[0](True)
@@ -410,14 +410,14 @@ async def test_a_store_that_fails_is_reported_and_nothing_leaves(life: Life, mon
     loop = asyncio.get_running_loop()
     writer = Writer(life.store, loop)
     writer.start()
-    flusher = Flusher(loop, life.journal, writer)
-    one = Sender(flusher)
+    turn = Turn(loop, life.journal, writer)
+    one = Sender(turn)
     life.open()
     one.write("CONNACK")
     with pytest.raises(StoreError) as caught:
         await asyncio.wait_for(writer.watch(), 5.0)
     assert caught.value.code == "MW-BRK-006"
-    await flusher.drain()
+    await turn.drain()
     writer.close()
     assert one.sent == []
 
