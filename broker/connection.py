@@ -47,6 +47,8 @@ from meshwire.mqtt import (
 __all__ = ["Connection", "Surroundings"]
 
 _V5: Final = ProtocolVersion.V5
+LOGGED_CLIENT_ID_MAX: Final = 256
+"""Characters of a refused client's identifier that go to the log."""
 LOGIN_CHECK_MAX_S: Final = 3_600.0
 """A token's end is wall-clock time; it is looked at at least so often, in case the clock is set."""
 
@@ -331,7 +333,7 @@ class Connection(asyncio.Protocol):
         self.output.version = packet.version
         refused = handshake.judge_connect(packet)
         if refused is not None:
-            self._refuse(refused)
+            self._refuse(refused, packet.client_id)
             return
         transport = self._transport
         certificate = transport.get_extra_info("peercert") if transport is not None else None
@@ -361,19 +363,19 @@ class Connection(asyncio.Protocol):
 
     def _on_login(self, packet: Connect, login: Principal | RefusedLogin) -> None:
         if isinstance(login, RefusedLogin):
-            self._refuse(handshake.judge_login(login), detail=login.detail)
+            self._refuse(handshake.judge_login(login), packet.client_id, detail=login.detail)
             return
         words = self._around.accounts.refusal(login, self._protection())
         if words is not None:
             not_served = RefusedConnect(ReasonCode.NOT_AUTHORIZED, "account-not-served", words)
-            self._refuse(not_served, detail=words, tenant=login.tenant.value)
+            self._refuse(not_served, packet.client_id, detail=words, tenant=login.tenant.value)
             return
         permissions = self._around.permissions_of(login)
         self._statistics.roles_without_effect += len(permissions.refused_roles)
         plan = self._around.engine.tenants.of(login.tenant.value).plan
         refused = handshake.judge_rights(packet, permissions, self._around.settings.limits, plan)
         if refused is not None:
-            self._refuse(refused, tenant=login.tenant.value)
+            self._refuse(refused, packet.client_id, tenant=login.tenant.value)
         else:
             self._accept(packet, login, permissions)
 
@@ -388,14 +390,25 @@ class Connection(asyncio.Protocol):
         """The accounts document has changed: ends the connection when its account is served no longer. The session
         stays, for the account may come back; the will is not published.
         """
-        principal = self._session.principal if self._session is not None else None
-        words = None if principal is None else self._around.accounts.refusal(principal, self._protection())
+        session = self._session
+        if session is None or session.principal is None:
+            return
+        words = self._around.accounts.refusal(session.principal, self._protection())
         if words is not None:
-            _log.warning("account is not served any more", address=self._address, reason=words)
+            key = session.key
+            _log.warning(
+                "account is not served any more",
+                tenant=key.tenant,
+                client_id=key.client_id,
+                address=self._address,
+                reason=words,
+            )
             self._with_will = False
             self.end(Ending.ACCOUNT_NOT_SERVED, ReasonCode.NOT_AUTHORIZED, words=words)
 
-    def _refuse(self, refused: RefusedConnect, *, detail: str = "", tenant: str | None = None) -> None:
+    def _refuse(
+        self, refused: RefusedConnect, client_id: str = "", *, detail: str = "", tenant: str | None = None
+    ) -> None:
         self._statistics.logins_refused[refused.cause] += 1
         _log.warning(
             "connect refused",
@@ -403,6 +416,7 @@ class Connection(asyncio.Protocol):
             detail=detail or None,
             address=self._address,
             tenant=tenant,
+            client_id=client_id[:LOGGED_CLIENT_ID_MAX] or None,
             code=refused.reason.name,
         )
         self._send(handshake.refusal_packet(refused, self.output.version))
@@ -417,14 +431,15 @@ class Connection(asyncio.Protocol):
         tenant = around.engine.tenants.of(key.tenant)
         refused = None if around.engine.is_connected(key) else handshake.judge_plan(tenant)
         if refused is not None:
-            self._refuse(refused, detail=refused.words, tenant=key.tenant)
+            self._refuse(refused, packet.client_id, detail=refused.words, tenant=key.tenant)
             return
         wanted = handshake.session_expiry_s(packet)
         facts = self._facts(principal)
         request = OpenRequest(key, principal, permissions, self.output, packet.clean_start, wanted, packet.will, facts)
         opened = around.engine.open(request, now)
         if opened is None:
-            self._refuse(RefusedConnect(ReasonCode.QUOTA_EXCEEDED, "too-many-sessions"), tenant=key.tenant)
+            refused = RefusedConnect(ReasonCode.QUOTA_EXCEEDED, "too-many-sessions")
+            self._refuse(refused, packet.client_id, tenant=key.tenant)
             return
         session, present = opened
         self._session, self._state = session, State.ACTIVE

@@ -10,12 +10,14 @@ from typing import Final
 
 import structlog
 
+from broker import message_log
 from broker.addresses.outcome import Receipt
 from broker.engine import Engine
 from broker.message import Message
 from broker.session import Answer, Outlet, Session
 from broker.settings import Limits
 from broker.statistics import Drop, Statistics
+from meshwire.logs import tells_messages
 from meshwire.mqtt import (
     NO_PROPERTIES,
     Auth,
@@ -77,6 +79,7 @@ class Dialogue:
     __slots__ = (
         "_aliases",
         "_engine",
+        "_handlers",
         "_limits",
         "_on_disconnect",
         "_outlet",
@@ -108,6 +111,7 @@ class Dialogue:
         plan = session.tenant.plan
         has_bounds = plan.max_messages_per_s is not None or plan.max_payload_octets is not None
         self._plan = plan if has_bounds else None
+        self._handlers = _TELLING_HANDLERS if tells_messages() else _HANDLERS
         self._aliases: dict[int, str] = {}
         self.has_published = False
         """Set by every PUBLISH, for whoever asks and takes it back."""
@@ -118,7 +122,7 @@ class Dialogue:
         Whoever ends the connection meanwhile discards the stream.
         """
         while (packet := stream.next_packet()) is not None:
-            handler = _HANDLERS.get(type(packet))
+            handler = self._handlers.get(type(packet))
             if handler is None:
                 raise PacketError(ReasonCode.PROTOCOL_ERROR, "packet is not for a server")
             handler(self, packet, now)
@@ -172,6 +176,13 @@ class Dialogue:
             self._acknowledge(PUBACK if qos == 1 else PUBREC, packet.packet_id, verdict)
         elif qos:
             self._refuse(packet, verdict, reason)
+
+    def _tell_publish(self, packet: Publish, now: float) -> None:
+        """The same with a line in the log."""
+        alias = packet.properties.topic_alias
+        topic = packet.topic or self._aliases.get(alias or 0, "")
+        message_log.received(self._session.key, packet, topic[:LOGGED_TOPIC_MAX])
+        self._on_publish(packet, now)
 
     def _above_plan(self, packet: Publish) -> str:
         """The tenant's plan: counts the message for its rate; says why it is refused, or an empty text."""
@@ -317,3 +328,4 @@ _HANDLERS: Final[dict[type, Callable[..., None]]] = {
     Auth: Dialogue._on_auth,
 }
 """Every packet a client may send; `PacketStream` of a server lets no others through."""
+_TELLING_HANDLERS: Final[dict[type, Callable[..., None]]] = {**_HANDLERS, Publish: Dialogue._tell_publish}

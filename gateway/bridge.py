@@ -415,7 +415,6 @@ class Bridge:
     def _lose(self, sequence: int, reason: str) -> None:
         self._deliveries.lost(self._outbox.outstanding(sequence), sequence, reason, time.time())
         self._outbox.acknowledge(sequence)
-        _log.warning("a notification is lost", sequence=sequence, reason=reason)
 
     def _judge(self, lost: ConnectionLost) -> ConnectionLost:
         """A broker that hangs up because of one message would do so for ever: find that message and give it up."""

@@ -18,6 +18,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, cast
 
+import structlog
+
+from gateway import message_log
 from gateway.addresses import Address
 from gateway.direct_record import DirectReading, DirectRecord
 from gateway.envelope import EnvelopeError, StoredNotification, unpack
@@ -25,6 +28,7 @@ from gateway.losses import Loss, LossBook
 from gateway.outbox import Outbox
 from gateway.segments import Record, read_records
 from gateway.statistics import Event, Statistics
+from meshwire.logs import tells_messages
 
 __all__ = ["Delivery", "DeliveryRecord", "Refusal", "answer"]
 
@@ -37,6 +41,8 @@ READING_OCTETS: Final = 100
 """What a reading takes in an answer beside its payload and path: tenant, time, heads."""
 TAIL_OCTETS: Final = 256 << 10
 """The newest notifications are looked for in so much of the log's end."""
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,20 +138,26 @@ class DeliveryRecord:
     def published(self, sequences: Sequence[int], now_s: float) -> None:
         """These records have just been written to the broker."""
         self._published.add(sequences, now_s)
+        if tells_messages():
+            message_log.of_records("published", self._outbox, sequences)
 
     def acknowledged(self, sequences: Sequence[int], now_s: float) -> None:
         """The broker has taken these."""
         self._acknowledged.add(sequences, now_s)
+        if tells_messages():
+            message_log.of_records("acknowledged", self._outbox, sequences)
 
     def lost(self, record: Record | None, sequence: int, reason: str, now_s: float) -> None:
         """A record was given up."""
         self._statistics.count(Event.LOST, reason)
         stored = None if record is None else _stored(record.payload)
         if record is None or stored is None:
+            _log.warning("a notification is lost", sequence=sequence, reason=reason)
             self.losses.add(Loss(sequence, now_s, reason))
             return
         notification = stored.notification
         tenant, device, key = stored.tenant.value, notification.device.value, notification.key
+        _log.warning("a notification is lost", tenant=tenant, mac=device, key=key, sequence=sequence, reason=reason)
         self.losses.add(Loss(sequence, now_s, reason, tenant, device, key, record.time_ms / 1000))
 
     def refused(self, device: str, reason: str, source: Address, now_s: float) -> None:

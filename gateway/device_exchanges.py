@@ -16,12 +16,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from gateway import message_log
 from gateway.addresses import Address
 from gateway.deadlines import Deadlines
 from gateway.deduplication import EXCHANGE_LIFETIME_S, ExpiringTable
 from gateway.device_failure import DeviceBusy, DeviceFailure, DeviceRefused, DeviceSilent, DeviceUnreachable
 from gateway.exchange import GiveUp, Response
 from meshwire.coap import ACK, CON, RST, Message, MessageError, codes, decode, encode, options
+from meshwire.logs import tells_messages
 
 __all__ = ["DeviceExchanges"]
 
@@ -180,6 +182,8 @@ class DeviceExchanges:
         pending = _Request(self, peer, message, on_answer, on_end, timeout_s, on_acknowledged, farewell)
         pending.ends_s = self._now_s() + timeout_s
         self._by_token[token] = pending
+        if tells_messages():
+            message_log.of_request(message, address)
         if peer.under_way < self._max_under_way:
             self._transmit(pending)
         else:
@@ -324,6 +328,8 @@ class DeviceExchanges:
         else:
             pending.answered = True
             self._settle(pending)
+        if tells_messages():
+            message_log.of_answer(message, pending.peer.address)
         if pending.on_answer is not None:
             pending.on_answer(Response(message.code, message.payload, message.options, last))
 

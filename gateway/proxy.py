@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from gateway.access import Access
 from gateway.addresses import Address
@@ -33,6 +34,7 @@ from gateway.registry import Device, Registry
 from gateway.target import Target, TargetError, target_of
 from meshwire.coap import Message, codes, options
 from meshwire.identity import DeviceId, Principal
+from meshwire.logs import tells_messages
 
 __all__ = ["Proxy"]
 
@@ -295,12 +297,20 @@ class Proxy:
             reply(failure_response(DeviceUnreachable("it has not told its address yet")))
             return None
         if self._is_own(sighting.address):
-            _log.warning("a device's address is the gateway's own", mac=str(wanted.device.mac))
+            _log.warning(
+                "a device's address is the gateway's own",
+                tenant=wanted.device.tenant.value,
+                mac=wanted.device.mac.value,
+            )
             reply(_LOOP)
             return None
-        message = wanted.request.message(*extra)
+        message, device = wanted.request.message(*extra), wanted.device
+        fields = {"tenant": device.tenant.value, "mac": device.mac.value} if tells_messages() else {}
         try:
-            return self._devices.start(message, sighting.address, on_answer, partial(_failed, reply), self._timeout_s)
+            with bound_contextvars(**fields):
+                return self._devices.start(
+                    message, sighting.address, on_answer, partial(_failed, reply), self._timeout_s
+                )
         except DeviceFailure as failure:
             reply(failure_response(failure))
             return None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
+from gateway import message_log
 from gateway.addresses import Address, of_nic
 from gateway.deduplication import EXCHANGE_LIFETIME_S, RecentKeys
 from gateway.direct import DirectDelivery
@@ -26,6 +27,7 @@ from gateway.registry import Device
 from gateway.statistics import Event, Statistics
 from meshwire.coap import ACK, CON, NON, Message, codes, decode, encode, options
 from meshwire.identity import DeviceId, IdentityError
+from meshwire.logs import tells_messages
 from meshwire.mesh_place import MeshPlace, parse_place
 from meshwire.notification import BUBBLE_UP, NotificationError, parse_uplink
 from meshwire.oscore import Challenge, Response
@@ -214,6 +216,8 @@ class Sink:
                 answer = self._handle_protected(mac, message, source, exchange, now_s)
         except _Refusal as refusal:
             self._statistics.count(Event.REFUSED, refusal.reason)
+            if tells_messages():
+                message_log.of_refusal(refusal.mac or _spelled_mac(message), refusal.reason, source)
             self._on_refusal(refusal.mac or _spelled_mac(message), refusal.reason, source, now_s)
             answer = refusal.answer
         return None if answer is None else self._answer(message, source, exchange, answer)
@@ -257,6 +261,9 @@ class Sink:
                 self._memory.note_stored(waiting.key, waiting.entry, self._now)
                 stored += 1
         self._statistics.count(Event.STORED, times=stored)
+        if tells_messages():
+            keys = [key for batch in batches for key in batch.keys]
+            message_log.of_stored(self._registry, [*keys, *(each.key for each in done if not each.repeats)])
         return answers + self._answers(done)
 
     def failed(self) -> list[Datagram]:

@@ -18,7 +18,7 @@ from typing import Final
 
 from meshwire import __version__
 from meshwire.errors import ExitCode, MeshwireError
-from meshwire.logs import configure_logging, tell
+from meshwire.logs import LEVEL, configure_logging, tell, tells_messages
 
 __all__ = ["COMMANDS", "Command", "main", "use_fast_loop"]
 
@@ -120,11 +120,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = COMMANDS.get(name)
     if command is None:
         return _complain(f"meshwire: {_unknown(name)}", ExitCode.USAGE)
-    configure_logging(command.log_level if level is None else level)
-    return _run(name, command, rest, verbose=level == logging.DEBUG)
+    if level is not None:
+        os.environ[LEVEL] = logging.getLevelName(level).lower()  # for processes that this one starts, too
+    configure_logging(command.log_level)
+    return _run(name, command, rest)
 
 
-def _run(name: str, command: Command, rest: list[str], *, verbose: bool) -> int:
+def _run(name: str, command: Command, rest: list[str]) -> int:
     module, attribute = command.verbs.get(rest[0] if rest else "", command.target).split(":")
     if command.fast_loop:
         use_fast_loop()
@@ -140,7 +142,7 @@ def _run(name: str, command: Command, rest: list[str], *, verbose: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except Exception as error:
-        foreseeable = _first_foreseeable(error) or (None if verbose else _refused_by_system(error))
+        foreseeable = _first_foreseeable(error) or (None if tells_messages() else _refused_by_system(error))
         if foreseeable is None:
             raise
         if command.log_level <= logging.INFO:

@@ -3,6 +3,10 @@
 This file decides levels and formats; what is logged is each component's matter. `MESHWIRE_LOG_FORMAT` may be
 `text` or `json` to override the choice by terminal. With `json` every line of a server on standard error is one JSON
 object, its words about start and end included; without the variable those stay text, for who waits for them.
+`MESHWIRE_LOG_LEVEL` sets the lowest level, also of worker processes.
+
+At DEBUG there is a line for each message and request: who has one asks `tells_messages` before building it, so that
+nothing is paid for it otherwise. The fields are the same everywhere; docs/reference/logs.md names them.
 """
 
 from __future__ import annotations
@@ -18,10 +22,13 @@ from typing import Final, TextIO
 
 import structlog
 
-__all__ = ["configure_logging", "tell"]
+__all__ = ["LEVEL", "LEVELS", "configure_logging", "tell", "tells_messages"]
 
 
 FORMAT: Final = "MESHWIRE_LOG_FORMAT"
+LEVEL: Final = "MESHWIRE_LOG_LEVEL"
+LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_lowest = logging.INFO
 
 
 def tell(line: str, level: str = "info") -> None:
@@ -68,13 +75,20 @@ class _Lines(logging.Formatter):
         return _object(record.getMessage(), record.levelname.lower(), record.created, **more)
 
 
+def tells_messages() -> bool:
+    """Whether a line for each message is wanted."""
+    return _lowest <= logging.DEBUG
+
+
 def configure_logging(level: int = logging.INFO, stream: TextIO | None = None) -> None:
     """Send all log lines of this process to `stream` (default: standard error).
 
     Args:
-        level: lowest level shown, a number of `logging`.
+        level: lowest level shown, a number of `logging`; `MESHWIRE_LOG_LEVEL` is stronger.
         stream: where lines go.
     """
+    global _lowest
+    _lowest = level = LEVELS.get(os.environ.get(LEVEL, "").lower(), level)
     stream = stream or sys.stderr
     as_text = os.environ.get(FORMAT, "text" if stream.isatty() else "json") == "text"
     colors = as_text and stream.isatty() and not os.environ.get("NO_COLOR")

@@ -41,6 +41,7 @@ CATALOGUE: Final = {
     "MW-NIC-016": "The NIC refused to pass the request on: it would harm the board or can't fit its frame (4.xx).",
     "MW-NIC-020": "The board has said nothing for silent_after_s seconds: no CoAP message, though perhaps frames. The "
     "warning says what was seen of its line; reset_after_s lets the NIC reset the board by itself.",
+    "MW-NIC-021": "The board reboots again and again: the profile does not fit its firmware, or its power fails.",
     "MW-NIC-030": "The fleet ran and the gateway took no reading: it is not there, or it does not know the NICs.",
     "MW-NIC-031": "The IPv6 prefix for the fleet's NICs is not routed to this machine, so they can't use it.",
     "MW-NIC-040": "There is no such scenario, or its recording can't be written; `meshwire sim list` names them.",

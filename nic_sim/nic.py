@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from meshwire.link_stats import LinkStats, link_stats
 from meshwire.mesh_place import MeshPlace
@@ -116,11 +117,15 @@ class Nic:
         return self._address
 
     async def run(self) -> None:
-        """Be a NIC, until cancelled.
+        """Be a NIC, until cancelled. Whatever is logged meanwhile, by its serial line and its stores too, names it.
 
         Raises:
             NicError: the CoAP server can't listen.
         """
+        with bound_contextvars(mac=self.device.value):
+            await self._run()
+
+    async def _run(self) -> None:
         settings = self.settings
         context, endpoint = await open_context(settings.listen_address, self.coap_counters, self.relations)
         try:

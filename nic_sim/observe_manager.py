@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Final, assert_never
 
@@ -39,6 +39,11 @@ MAX_FETCHES: Final = 4
 """Large notifications that are put together at the same time; more are counted and dropped."""
 SAVE_EVERY_S: Final = 1.0
 """Sequence numbers are saved at most this often. A kill in between repeats keys at most; the gateway drops those."""
+
+REBOOTS: Final = 6
+"""So many reboots of the board (a Milli board tells each of them twice) ..."""
+REBOOTS_WITHIN_S: Final = 60.0
+"""... within this time are too many."""
 
 _log = structlog.get_logger(__name__)
 
@@ -85,6 +90,8 @@ class ObserveManager:
         self._fetches: set[asyncio.Task[None]] = set()
         self._save_due = False
         self._saved_at = 0.0
+        self._reboots: deque[float] = deque(maxlen=REBOOTS)
+        self._restless = False
         self._log = _log.bind(mac=device.value)
         client.listener = self
 
@@ -219,8 +226,25 @@ class ObserveManager:
 
     def board_rebooted(self) -> None:
         self._log.info("board rebooted")
+        self._watch_reboots()
         self.table.board_rebooted(self._now())
         self._wake.set()
+
+    def _watch_reboots(self) -> None:
+        """A board that never comes to rest is worth a line, once: mostly the profile is for another kind of board."""
+        now = self._now()
+        self._reboots.append(now)
+        if len(self._reboots) < REBOOTS or now - self._reboots[0] > REBOOTS_WITHIN_S:
+            self._restless = False
+        elif not self._restless:
+            self._restless = True
+            self._log.warning(
+                "board reboots again and again",
+                code="MW-NIC-021",
+                times=REBOOTS,
+                within_s=round(now - self._reboots[0], 1),
+                do="check that --profile is the board's (`meshwire probe PORT` names it), then its power supply",
+            )
 
     def board_notified(self, message: Message) -> bool:
         number = message.uint(OBSERVE)

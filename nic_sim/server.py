@@ -30,6 +30,7 @@ from meshwire.coap.options import (
     is_critical,
 )
 from meshwire.identity import DeviceId
+from meshwire.logs import tells_messages
 from nic_sim.errors import BoardError
 from nic_sim.forward import Forwarder
 from nic_sim.observe_manager import SNSR
@@ -68,12 +69,17 @@ class NicSite:
         answer: Callable[..., None] = pipe.add_response
         request = read_request(pipe.request)
         self._counters["requests"] += 1
+        log = _log.bind(mac=self._device.value, token=pipe.request.token.hex()) if tells_messages() else None
+        if log is not None:
+            log.debug("request", method=codes.code_text(request.code), resource="/".join(request.path()))
         try:
             if request.option(PROXY_URI) is not None or request.option(PROXY_SCHEME) is not None:
                 raise ResourceError(codes.PROXYING_NOT_SUPPORTED, "not a forward proxy; ask for /snsr/…")
             if request.path()[:1] == (SNSR,):
                 self._counters["forwarded"] += 1
                 await self._forwarder.render(pipe, request)
+                if log is not None:
+                    log.debug("request answered by the board")
                 return
             response = answer_own(request, self._resources)
         except ResourceError as error:
@@ -81,8 +87,12 @@ class NicSite:
         except BoardError as error:
             response = self._failure(error.response_code, error.what, error.max_age_s)
         except Exception:
-            _log.exception("request failed", mac=self._device.value, request=str(request))
+            _log.exception(
+                "request failed", mac=self._device.value, token=pipe.request.token.hex(), request=str(request)
+            )
             response = self._failure(codes.INTERNAL_SERVER_ERROR, "internal error", None)
+        if log is not None:
+            log.debug("request answered", code=codes.code_text(response.code))
         answer(for_network(response, request), is_last=True)
 
     def _failure(self, code: int, diagnostic: str, max_age_s: int | None) -> Message:

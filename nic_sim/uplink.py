@@ -19,6 +19,7 @@ import structlog
 from meshwire.coap import codes
 from meshwire.coap.options import LINK_FORMAT
 from meshwire.identity import DeviceId
+from meshwire.logs import tells_messages
 from meshwire.mesh_place import MeshPlace, place_arguments
 from meshwire.notification import Notification, uplink_request
 from nic_sim.uplink_queue import UplinkQueue
@@ -133,12 +134,14 @@ class Uplink:
     def deliver(self, notification: Notification) -> None:
         """Queue one notification."""
         dropped = self._queue.put(notification)
+        if tells_messages():
+            self._log.debug("notification queued", key=notification.key)
         if dropped is not None:
             self.counters["dropped-overflow"] += 1
             if self.counters["dropped-overflow"] % 100 == 1:
                 self._log.warning(
                     "uplink queue is full, the oldest is dropped",
-                    dropped=dropped.key,
+                    key=dropped.key,
                     total=self.counters["dropped-overflow"],
                 )
         self._changed.set()
@@ -186,6 +189,8 @@ class Uplink:
         if answer is None:
             return self._back_off()
         verdict = judge(answer.code)
+        if tells_messages():
+            self._log.debug("notification sent", key=head.key, code=codes.code_text(answer.code))
         if verdict is Verdict.TAKEN:
             self.counters["taken"] += 1
             self._accept()

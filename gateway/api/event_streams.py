@@ -81,7 +81,7 @@ class EventStreams:
 
     def _too_slow(self, account: str) -> None:
         self._limits.count("slow")
-        _log.warning("an event stream was cut off", account=account, reason=f"nothing was read for {self._send_s:g} s")
+        _log.warning("an event stream was cut off", tenant=account, reason=f"nothing was read for {self._send_s:g} s")
 
 
 class _Stream(StreamingResponse):

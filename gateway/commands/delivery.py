@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, assert_never
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from gateway.addresses import Address
 from gateway.blocks import MAX_PAYLOAD_OCTETS
@@ -273,7 +274,10 @@ class Delivery:
         started_s = loop.time()
         assert self._devices is not None
         try:
-            give_up = self._devices.start(command.request, address, on_end, on_end, self._timeout_s, on_acknowledged)
+            with bound_contextvars(tenant=command.key.tenant.value, mac=command.key.mac.value, id=command.key.id):
+                give_up = self._devices.start(
+                    command.request, address, on_end, on_end, self._timeout_s, on_acknowledged
+                )
         except DeviceFailure as failure:
             # Nothing has left.
             is_stored = command.mode is Mode.STORED

@@ -156,7 +156,7 @@ class CommandChannel:
 
     def _drop(self, reason: str, arrival: Arrival) -> None:
         self._statistics.count(Counted.COMMAND, "dropped")
-        _log.warning("an order was dropped", topic=arrival.topic, reason=reason)
+        _log.warning("an order was dropped", **_named(arrival.topic), reason=reason)
 
     async def _take(self, arrival: Arrival, parsed: ParsedTopic) -> None:
         reply_to = ReplyTo()
@@ -171,12 +171,12 @@ class CommandChannel:
             return
         except CommandError as error:
             self._statistics.count(Counted.COMMAND, "refused")
-            _log.info("an order was refused", topic=arrival.topic, reason=str(error))
+            _log.info("an order was refused", **_named(arrival.topic), reason=str(error))
             document = refusal_document(parsed.mac, parsed.rest[1], error, self._now_s())
             topic = command_response_topic(parsed.tenant, parsed.mac, parsed.rest[1])
             self._answer([topic, reply_to.topic], document, reply_to.correlation)
         except Exception:  # A fault of ours must not end the channel for everybody.
-            _log.exception("an order could not be handled", topic=arrival.topic)
+            _log.exception("an order could not be handled", **_named(arrival.topic))
 
     async def _tell_again(self, command: Command, reply_to: ReplyTo) -> None:
         """An order that came twice: its sender may have missed what was told."""
@@ -244,3 +244,11 @@ def _publications(command: Command, event: Event) -> list[Publication]:
 def _publication(topic: str, document: Document, correlation: bytes | None) -> Publication:
     payload = json.dumps(document, separators=(",", ":")).encode()
     return Publication(topic, payload, 1, content_type="application/json", correlation=correlation)
+
+
+def _named(topic: str) -> dict[str, str]:
+    """Whose order it is, for the log."""
+    parsed = parse_topic(topic)
+    if parsed is None:
+        return {"topic": topic}
+    return {"topic": topic, "tenant": parsed.tenant.value, "mac": parsed.mac.value, "id": parsed.rest[-1]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Final
 
 from gateway.tools.errors import NotReachable, Refused, WrongInput
 from meshwire.errors import MeshwireError
+from meshwire.topics import TopicError, validate_filter, validate_topic
 
 __all__ = ["check_filters", "check_topic", "explain", "payload_of", "tls_context"]
 
+_SHARED: Final = re.compile(r"^\$share/[^/+#]+/")
 _EXPIRED: Final = (9, 10)
 _WRONG_NAME: Final = (62, 64)
 """Verify codes of OpenSSL: not valid yet, expired; for another host name, for another address."""
@@ -49,18 +52,20 @@ def _unusable(option: str, file: Path | None, error: Exception, fix: str) -> Wro
 def check_filters(filters: Sequence[str]) -> None:
     """Raises WrongInput for what is no topic filter (MQTT 5.0 section 4.7.1)."""
     for text in filters:
-        levels = text.split("/")
-        wild = [level for level in levels if level not in ("#", "+") and ("#" in level or "+" in level)]
-        if not text or "\0" in text or "#" in levels[:-1] or wild:
-            raise WrongInput(
-                "no topic filter", evidence=repr(text), fix="+ stands for one whole level, # for all at the end"
-            )
+        try:
+            validate_filter(_SHARED.sub("", text))
+        except TopicError as error:
+            fix = "+ stands for one whole level, # for all at the end"
+            raise WrongInput("no topic filter", evidence=f"{text!r}: {error}", fix=fix) from None
 
 
 def check_topic(text: str) -> None:
     """Raises WrongInput for what nobody can publish to."""
-    if not text or any(each in text for each in "#+\0"):
-        raise WrongInput("no topic to publish to", evidence=repr(text), fix="name one topic, without + and #")
+    try:
+        validate_topic(text)
+    except TopicError as error:
+        fix = "name one topic, without + and #"
+        raise WrongInput("no topic to publish to", evidence=f"{text!r}: {error}", fix=fix) from None
 
 
 def explain(error: BaseException, where: str, *, secured: bool) -> MeshwireError:

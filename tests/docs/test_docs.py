@@ -111,6 +111,11 @@ def test_the_commands_of_a_page_work(name: str, tmp_path: Path) -> None:
     if name == "tutorial/first-site.md":
         assert output.count("riverside/read/0013500500470001/temp") >= 3
         assert "exit code 6" in output
+    if name == "how-to/follow-a-message.md":
+        for event in ("queued", "sent", "stored", "published", "acknowledged"):
+            assert f'"event": "notification {event}"' in output
+        assert '"event": "message received"' in output
+        assert {'"event": "command answered"', '"event": "request"'} <= set(re.findall(r'"event": "[^"]*"', output))
 
 
 def test_the_tutorial_is_among_the_pages() -> None:

@@ -1,4 +1,4 @@
-"""JSON logs: one object a line, whatever happens, and no secret in it."""
+"""JSON logs: one object a line, whatever happens, and no secret in it, not even at the lowest level."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class Servers:
             "MESHWIRE_STATE": str(self.site.state_dir),
             "MESHWIRE_CONFIG": str(config),
             "MESHWIRE_LOG_FORMAT": "json",
+            "MESHWIRE_LOG_LEVEL": "debug",
         }
         self._logs = folder
         self._processes: dict[str, subprocess.Popen[str]] = {}

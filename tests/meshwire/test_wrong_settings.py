@@ -105,6 +105,7 @@ def test_what_the_system_refuses_is_told_with_what_to_do(tmp_path: Path, monkeyp
 
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MESHWIRE_STATE", str(tmp_path / "octets" / "x"))
+    monkeypatch.setenv("MESHWIRE_LOG_LEVEL", "error")
     (tmp_path / "octets").touch()
     with pytest.raises(OSError):
         cli.main(["-v", "user", "list"])
