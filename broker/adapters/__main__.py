@@ -16,6 +16,7 @@ from rich.table import Table
 from broker.adapters.capabilities import CAPABILITIES, Engine, Feature
 from broker.adapters.capabilities import check as check_configuration
 from broker.adapters.generation import GENERATORS, Facts, generate, passwords_json, with_new_passwords
+from broker.adapters.rabbitmq.load import read_load
 from broker.adapters.rabbitmq.nodes import SMALLEST_CLUSTER, PrivateCluster
 from broker.adapters.rabbitmq.scaling import (
     LARGEST_CLUSTER,
@@ -151,16 +152,30 @@ def scale(
 
 @app.command()
 def advise(
-    nodes: Annotated[int, typer.Argument(min=1, help="How many there are.")],
-    messages_per_s: Annotated[float, typer.Option(min=0.0, help="Published and delivered, of the whole cluster.")],
-    connections: Annotated[int, typer.Option(min=0, help="Of the whole cluster.")],
+    nodes: Annotated[int | None, typer.Argument(min=1, help="How many there are.")] = None,
+    messages_per_s: Annotated[
+        float | None, typer.Option(min=0.0, help="Published and delivered, of the whole cluster.")
+    ] = None,
+    connections: Annotated[int | None, typer.Option(min=0, help="Of the whole cluster.")] = None,
     memory: Annotated[float, typer.Option(min=0.0, help="Of the fullest node, as a part of its high watermark.")] = 0.0,
+    management: Annotated[
+        str | None, typer.Option(help="URL of RabbitMQ's management plugin: nodes and load are asked there.")
+    ] = None,
+    username: Annotated[str, typer.Option(help="For --management: a user with the tag monitoring.")] = "meshwire",
+    password_file: Annotated[Path | None, typer.Option(help="For --management.")] = None,
     node_messages_per_s: Annotated[float, typer.Option(min=1.0, help="What one node carries.")] = 5_000.0,
     node_connections: Annotated[int, typer.Option(min=1, help="What one node carries.")] = 10_000,
 ) -> None:
     """How many nodes a cluster with this load should have: prints the number, for a person or an autoscaler."""
-    capacity = Capacity(node_messages_per_s, node_connections)
-    typer.echo(str(wanted_nodes(Load(messages_per_s, connections, memory), nodes, capacity)))
+    if management is not None:
+        if password_file is None:
+            raise typer.BadParameter("--management needs --password-file")
+        load, nodes = read_load(management, username, password_file.read_text().strip())
+    elif nodes is None or messages_per_s is None or connections is None:
+        raise typer.BadParameter("give --management, or NODES, --messages-per-s and --connections")
+    else:
+        load = Load(messages_per_s, connections, memory)
+    typer.echo(str(wanted_nodes(load, nodes, Capacity(node_messages_per_s, node_connections))))
 
 
 if __name__ == "__main__":

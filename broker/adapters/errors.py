@@ -31,5 +31,6 @@ CATALOGUE: Final[dict[str, str]] = {
     "time. `meshwire instance trial --directory DIR` runs one.",
     "MW-ENG-008": "The cluster would be left with too few nodes to have a majority when one fails.",
     "MW-ENG-009": "One of RabbitMQ's own tools failed while a node was added or taken out; the message has its words.",
+    "MW-ENG-010": "RabbitMQ's management plugin, which tells a cluster's load, can't be reached or refuses the user.",
 }
 """What `meshwire help CODE` says."""

@@ -41,6 +41,19 @@ LISTENERS = [
     {"protocol": "http/web-mqtt", "ip_address": "127.0.0.1", "port": 15675},
     {"protocol": "amqp", "ip_address": "::", "port": 5672},
 ]
+LOAD = {
+    "message_stats": {
+        "publish_details": {"rate": 0.0, "avg_rate": 9_000.0},
+        "deliver_get_details": {"rate": 1.0, "avg_rate": 7_000.0},
+    },
+    "object_totals": {"connections": 2_500},
+}
+NODES = [
+    {"name": "rabbit@a", "running": True, "mem_used": 300, "mem_limit": 1_000},
+    {"name": "rabbit@b", "running": True, "mem_used": 400, "mem_limit": 1_000},
+    {"name": "rabbit@c", "running": True, "mem_used": 200, "mem_limit": 1_000},
+    {"name": "rabbit@d", "running": False},
+]
 
 
 class Management(ThreadingHTTPServer):
@@ -71,9 +84,10 @@ class Handler(BaseHTTPRequestHandler):
         pages = {
             "/api/connections": CONNECTIONS,
             "/api/queues": QUEUES,
-            "/api/overview": {"listeners": LISTENERS},
+            "/api/overview": {"listeners": LISTENERS} | LOAD,
+            "/api/nodes": NODES,
         }
-        self._answer(200, pages[self.path])
+        self._answer(200, pages[self.path.partition("?")[0]])
 
     def do_DELETE(self) -> None:
         is_known = "40000" in self.path

@@ -1,8 +1,8 @@
 """RabbitMQ's files from a few facts: `rabbitmq.conf`, `enabled_plugins`, `definitions.json`. Pure.
 
-Every question goes to the authority; there is no other user (a definitions file keeps RabbitMQ from making `guest`),
-and no AMQP listener unless one is asked for. Sessions are quorum queues in a cluster, because a classic queue lives on
-one node.
+Every login is the authority's question first; no user is made on RabbitMQ itself (a definitions file keeps it from
+making `guest`), and no AMQP listener unless one is asked for. The management plugin listens on the loopback alone.
+Sessions are quorum queues in a cluster, because a classic queue lives on one node.
 """
 
 import json
@@ -17,6 +17,7 @@ __all__ = ["PLUGINS", "RabbitNode", "definitions", "enabled_plugins", "rabbitmq_
 
 PLUGINS: Final = ("rabbitmq_mqtt", "rabbitmq_web_mqtt", "rabbitmq_auth_backend_http")
 AMQP_PLUGIN: Final = "rabbitmq_amqp1_0"
+MANAGEMENT_PLUGIN: Final = "rabbitmq_management"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class RabbitNode:
         address: to listen on.
         mqtt_port, web_mqtt_port: TCP ports.
         amqp_port: TCP port of AMQP 1.0; None: no AMQP.
+        management_port: TCP port of the management plugin, on the loopback; None: without it.
         cluster: Erlang names of all nodes, this one among them; empty for a single node.
         session_expiry_s: how long a session outlives its connection.
         definitions_file: path as the node sees it.
@@ -38,6 +40,7 @@ class RabbitNode:
     mqtt_port: int = 1883
     web_mqtt_port: int = 15675
     amqp_port: int | None = None
+    management_port: int | None = 15672
     cluster: tuple[str, ...] = ()
     session_expiry_s: int = 604_800
     definitions_file: str = "/etc/rabbitmq/definitions.json"
@@ -51,6 +54,16 @@ def rabbitmq_conf(node: RabbitNode) -> str:
     else:
         amqp = ["# AMQP 1.0, with a login.", f"listeners.tcp.default = {node.address}:{node.amqp_port}"]
         amqp += ["auth_mechanisms.1 = PLAIN", "amqp1_0.default_user = none", "amqp1_0.default_vhost = /", ""]
+    management: list[str] = []
+    if node.management_port is not None:
+        management = [
+            "# Who is connected, and how loaded the nodes are: for the console and `meshwire instance advise`. It is",
+            "# asked by a user made here (rabbitmqctl add_user, set_user_tags NAME monitoring); until then nobody can.",
+            "auth_backends.2 = internal",
+            "management.tcp.ip = 127.0.0.1",
+            f"management.tcp.port = {node.management_port}",
+            "",
+        ]
     lines = [
         *amqp,
         "# Every login and every topic is the authority's decision.",
@@ -58,6 +71,7 @@ def rabbitmq_conf(node: RabbitNode) -> str:
         "auth_http.http_method = post",
         *(f"auth_http.{name}_path = {hooks}/{name}" for name in ("user", "vhost", "resource", "topic")),
         "",
+        *management,
         f"mqtt.listeners.tcp.default = {node.address}:{node.mqtt_port}",
         "mqtt.allow_anonymous = false",
         "mqtt.vhost = /",
@@ -78,9 +92,10 @@ def rabbitmq_conf(node: RabbitNode) -> str:
     return "\n".join(lines) + "\n"
 
 
-def enabled_plugins(*, amqp: bool = False) -> str:
+def enabled_plugins(*, amqp: bool = False, management: bool = True) -> str:
     """The plug-in list, an Erlang term."""
-    return f"[{','.join((*PLUGINS, AMQP_PLUGIN) if amqp else PLUGINS)}].\n"
+    plugins = [*PLUGINS, *([AMQP_PLUGIN] if amqp else ()), *([MANAGEMENT_PLUGIN] if management else ())]
+    return f"[{','.join(plugins)}].\n"
 
 
 def definitions(

@@ -62,6 +62,7 @@ class LaunchedNode:
     web_mqtt_port: int
     dist_port: int
     amqp_port: int | None = None
+    management_port: int | None = None
     process: subprocess.Popen[bytes] | None = None
 
     def environment(self, epmd_port: int, home: Path) -> dict[str, str]:
@@ -98,6 +99,7 @@ class PrivateCluster:
         size: number of nodes.
         max_queued_messages: bound of a client's queue.
         amqp: nodes speak AMQP 1.0 as well.
+        management: nodes have the management plugin.
         addresses: queues and the like that exist from the first boot.
     """
 
@@ -106,6 +108,7 @@ class PrivateCluster:
     size: int = 1
     max_queued_messages: int = 50_000
     amqp: bool = False
+    management: bool = False
     addresses: tuple[Address, ...] = ()
     nodes: list[LaunchedNode] = field(default_factory=list)
     _epmd: subprocess.Popen[bytes] | None = None
@@ -123,9 +126,11 @@ class PrivateCluster:
         """A node with a name that no node of this cluster has had."""
         self._last_number += 1
         name = f"meshwire{self._mark}n{self._last_number}@localhost"
-        mqtt, web, dist, amqp = free_ports(4)
+        mqtt, web, dist, amqp, management = free_ports(5)
         folder = self.folder / f"node{self._last_number}"
-        return LaunchedNode(name, folder, mqtt, web, dist, amqp if self.amqp else None)
+        return LaunchedNode(
+            name, folder, mqtt, web, dist, amqp if self.amqp else None, management if self.management else None
+        )
 
     def start(self) -> None:
         """Starts the port mapper and all nodes at once, and waits until MQTT clients may connect.
@@ -166,11 +171,12 @@ class PrivateCluster:
             mqtt_port=node.mqtt_port,
             web_mqtt_port=node.web_mqtt_port,
             amqp_port=node.amqp_port,
+            management_port=node.management_port,
             cluster=names,
             definitions_file=str(node.folder / "definitions.json"),
         )
         (node.folder / "rabbitmq.conf").write_text(rabbitmq_conf(conf))
-        (node.folder / "enabled_plugins").write_text(enabled_plugins(amqp=self.amqp))
+        (node.folder / "enabled_plugins").write_text(enabled_plugins(amqp=self.amqp, management=self.management))
         (node.folder / "definitions.json").write_text(self._definitions())
 
     def _definitions(self) -> str:

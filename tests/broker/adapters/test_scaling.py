@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from rabbit_management import managing
+from typer.testing import CliRunner
 
+from broker.adapters.__main__ import app
 from broker.adapters.connection import BrokerAddress, MqttConnection
 from broker.adapters.errors import EngineError
+from broker.adapters.rabbitmq.load import read_load
 from broker.adapters.rabbitmq.nodes import LaunchedNode, PrivateCluster, free_ports, server_program
 from broker.adapters.rabbitmq.scaling import STATE, Load, ask_for_size, serve_sizes, wanted_nodes
 from broker.attack.embedded import make_users
@@ -72,6 +76,22 @@ class FakeCluster:
 
     def remove_node(self, node: LaunchedNode) -> None:
         self.nodes.remove(node)
+
+
+def test_the_load_is_asked_of_the_management_plugin(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    with managing() as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert read_load(url, "op", "secret") == (Load(16_000.0, 2_500, 0.4), 3)
+        options = ["--username", "op", "--password-file", str(password)]
+        done = CliRunner().invoke(app, ["advise", "--management", url, *options])
+        assert (done.exit_code, done.output) == (0, "4\n")
+        with pytest.raises(EngineError, match="does not tell its load"):
+            read_load(url, "op", "wrong")
+    with pytest.raises(EngineError, match="can't be reached"):
+        read_load(url, "op", "secret")
+    assert CliRunner().invoke(app, ["advise", "3"]).exit_code == 2
 
 
 def test_who_asks_for_a_size_gets_it_or_the_reason(tmp_path: Path) -> None:

@@ -1,16 +1,20 @@
-"""RabbitMQ of Debian with its management plugin, set up as console.md says: a connection, and its end."""
+"""RabbitMQ of Debian with the management plugin as our configuration has it: a connection, and its end; the load that
+the rule for scaling looks at.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiomqtt
 import pytest
 
 from broker.adapters.rabbitmq import nodes
+from broker.adapters.rabbitmq.load import read_load
 from broker.adapters.rabbitmq.nodes import LaunchedNode, PrivateCluster
+from broker.adapters.rabbitmq.scaling import Load
 from gateway.operations.desk import Page
 from gateway.operations.rabbitmq import RabbitMQDesk
 
@@ -20,17 +24,10 @@ PASSWORD = "a-long-password"
 
 
 @pytest.fixture
-async def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[RabbitMQDesk, LaunchedNode]]:
+async def desk(tmp_path: Path) -> AsyncIterator[tuple[RabbitMQDesk, LaunchedNode]]:
     if nodes.server_program() is None:
         pytest.skip("RabbitMQ is not installed")
-    (port,) = nodes.free_ports(1)
-    write_conf, list_plugins = nodes.rabbitmq_conf, nodes.enabled_plugins
-    more = f"auth_backends.2 = internal\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n"
-    monkeypatch.setattr(nodes, "rabbitmq_conf", lambda node: write_conf(node) + more)
-    monkeypatch.setattr(
-        nodes, "enabled_plugins", lambda amqp: list_plugins(amqp=amqp).replace("[", "[rabbitmq_management,", 1)
-    )
-    cluster = PrivateCluster(tmp_path / "rabbit", "http://127.0.0.1:1/nobody-decides")
+    cluster = PrivateCluster(tmp_path / "rabbit", "http://127.0.0.1:1/nobody-decides", management=True)
     await asyncio.to_thread(cluster.start)
     (node,) = cluster.nodes
     try:
@@ -40,7 +37,7 @@ async def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
             ("set_permissions", "console", ".*", ".*", ".*"),
         ):
             await asyncio.to_thread(cluster._tool, "rabbitmqctl", node, *command)
-        yield RabbitMQDesk(f"http://127.0.0.1:{port}", "console", lambda: PASSWORD), node
+        yield RabbitMQDesk(f"http://127.0.0.1:{node.management_port}", "console", lambda: PASSWORD), node
     finally:
         await asyncio.to_thread(cluster.stop)
 
@@ -53,6 +50,17 @@ async def seen(desk: RabbitMQDesk, count: int) -> Page:
             return page
         await asyncio.sleep(0.2)
     raise AssertionError(f"not {count} connections")
+
+
+async def is_told(node: LaunchedNode, condition: Callable[[Load, int], bool]) -> None:
+    """The load becomes so; it lags by up to 5 s."""
+    url = f"http://127.0.0.1:{node.management_port}"
+    for _ in range(100):
+        load, nodes = await asyncio.to_thread(read_load, url, "console", PASSWORD)
+        if condition(load, nodes):
+            return
+        await asyncio.sleep(0.2)
+    raise AssertionError(load)
 
 
 async def test_a_connection_is_shown_and_ended(desk: tuple[RabbitMQDesk, LaunchedNode]) -> None:
@@ -76,6 +84,10 @@ async def test_a_connection_is_shown_and_ended(desk: tuple[RabbitMQDesk, Launche
             "127.0.0.1",
         )
         assert client.since > 1e9
+        await is_told(node, lambda load, nodes: (load.connections, nodes) == (1, 1) and 0 < load.memory < 1)
+        for _ in range(100):
+            await meter.publish("acme/read/x", b"1", qos=1)
+        await is_told(node, lambda load, nodes: load.messages_per_s > 0)
         await rabbit.kick(client)
         with pytest.raises(aiomqtt.MqttError):
             async with asyncio.timeout(20):
