@@ -289,7 +289,6 @@ class Gateway:
         feed, streams = LiveFeed(), event_streams.EventStreams(callers)
         tasks.create_task(self._live(feed, console.pulse).run(), name="live events")
         own = (
-            console.router,
             live_api.router(self.registry, feed, streams),
             asyncapi.router(self.settings.bridge),
             messages.router(message_desk, streams),
@@ -305,6 +304,7 @@ class Gateway:
             self._keys,
             self._credentials,
             self.status,
+            first=(console.router,),
             more=more,
             callers=callers,
         )

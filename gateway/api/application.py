@@ -1,4 +1,4 @@
-"""The application: which routers there are. A further part of the gateway hooks its own in through `more`."""
+"""The application: which routers there are. Further parts of the gateway hook theirs in through `first` and `more`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def create_app(
     credentials: Credentials,
     status: Status,
     *,
+    first: Iterable[APIRouter] = (),
     more: Iterable[APIRouter] = (),
     callers: Callers | None = None,
 ) -> FastAPI:
@@ -39,6 +40,7 @@ def create_app(
         keys: sign and verify tokens.
         credentials: verify client secrets.
         status: gives what the status page shows.
+        first: routers of other parts that see a request before those of the API do.
         more: routers of other parts; their routes take `Caller` or `Admin` (`callers.py`) to know who asks.
         callers: authenticates requests, with their bounds; default: those of `[gateway.api]` as it comes.
     """
@@ -56,6 +58,7 @@ def create_app(
     app.add_middleware(Preconditions)
     app.add_middleware(Front, limits=callers.limits)
     for routes in (
+        *first,
         tokens.router(keys, credentials, callers.limits),
         devices.router(registry),
         inventory.router(registry),

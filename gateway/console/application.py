@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
-from fastapi import APIRouter
-
 from gateway.aliases.service import AliasService
 from gateway.api.deliveries import Ask
 from gateway.commands.desk import CommandDesk
@@ -36,6 +34,7 @@ from gateway.console.broker_figures import BrokerFigures
 from gateway.console.events import Streams
 from gateway.console.frame_feed import FrameFeeds
 from gateway.console.mesh_watch import MeshWatch
+from gateway.console.page_routes import PageRoutes
 from gateway.console.pulse import Pulse
 from gateway.console.rendering import Pages
 from gateway.console.rows import Row
@@ -102,14 +101,14 @@ class Console:
         self._line = line
         self.pulse = Pulse(status)
         pages, streams = Pages(Visitors(registry, credentials), time.monotonic), Streams(MOST_PAGES, LONGEST_S)
-        self.router = APIRouter(include_in_schema=False)
-        self.router.include_router(static_files.router())
-        self.router.include_router(account_pages.router(pages))
+        self.router = PageRoutes()
+        self.router.add(static_files.router())
+        self.router.add(account_pages.router(pages))
         watch = Watch(broker)
-        self.router.include_router(
+        self.router.add(
             overview_pages.router(pages, self.pulse, streams, registry, presence, status, BrokerFigures(watch))
         )
-        self.router.include_router(
+        self.router.add(
             start_pages.router(pages, registry, self.pulse, streams, ask, endpoints, SerialBoards(), decoders)
         )
 
@@ -119,23 +118,23 @@ class Console:
             at = sighting.address if sighting is not None else None
             return Row(device, presence(device, now_s), at, seen_s, registry.place(device.mac))
 
-        self.router.include_router(network_pages.router(pages, registry, row))
+        self.router.add(network_pages.router(pages, registry, row))
         self._mesh = MeshWatch(registry, row)
-        self.router.include_router(mesh_pages.router(pages, registry, row, self._mesh))
-        self.router.include_router(client_pages.router(pages, registry, endpoints, messaging))
+        self.router.add(mesh_pages.router(pages, registry, row, self._mesh))
+        self.router.add(client_pages.router(pages, registry, endpoints, messaging))
         self._feeds = FrameFeeds(reader)
-        self.router.include_router(frame_pages.router(pages, registry, row, self._feeds))
-        self.router.include_router(request_pages.router(pages, registry, reader))
-        self.router.include_router(link_pages.router(pages, registry, row, reader))
-        self.router.include_router(reading_pages.router(pages, registry, row, ask, decoders))
-        self.router.include_router(nic_commands.router(pages, registry, desk, streams))
-        self.router.include_router(nic_pages.router(pages, registry, row, endpoints, desk, ask))
-        self.router.include_router(messaging_pages.router(pages, registry, messaging))
-        self.router.include_router(alias_pages.router(pages, aliases))
-        self.router.include_router(address_pages.router(pages, registry, watch, desk, direct_tenants))
-        self.router.include_router(connection_pages.router(pages, registry, watch))
-        self.router.include_router(mqtt_client_pages.router(pages, registry, messaging, watch, keys))
-        self.router.include_router(account_pages.elsewhere(pages))  # the last one: it takes every path that is left
+        self.router.add(frame_pages.router(pages, registry, row, self._feeds))
+        self.router.add(request_pages.router(pages, registry, reader))
+        self.router.add(link_pages.router(pages, registry, row, reader))
+        self.router.add(reading_pages.router(pages, registry, row, ask, decoders))
+        self.router.add(nic_commands.router(pages, registry, desk, streams))
+        self.router.add(nic_pages.router(pages, registry, row, endpoints, desk, ask))
+        self.router.add(messaging_pages.router(pages, registry, messaging))
+        self.router.add(alias_pages.router(pages, aliases))
+        self.router.add(address_pages.router(pages, registry, watch, desk, direct_tenants))
+        self.router.add(connection_pages.router(pages, registry, watch))
+        self.router.add(mqtt_client_pages.router(pages, registry, messaging, watch, keys))
+        self.router.add(account_pages.elsewhere(pages))  # the last one: it takes every path that is left
 
     async def run(self) -> None:
         """Feed the live figures, and keep the line to the broker, until cancelled."""

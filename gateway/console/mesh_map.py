@@ -11,6 +11,7 @@ import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from gateway.addresses import Address
@@ -25,6 +26,8 @@ MOST_DRAWN: Final = 5_000
 """With more NICs, those that nobody sends through are told as numbers below their parents."""
 MOST_HIDDEN: Final = 32
 """Further than so many NICs of others a way is not followed; it also ends a circle."""
+MOST_HOSTS: Final = 20_000
+"""Whose networks are remembered: reading an address takes longer than all else that is done with a NIC."""
 UNHEARD: Final = "unheard"
 _STATES: Final = tuple(PresenceState)
 
@@ -82,12 +85,15 @@ class MeshMap:
 
 def network_of(address: Address | None) -> str:
     """The network that an address is of: the /64 of IPv6, which an access point gives out; else the host."""
-    if address is None:
-        return UNHEARD
+    return UNHEARD if address is None else _network_of(address.host)
+
+
+@lru_cache(MOST_HOSTS)
+def _network_of(text: str) -> str:
     try:
-        host = ipaddress.ip_address(address.host.partition("%")[0])
+        host = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
-        return address.host
+        return text
     if isinstance(host, ipaddress.IPv6Address):
         return str(ipaddress.IPv6Network((host, 64), strict=False))
     return str(host)

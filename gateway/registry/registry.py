@@ -283,7 +283,7 @@ class Registry(AccountTable, SightingTable):
         """Devices in the order of their MACs; with `tenant`, `type` or `tag`: only those."""
         return [
             device
-            for _, device in sorted(self._devices.copy().items())
+            for device in sorted(self._devices.copy().values(), key=_by_mac)
             if tenant in (None, device.tenant) and type in (None, device.type) and (tag is None or tag in device.tags)
         ]
 
@@ -435,6 +435,10 @@ class Registry(AccountTable, SightingTable):
         """Write what is left and let go of the database."""
         self.flush()
         self.database.close()
+
+
+def _by_mac(device: Device) -> str:
+    return device.mac.value
 
 
 def _device(row: Row[Any]) -> Device:
