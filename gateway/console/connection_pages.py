@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
@@ -14,7 +14,7 @@ from gateway.console.tenancy import choices, chosen_tenant, status_of
 from gateway.console.visitors import Visitor
 from gateway.console.watch import Watch
 from gateway.operations.errors import OperationsError
-from gateway.operations.records import Client
+from gateway.operations.records import Client, TopicRow
 from gateway.registry import Registry
 
 __all__ = ["router"]
@@ -31,6 +31,21 @@ _ORDERS: Final[dict[str, Callable[[_Row], Any]]] = {
     "queue": lambda row: -(row[0].queued or 0),
     "since": lambda row: row[0].since,
 }
+_TopicRow = tuple[TopicRow, tuple[float, ...] | None]
+_TOPIC_ORDERS: Final[dict[str, Callable[[_TopicRow], Any]]] = {
+    "topic": lambda row: row[0].topic,
+    "rate": lambda row: -(row[1] or (-1.0,))[0],
+    "messages": lambda row: -row[0].messages,
+    "last": lambda row: -(row[0].last or 0.0),
+}
+_RowT = TypeVar("_RowT")
+
+
+def _part(rows: Sequence[_RowT], page: int) -> tuple[Sequence[_RowT], int, int]:
+    """The rows of a page, its number, and the last one's; what is no page's number stands for the nearest."""
+    last = max(1, -(-len(rows) // PER_PAGE))
+    page = min(max(1, page), last)
+    return rows[(page - 1) * PER_PAGE : page * PER_PAGE], page, last
 
 
 def router(pages: Pages, registry: Registry, watch: Watch) -> APIRouter:
@@ -57,13 +72,12 @@ def router(pages: Pages, registry: Registry, watch: Watch) -> APIRouter:
         except OperationsError as failure:
             error = error or failure
         rows.sort(key=_ORDERS.get(sort, _ORDERS["client"]))
-        last = max(1, -(-len(rows) // PER_PAGE))
-        page = min(max(1, page), last)
+        shown, page, last = _part(rows, page)
         return pages.page(
             "_connections.html" if rows_only else "connections.html",
             visitor,
             status=200 if error is None else status_of(error),
-            rows=rows[(page - 1) * PER_PAGE : page * PER_PAGE],
+            rows=shown,
             listed=len(rows),
             total=total,
             tenant=tenant,
@@ -114,23 +128,34 @@ def router(pages: Pages, registry: Registry, watch: Watch) -> APIRouter:
     # --- topics
 
     @routes.get(TOPICS_PLACE)
-    async def topics(request: Request, tenant: str = "", find: str = "", rows: int = 0) -> Response:
+    async def topics(
+        request: Request, tenant: str = "", find: str = "", sort: str = "topic", page: int = 1, rows: int = 0
+    ) -> Response:
         visitor, find = await pages.visitor(request), find.strip()
         tenants = await asyncio.to_thread(choices, visitor, registry)
         chosen = chosen_tenant(visitor, tenant) or tenants[0]
         look, error = None, None
+        found: list[_TopicRow] = []
         try:
             look = await watch.topics(chosen, find)
+            found = [(row, look.rates.get(row.topic)) for row in look.result.topics]
         except OperationsError as failure:
             error = failure
+        found.sort(key=_TOPIC_ORDERS.get(sort, _TOPIC_ORDERS["topic"]))
+        shown, page, last = _part(found, page)
         return pages.page(
             "_topics.html" if rows else "topics.html",
             visitor,
             status=200 if error is None else status_of(error),
-            look=look,
+            rows=shown,
+            listed=len(found),
+            topics=None if look is None else look.result,
             tenant=chosen,
             tenants=tenants,
             find=find,
+            sort=sort if sort in _TOPIC_ORDERS else "topic",
+            page=page,
+            last=last,
             error=error,
             now_s=time.time(),
         )
