@@ -331,6 +331,7 @@ class Connection(asyncio.Protocol):
             raise PacketError(ReasonCode.PROTOCOL_ERROR, "first packet is not CONNECT")  # [MQTT-3.1.0-1]
         self._around.admission.leave(self._address, self)
         self.output.version = packet.version
+        self.output.max_packet_octets = packet.properties.maximum_packet_size or self.output.max_packet_octets
         refused = handshake.judge_connect(packet)
         if refused is not None:
             self._refuse(refused, packet.client_id)
@@ -425,11 +426,12 @@ class Connection(asyncio.Protocol):
     def _accept(self, packet: Connect, principal: Principal, permissions: Permissions) -> None:
         """Everything was judged; from here on things change."""
         around, limits, now = self._around, self._around.settings.limits, self._clock()
-        self.output.max_packet_octets = packet.properties.maximum_packet_size or self.output.max_packet_octets
         self.output.receive_maximum = min(limits.max_inflight, packet.properties.receive_maximum or limits.max_inflight)
         key = handshake.session_key(packet, principal)
         tenant = around.engine.tenants.of(key.tenant)
-        refused = None if around.engine.is_connected(key) else handshake.judge_plan(tenant)
+        refused = handshake.judge_answer(packet, key, limits)
+        if refused is None and not around.engine.is_connected(key):
+            refused = handshake.judge_plan(tenant)
         if refused is not None:
             self._refuse(refused, packet.client_id, detail=refused.words, tenant=key.tenant)
             return

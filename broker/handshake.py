@@ -14,11 +14,12 @@ from broker.session import SessionKey
 from broker.settings import Limits
 from broker.tenants import Plan, Tenant
 from meshwire.identity import Principal
-from meshwire.mqtt import NO_PROPERTIES, ConnAck, Connect, Properties, ProtocolVersion, ReasonCode
+from meshwire.mqtt import NO_PROPERTIES, ConnAck, Connect, Properties, ProtocolVersion, ReasonCode, encode
 from meshwire.mqtt.reasons import connect_return_code
 
 __all__ = [
     "RefusedConnect",
+    "judge_answer",
     "judge_connect",
     "judge_login",
     "judge_plan",
@@ -90,6 +91,17 @@ def judge_plan(tenant: Tenant) -> RefusedConnect | None:
         return None
     words = f"the tenant's plan allows {tenant.plan.max_connections} connections"
     return RefusedConnect(ReasonCode.QUOTA_EXCEEDED, "connections-above-plan", words)
+
+
+def judge_answer(packet: Connect, key: SessionKey, limits: Limits) -> RefusedConnect | None:
+    """Whether the client takes a CONNACK as long as ours would be ([MQTT-3.1.2-24])."""
+    most = packet.properties.maximum_packet_size
+    if most is None:
+        return None
+    expiry_s = min(session_expiry_s(packet), limits.max_session_expiry_s)
+    if len(encode(welcome(packet, key, expiry_s, False, limits), packet.version)) <= most:
+        return None
+    return RefusedConnect(ReasonCode.PACKET_TOO_LARGE, "maximum-packet-size-too-small")
 
 
 def refusal_packet(refused: RefusedConnect, version: ProtocolVersion) -> ConnAck:

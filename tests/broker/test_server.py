@@ -173,6 +173,26 @@ async def test_mqtt_5_clients_are_told_the_limits(start: Any, join: Any) -> None
     )
 
 
+@pytest.mark.parametrize(("most", "answered"), [(4, None), (5, ConnAck(False, 0x95)), (12, ConnAck(False, 0x95))])
+async def test_a_client_that_takes_no_connack_is_refused(
+    running: Any, dial: Any, most: int, answered: ConnAck | None
+) -> None:
+    client = await dial(running, V5)
+    token = running.token("acme", "COMMAND_CLIENT").encode()
+    asked = Connect("c", V5, password=token, properties=Properties(maximum_packet_size=most))
+    assert await client.ask(asked) == answered
+    if answered is not None:
+        assert await client.next() is None
+    assert not running.broker.engine.sessions
+    assert running.broker.statistics.logins_refused == {"maximum-packet-size-too-small": 1}
+
+
+async def test_an_answer_too_long_for_the_client_ends_the_connection(running: Any, join: Any) -> None:
+    client = await join(running, Connect("c", V5, properties=Properties(maximum_packet_size=40)))
+    assert await client.ask(sub(*[f"a/{number}" for number in range(35)])) is not None
+    assert await client.ask(sub(*[f"a/{number}" for number in range(36)])) == Disconnect(ReasonCode.PACKET_TOO_LARGE)
+
+
 # --- messages ----------
 
 
