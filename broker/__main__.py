@@ -36,7 +36,7 @@ def run(
 
 
 async def _serve(broker: Broker) -> None:
-    """SIGINT and SIGTERM end the broker in order, with exit code 0."""
+    """SIGINT and SIGTERM end the broker in order, with exit code 0; so does SIGHUP when a terminal is closed."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     stopping = False
@@ -48,6 +48,8 @@ async def _serve(broker: Broker) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
+        loop.add_signal_handler(signal.SIGHUP, stop if sys.stdin.isatty() else _tell_of_reloading)
     spare_the_collector()
     try:
         async with asyncio.TaskGroup() as group:
@@ -63,6 +65,11 @@ async def _serve(broker: Broker) -> None:
             raise
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
+
+
+def _tell_of_reloading() -> None:
+    """What a service manager means by SIGHUP happens by itself."""
+    tell("SIGHUP: changed users, roles, keys and certificates are in use within a second; settings need a restart")
 
 
 async def _announce(broker: Broker) -> None:
