@@ -202,7 +202,8 @@ class Engine:
     def revise(self, session: Session, permissions: Permissions) -> None:
         """The session has these rights from now on; subscriptions and waiting messages they do not cover are gone."""
         if session.permissions != permissions:
-            self.subscriptions.forget()
+            if session.subscriptions:
+                self.subscriptions.forget()
             session.publishable.clear()
         session.permissions = permissions
         for held in list(session.subscriptions.values()):

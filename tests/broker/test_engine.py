@@ -384,3 +384,15 @@ def test_full_retained_store_is_counted() -> None:
     say(engine, "a", retain=True)
     say(engine, "b", retain=True)
     assert engine.statistics.drops[Drop.RETAINED_FULL] == 1
+
+
+def test_a_login_leaves_what_is_known_of_topics() -> None:
+    """A thousand clients that come at once must not make each topic be looked up a thousand times."""
+    engine = engine_of()
+    session, _, _ = join(engine, "reader")
+    engine.subscribe(session, (TopicSubscription("acme/read/#"),), 0)
+    known = engine.subscriptions.match("acme/read/1")
+    join(engine, "another")
+    assert engine.subscriptions.match("acme/read/1") is known
+    engine.revise(session, rights()[1])
+    assert not engine.subscriptions.match("acme/read/1").targets
