@@ -1,7 +1,11 @@
-"""`meshwire doctor`: look at this installation and say, a line each, what is well and what to mend."""
+"""`meshwire doctor`: look at this installation and say, a line each, what is well and what to mend.
+
+What only a component can judge is loaded by name, as the commands are.
+"""
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -93,19 +97,29 @@ def _state() -> Finding:
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (_python, _crc, _aiocoap, _uvloop, _files, _receive_buffer, _state)
+OF_COMPONENTS: Final = ("gateway.tools.broker_check:broker_findings",)
+"""Checks that know what a component's settings mean; each is given the configuration's path."""
 
 
-def findings() -> Iterator[Finding]:
+def findings(config: Path | None = None) -> Iterator[Finding]:
     """Run every check."""
     for check in CHECKS:
         yield check()
+    for target in OF_COMPONENTS:
+        module, name = target.split(":")
+        yield from getattr(importlib.import_module(module), name)(config)
 
 
 @app.callback(invoke_without_command=True)
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False) -> None:
-    """Check this installation; exit code 1 when something is to be mended."""
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", envvar="MESHWIRE_CONFIG", help="configuration (TOML)")
+    ] = None,
+) -> None:
+    """Check this installation, and the broker that is configured; exit code 1 when something is to be mended."""
     healthy = True
-    for finding in findings():
+    for finding in findings(config):
         healthy &= finding.ok
         if as_json:
             typer.echo(json.dumps(asdict(finding)))
