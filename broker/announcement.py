@@ -8,8 +8,9 @@ import os
 import secrets
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,7 @@ from broker.settings import InstanceSettings, ListenerSettings
 from meshwire.identity import LoginKind
 from meshwire.site import Site
 
-__all__ = ["EVERY_S", "Announcement", "protections"]
+__all__ = ["EVERY_S", "Announcement", "Node", "own_node", "protections"]
 
 EVERY_S: Final = 2.0
 
@@ -38,35 +39,65 @@ def protections(listeners: Iterable[ListenerSettings]) -> list[Protection]:
     return [each for each in Protection if each in offered]
 
 
-class Announcement:
+@dataclass(frozen=True, slots=True)
+class Node:
     """What one node says of itself.
 
+    Attributes:
+        instance: the instance that it is, or is a node of.
+        name: tells the nodes of an instance apart.
+        engine: which broker it is.
+        version: of the broker; empty: not known.
+        started: Unix time in seconds.
+        options: how connections can be protected.
+        listeners: kind, host and port of each.
+    """
+
+    instance: str
+    name: str
+    engine: str
+    version: str
+    started: float
+    options: Sequence[Protection]
+    listeners: Sequence[Mapping[str, object]]
+
+
+def own_node(settings: InstanceSettings, listeners: Sequence[tuple[ListenerSettings, int]], started: float) -> Node:
+    """The broker of this process.
+
     Args:
-        settings: names; without an instance name nothing is said.
-        site: where.
+        settings: names.
         listeners: with their ports, as they were bound.
         started: Unix time in seconds.
     """
+    name = settings.node or f"{socket.gethostname()}-{listeners[0][1] if listeners else os.getpid()}"
+    options = protections(listener for listener, _ in listeners)
+    places = [{"kind": listener.kind.value, "host": listener.host, "port": port} for listener, port in listeners]
+    return Node(settings.name, name, "embedded", metadata.version("meshwire"), started, options, places)
 
-    def __init__(
-        self, settings: InstanceSettings, site: Site, listeners: Sequence[tuple[ListenerSettings, int]], started: float
-    ) -> None:
-        node = settings.node or f"{socket.gethostname()}-{listeners[0][1] if listeners else os.getpid()}"
+
+class Announcement:
+    """The file of one node.
+
+    Args:
+        site: where.
+        node: who; without an instance name nothing is said.
+    """
+
+    def __init__(self, site: Site, node: Node) -> None:
         self._path: Path | None = None
-        if settings.name:
-            self._path = site.path("messaging", "instances", f"{settings.name}@{node}.json".replace("/", "_"))
+        if node.instance:
+            self._path = site.path("messaging", "instances", f"{node.instance}@{node.name}.json".replace("/", "_"))
         self._next_at = float("-inf")
         self._failed = False
         self._facts = {
-            "instance": settings.name,
-            "node": node,
-            "engine": "embedded",
-            "version": metadata.version("meshwire"),
-            "started": started,
-            "options": [each.value for each in protections(listener for listener, _ in listeners)],
-            "listeners": [
-                {"kind": listener.kind.value, "host": listener.host, "port": port} for listener, port in listeners
-            ],
+            "instance": node.instance,
+            "node": node.name,
+            "engine": node.engine,
+            "version": node.version,
+            "started": node.started,
+            "options": [each.value for each in node.options],
+            "listeners": list(node.listeners),
         }
 
     def tell(self, now: float, wall_s: float, tenants: Callable[[], Iterable[str]]) -> None:

@@ -15,7 +15,7 @@ from broker.accounts import accounts_of
 from broker.addresses.book import AddressBook
 from broker.administration.counter import Counter
 from broker.admission import Admission
-from broker.announcement import Announcement
+from broker.announcement import Announcement, own_node
 from broker.connection import Connection, Surroundings
 from broker.credentials import Authenticator, UsersFile, open_users
 from broker.doorman import Doorman
@@ -158,7 +158,7 @@ class Broker:
                 named = list(zip(self.settings.listener, self.ports, strict=True))
                 operations = Operations(self.engine, self._roles, named, self._wall_offset_s)
                 self.engine.controls[OPERATIONS_TOPIC] = operations.answer
-                announcement = Announcement(self.settings.instance, self._site, named, self._wall_clock())
+                announcement = Announcement(self._site, own_node(self.settings.instance, named, self._wall_clock()))
                 await self._tick_for_ever(listeners, revocation, announcement)
         except BaseExceptionGroup as errors:  # one fault is told as itself
             if len(errors.exceptions) == 1:

@@ -30,6 +30,7 @@ from broker.authority.errors import AuthorityError
 from broker.authority.exchange import Exchange
 from broker.authority.go_auth import GoAuthHooks
 from broker.authority.http import Bounds, Handler, HttpConnection, Request, Response
+from broker.authority.nodes import NodeWatch
 from broker.authority.rabbitmq import RabbitHooks
 from broker.authority.settings import AuthoritySettings, CallerRule
 from broker.authority.vernemq import VerneHooks
@@ -117,6 +118,11 @@ class Authority:
                     step = UsersInStep(own_users, own_roles, lambda: self._open_control(own_roles))
                     group.create_task(step.run(interval_s))
                 group.create_task(admissions.run(interval_s))
+                if (engine := self.settings.engine) is not None and self.settings.node:
+                    watch = NodeWatch(
+                        self._broker.instance.name, engine, self.settings.node, self._site, self._wall_clock
+                    )
+                    group.create_task(watch.run())
                 await self._serve(self._routes(admissions, exchange))
         except BaseExceptionGroup as errors:  # one fault is told as itself
             if len(errors.exceptions) == 1:

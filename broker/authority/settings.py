@@ -2,17 +2,20 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from broker.accounts import Protection
 from broker.adapters.capabilities import Engine
+from broker.settings import ListenerKind
 
 __all__ = [
     "AuthoritySettings",
     "CallerRule",
     "ClientIdRule",
     "EngineName",
+    "EngineNode",
     "MosquittoSettings",
     "RabbitSettings",
     "check_endpoint",
@@ -74,6 +77,28 @@ class MosquittoSettings(BaseModel):
         return check_endpoint(value) if value else value
 
 
+class EngineNode(BaseModel):
+    """`[[authority.node]]`: a node of the engine, announced as one of the instance while it takes connections."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=64)
+    """Tells the nodes apart."""
+    kind: ListenerKind = ListenerKind.MQTT
+    """What is spoken on its port."""
+    host: str = "127.0.0.1"
+    port: int = Field(ge=1, le=65_535)
+    mutual: bool = False
+    """Whether it asks for client certificates; of mqtts and wss."""
+
+    @property
+    def options(self) -> tuple[Protection, ...]:
+        """How connections to it can be protected."""
+        if self.kind in (ListenerKind.MQTT, ListenerKind.WS):
+            return (Protection.PLAIN,)
+        return (Protection.TLS, Protection.MUTUAL) if self.mutual else (Protection.TLS,)
+
+
 class AuthoritySettings(BaseModel):
     """`[authority]`: the policy as a service."""
 
@@ -100,6 +125,8 @@ class AuthoritySettings(BaseModel):
     end_sessions_at: dict[EngineName, str] = Field(default_factory=dict)
     """MQTT listener (HOST:PORT) by engine (rabbitmq, emqx, vernemq, mosquitto), where connections are ended whose right
     has ended; an engine without one keeps them until they end by themselves."""
+    node: tuple[EngineNode, ...] = ()
+    """Nodes of the engine that are announced; they need `engine`, and a name in `[broker.instance]`."""
     rabbitmq: RabbitSettings = RabbitSettings()
     mosquitto: MosquittoSettings = MosquittoSettings()
 
@@ -109,3 +136,9 @@ class AuthoritySettings(BaseModel):
         for endpoint in value.values():
             check_endpoint(endpoint)
         return value
+
+    @model_validator(mode="after")
+    def _nodes_have_an_engine(self) -> Self:
+        if self.node and self.engine is None:
+            raise ValueError("node: whose nodes? Set engine")
+        return self
