@@ -17,6 +17,8 @@ import pytest
 from broker.server import Broker
 from broker.settings import BrokerSettings, InstanceSettings, ListenerSettings
 from gateway.gateway import Gateway
+from gateway.messaging.service import MessagingService
+from gateway.registry import Registry
 from gateway.settings import BridgeSettings, GatewaySettings
 from meshwire.identity import Role, TenantId
 from meshwire.site import Site
@@ -26,10 +28,11 @@ from meshwire.site import Site
 async def running(server: Any) -> AsyncIterator[None]:
     task = asyncio.create_task(server.run())
     ready = asyncio.create_task(server.ready.wait())
-    await asyncio.wait({task, ready}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({task, ready}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
     ready.cancel()
     if task.done():
         await task
+    assert server.ready.is_set(), "not ready in a minute"
     try:
         yield
     finally:
@@ -41,6 +44,49 @@ async def running(server: Any) -> AsyncIterator[None]:
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
+
+
+async def test_two_brokers_are_one_instance(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its account is served by both, and un-assigning holds at both."""
+    monkeypatch.setattr("broker.server.TICK_S", 0.05)
+    token = site.signing_keys().issue(TenantId("acme"), (Role.BUBBLE_UP_READ_CONSUMER,), now=time.time())
+
+    def node(name: str) -> Broker:
+        settings = BrokerSettings(
+            listener=(ListenerSettings(port=0),),
+            instance=InstanceSettings(name="main", node=name),
+            durability="memory",
+            store_file=site.path("broker", f"{name}.db"),
+        )
+        return Broker(settings, site=site)
+
+    async def is_let_in(broker: Broker) -> bool:
+        try:
+            async with aiomqtt.Client("127.0.0.1", broker.ports[0], username="notused", password=token):
+                return True
+        except aiomqtt.MqttError:
+            return False
+
+    async def until(wanted: bool, broker: Broker) -> None:
+        async with asyncio.timeout(20):
+            while await is_let_in(broker) is not wanted:  # noqa: ASYNC110 - brokers look at their next tick
+                await asyncio.sleep(0.02)
+
+    one, two = node("one"), node("two")
+    service = MessagingService(Registry(None), site)
+    async with running(one), running(two):
+        async with asyncio.timeout(20):
+            while [len(state.nodes) for state in service.instance_states()] != [2]:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        service.keep()
+        service.add_account(TenantId("acme"))
+        assert not await is_let_in(one) and not await is_let_in(two)
+        service.assign("acme", "main")
+        await until(True, one)
+        await until(True, two)
+        service.unassign("acme")
+        await until(False, one)
+        await until(False, two)
 
 
 async def test_un_assigned_is_out_and_assigned_is_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,7 @@ async def run_gateway(gateway: Gateway) -> AsyncIterator[Gateway]:
     gateway.registry.add_device(FOREIGN_MAC, FOREIGN_TENANT)
     task = asyncio.create_task(gateway.run())
     ready = asyncio.create_task(gateway.ready.wait())
-    await asyncio.wait({task, ready}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({task, ready}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         ready.cancel()
         await task

@@ -109,6 +109,14 @@ class ConsoleSite:
             await asyncio.sleep(0.02)
         raise AssertionError(f"{tenant} is not let in")
 
+    async def until_refused(self, tenant: str, broker: Broker | None = None) -> None:
+        """The other way round."""
+        for _ in range(500):
+            if not await self.is_let_in(tenant, broker):
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"{tenant} is still let in")
+
 
 class _Answers(asyncio.DatagramProtocol):
     def __init__(self, answers: asyncio.Queue[bytes]) -> None:
@@ -123,10 +131,11 @@ async def serving(server: Any) -> AsyncIterator[None]:
     """Anything with `run` and `ready`, until the block ends."""
     task = asyncio.create_task(server.run())
     ready = asyncio.create_task(server.ready.wait())
-    await asyncio.wait({task, ready}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({task, ready}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
     ready.cancel()
     if task.done():
         await task
+    assert server.ready.is_set(), "not ready in a minute"
     try:
         yield
     finally:

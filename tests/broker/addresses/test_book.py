@@ -13,6 +13,7 @@ from broker.addresses.command import app
 from broker.errors import AddressError
 from broker.settings import BrokerSettings
 from broker.tenants import Plan
+from gateway.settings import GatewaySettings
 from meshwire.config import load_config, read_settings
 
 
@@ -115,4 +116,5 @@ def test_the_free_plan_is_a_valid_configuration() -> None:
     path = Path(__file__).parents[3] / "deploy/plans/free.toml"
     settings = read_settings(BrokerSettings, "broker", load_config(path, {}))
     assert settings.default_plan.max_connections == 10
+    assert read_settings(GatewaySettings, "gateway", load_config(path, {})).registry.max_devices == 20
     assert settings.plan["ssni"] == Plan(), "the gateway is not a guest"

@@ -162,8 +162,9 @@ def test_a_queue_keeps_messages_until_somebody_comes() -> None:
     assert engine.tenants.of("acme").queued_messages == 0
 
 
-def test_receivers_of_a_queue_compete_in_turn_and_by_load() -> None:
-    engine = engine_of(orders("queue"))
+@pytest.mark.parametrize("kind", ["queue", "anycast"])
+def test_receivers_compete_in_turn_and_by_load(kind: str) -> None:
+    engine = engine_of(orders(kind))
     first, second = Client(engine, "r1").connect(), Client(engine, "r2").connect()
     first.subscribe()
     second.subscribe("$share/g/" + ORDERS)  # the share name makes no difference

@@ -66,6 +66,8 @@ async def test_an_account_is_assigned_un_assigned_and_assigned_to_another(
         assert not await site.is_let_in("mover", other)
         await page.get_by_role("button", name="Un-assign").click()
         await expect(page.get_by_text("Not assigned")).to_be_visible()
+        await site.until_refused("mover")
+        assert not await site.is_let_in("mover", other), "nor does any other one let it in"
         await assign(page, "other")
         await site.until_let_in("mover", other)
         assert not await site.is_let_in("mover"), "the former instance refuses it"

@@ -252,6 +252,7 @@ async def test_what_is_in_use_is_told_over_http(bench: Bench, call: Call) -> Non
     _, added = await call(
         "POST", "/api/accounts/acme/endpoints", {"schema": "mqtt", "domain": "b.example.net", "port": 1883}
     )
+    assert added["secure"] is False, "the default"
     bench.registry.add_device(DeviceId("0000000000000001"), TenantId("acme"))
     path = f"/api/endpoints/{added['id']}"
     for method, body in (("PATCH", {"port": 1884}), ("DELETE", None)):
