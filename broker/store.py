@@ -27,6 +27,8 @@ CHECKPOINT_OCTETS: Final = 16_777_216
 """Octets written to the log after which they are moved to the tables, so that the log is used again from its start."""
 SLACK_OCTETS: Final = 268_435_456
 """Unused space in the file above which it is rewritten at start, when most of it is unused."""
+PAGE_OCTETS: Final = 4_096
+"""What SQLite writes at least, where something changes."""
 BLOCK_SIZES: Final = (256, 32, 8, 1)
 """Rows of one statement; SQLite keeps each compiled."""
 
@@ -194,9 +196,7 @@ class Store:
         self._in_blocks("REPLACE INTO queued VALUES", "(?,?,?,?,?)", batch.queued)
         self._in_blocks("REPLACE INTO retained VALUES", "(?,?,?,?,?)", batch.retained)
         self._in_blocks("REPLACE INTO incoming VALUES", "(?,?)", batch.incoming)
-        octets = sum(len(row[2]) for row in batch.messages if isinstance(row[2], bytes))
-        rows = len(batch.messages) + len(batch.deliveries) + len(batch.finished_deliveries) + len(batch.queued)
-        self._written_octets += octets + 100 * rows + 4_096
+        self._written_octets += _log_octets(batch)
 
     def _in_blocks(self, head: str, row_text: str, rows: Sequence[Row], tail: str = "") -> None:
         position, left = 0, len(rows)
@@ -216,6 +216,21 @@ class Store:
     def close(self) -> None:
         """Closes the file; the log is moved into the tables."""
         self._db.close()
+
+
+def _log_octets(batch: Batch) -> int:
+    """About what the batch adds to the log: rows that stand together by their number, and others, each on a page of its
+    own.
+    """
+    payloads = sum(len(row[2]) for row in batch.messages if isinstance(row[2], bytes))
+    payloads += sum(len(row[1]) for row in batch.retained if isinstance(row[1], bytes))
+    together = len(batch.messages) + len(batch.released_messages) + len(batch.queued) + len(batch.dequeued)
+    together += (
+        len(batch.deliveries) + len(batch.finished_deliveries) + len(batch.incoming) + len(batch.closed_incoming)
+    )
+    apart = len(batch.retained) + len(batch.cleared_topics) + len(batch.sessions) + len(batch.ended_sessions)
+    apart += len(batch.subscriptions) + len(batch.cancelled_subscriptions)
+    return payloads + 100 * together + PAGE_OCTETS * (apart + 1)
 
 
 def _single(keys: Iterable[int | str]) -> list[Row]:

@@ -204,6 +204,20 @@ def test_retained_messages_come_back_and_cleared_ones_do_not(life: Life) -> None
     assert not again.engine.retained.matching(["$SYS", "#"])
 
 
+def test_the_log_of_retained_messages_does_not_grow_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound = 500_000
+    monkeypatch.setattr("broker.store.CHECKPOINT_OCTETS", bound)
+    store = Store(tmp_path / "store.sqlite", Durability.OS)
+    with closing(store):
+        for number in range(1_000):
+            topic = f"{number * 7_919 % 211}/state"
+            store.apply(Batch(retained=((topic, bytes(1_000), 0, None, None),)))
+            store.tidy()
+        assert (tmp_path / "store.sqlite-wal").stat().st_size < 3 * bound
+
+
 # --- the journal ----------------------------------------------------------------------------------------------------
 
 
