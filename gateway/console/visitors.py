@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.credentials import Credentials
-from gateway.registry import Registry
+from gateway.registry import Account, Registry
 from meshwire.identity import INTERNAL_TENANT, TenantId
 
 __all__ = ["COOKIE", "Visitor", "Visitors"]
@@ -25,6 +25,8 @@ KIND: Final = "console"
 """Kind of the registry's accounts that may sign in here."""
 LIFETIME_S: Final = 8 * 3600.0
 """A session ends after so long without a request."""
+FRESH_S: Final = 0.5
+"""All live streams of an account ask the database once in so long whether it exists."""
 MAX_SESSIONS: Final = 500
 FREE_FAILURES: Final = 5
 WAIT_S: Final = 30.0
@@ -68,6 +70,8 @@ class Visitors:
         self._credentials = credentials
         self._sessions: OrderedDict[str, Visitor] = OrderedDict()
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._asked: dict[str, tuple[float, asyncio.Future[Account | None]]] = {}
+        """By account's name: when the database was asked last, and its answer."""
 
     async def needs_setup(self) -> bool:
         """No account exists: the first visitor makes the administrator."""
@@ -130,7 +134,17 @@ class Visitors:
     async def is_signed_in(self, session: str | None) -> bool:
         """Whether a session is open and its account exists; a look at it does not prolong it."""
         visitor = self._sessions.get(session or "")
-        return visitor is not None and await asyncio.to_thread(self._registry.account, visitor.name, KIND) is not None
+        return visitor is not None and await self._exists(visitor.name)
+
+    async def _exists(self, name: str) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        asked_s, answer = self._asked.get(name, (0.0, None))
+        if answer is None or now_s - asked_s >= FRESH_S:
+            answer = asyncio.ensure_future(asyncio.to_thread(self._registry.account, name, KIND))
+            if len(self._asked) >= MAX_SESSIONS:
+                self._asked.clear()
+            self._asked[name] = now_s, answer
+        return await asyncio.shield(answer) is not None
 
     def sign_out(self, session: str | None) -> None:
         """End a session."""

@@ -32,25 +32,49 @@ function showAlarms(alarms) {
   }));
 }
 
+// Events while the page is seen: a browser has six connections to a gateway for all its pages, and each stream takes one.
+// told: of each event's data; live, away, ended: how the stream is; afresh: done when it was interrupted.
+function listen(url, { told, live, away, ended, afresh = () => {} }) {
+  let source = null;
+  let isOver = false;
+  let hasGap = document.hidden;
+  const close = () => {
+    if (source) source.close();
+    source = null;
+  };
+  const open = () => {
+    source = new EventSource(url);
+    source.onopen = () => {
+      live();
+      if (hasGap) afresh();
+      hasGap = true; // when it opens the next time
+    };
+    source.onerror = away;
+    source.onmessage = (event) => told(JSON.parse(event.data));
+    source.addEventListener("over", (event) => {
+      if (JSON.parse(event.data) !== "ended") return; // after its time the browser opens it anew by itself
+      isOver = true;
+      close();
+      ended();
+    });
+  };
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) close();
+    else if (!source && !isOver) open();
+  });
+  addEventListener("pagehide", close);
+  if (!document.hidden) open();
+}
+
 function follow(section) {
   const state = section.querySelector("[data-live-state]");
-  const plots = [...section.querySelectorAll("svg[data-plot]")].map((svg) => ({
-    svg,
-    values: svg.dataset.values ? svg.dataset.values.split(",").map(Number) : [],
-  }));
-  const source = new EventSource(section.dataset.live);
-  source.onopen = () => (state.textContent = "live");
-  source.onerror = () => (state.textContent = "not live: the gateway does not answer; trying again");
-  source.addEventListener("over", (event) => {
-    if (JSON.parse(event.data) !== "ended") return; // after its time the browser opens it anew by itself
-    source.close();
-    state.textContent = "ended: sign in again";
-  });
-  source.onmessage = (event) => {
-    const sample = JSON.parse(event.data);
+  const numbers = (svg) => (svg.dataset.values ? svg.dataset.values.split(",").map(Number) : []);
+  const plots = [...section.querySelectorAll("svg[data-plot]")].map((svg) => ({ svg, values: numbers(svg) }));
+  const told = (sample) => {
     for (const place of section.querySelectorAll("[data-field]")) {
       const value = sample[place.dataset.field];
-      place.textContent = typeof value === "boolean" ? (value ? "connected" : "away") : value;
+      const text = typeof value === "boolean" ? (value ? "connected" : "away") : String(value);
+      if (place.textContent !== text) place.textContent = text;
     }
     for (const place of section.querySelectorAll("[data-if]")) place.hidden = !sample[place.dataset.if];
     for (const place of section.querySelectorAll("[data-unless]")) place.hidden = Boolean(sample[place.dataset.unless]);
@@ -63,7 +87,25 @@ function follow(section) {
       draw(svg, values);
     }
   };
-  addEventListener("pagehide", () => source.close());
+  // What came while nobody looked is missing in the plots, and stands in the page as it is now.
+  const afresh = async () => {
+    if (!plots.length) return;
+    const answer = await fetch(location.href);
+    if (!answer.ok) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const plot of plots) {
+      const fresh = page.querySelector(`svg[data-plot="${plot.svg.dataset.plot}"]`);
+      if (fresh) plot.values.splice(0, Infinity, ...numbers(fresh));
+    }
+  };
+  const say = (words) => () => (state.textContent = words);
+  listen(section.dataset.live, {
+    told,
+    live: say("live"),
+    away: say("not live: the gateway does not answer; trying again"),
+    ended: say("ended: sign in again"),
+    afresh: () => afresh().catch(() => {}), // the stream says that the gateway does not answer
+  });
 }
 
 document.querySelectorAll("[data-live]").forEach(follow);

@@ -290,15 +290,14 @@ function showMesh(section) {
     redraw();
   }
 
-  const source = new EventSource(`${section.dataset.mesh}/live`);
-  source.onopen = () => (said.textContent = "live");
-  source.onerror = () => (said.textContent = "not live: the gateway does not answer; trying again");
-  source.onmessage = (event) => change(JSON.parse(event.data));
-  source.addEventListener("over", () => {
-    source.close();
-    said.textContent = "no longer live: reload the page";
+  const say = (text) => () => (said.textContent = text);
+  listen(`${section.dataset.mesh}/live`, {
+    told: change,
+    live: say("live"),
+    away: say("not live: the gateway does not answer; trying again"),
+    ended: say("no longer live: reload the page"),
+    afresh: load,
   });
-  addEventListener("pagehide", () => source.close());
   new ResizeObserver(fit).observe(canvas);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   setInterval(() => {

@@ -104,6 +104,36 @@ async def test_the_map_shows_where_a_nic_hangs_and_changes_by_itself(
     registry.remove_device(relayed)
 
 
+SEE = """(isSeen) => {
+  Object.defineProperty(document, "hidden", { value: !isSeen, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+"""As if another tab came in front of the page, or it came back."""
+
+
+async def test_a_page_that_nobody_sees_has_no_stream_and_misses_nothing_when_it_is_seen_again(
+    administrator: Any, site: ConsoleSite, nic: Nic
+) -> None:
+    page, registry, stranger = administrator, site.gateway.registry, DeviceId("0013500500470098")
+    await expect(page.locator("[data-live-state]")).to_have_text("live")
+    async with page.expect_event("requestfailed", lambda request: request.url.endswith("/console/live")):
+        await page.evaluate(SEE, False)
+    is_of_the_page = lambda request: request.url.endswith("/console/") and request.resource_type == "fetch"  # noqa: E731
+    async with page.expect_request("**/console/live"), page.expect_request(is_of_the_page):
+        await page.evaluate(SEE, True)
+
+    await page.get_by_role("navigation", name="Pages").get_by_role("link", name="Network").click()
+    await expect(page.get_by_role("status")).to_have_text("live")
+    unheard = page.locator("[data-tally=unheard]")
+    await expect(unheard).to_have_text("0")
+    async with page.expect_event("requestfailed", lambda request: request.url.endswith("/console/mesh/live")):
+        await page.evaluate(SEE, False)
+    registry.add_device(stranger, INTERNAL_TENANT)
+    await page.evaluate(SEE, True)
+    await expect(unheard).to_have_text("1")
+    registry.remove_device(stranger)
+
+
 FIND = """(text) => {
   const canvas = document.querySelector("canvas"), box = canvas.getBoundingClientRect();
   for (let y = 2; y < box.height; y += 4)
