@@ -85,6 +85,8 @@ class Endpoint:
         self._is_own = is_own
         self._writer: ThreadPoolExecutor | None = None
         self._writing: asyncio.Future[OSError | None] | None = None
+        self._is_refused = False
+        """The system did not take the last batch."""
 
     async def run(self) -> None:
         """Serve until cancelled. On the way out, what was taken in is still committed and answered."""
@@ -164,11 +166,20 @@ class Endpoint:
     def _written(self, commit: Commit, error: OSError | None) -> None:
         self._writing = None
         if error is None:
+            if self._is_refused:
+                self._is_refused = False
+                _log.info("the outbox can be written again")
             self._outbox.finish_commit(commit)
             answers = self._sink.committed()
             self._on_stored()
         else:
-            _log.error("the outbox can't be written; NICs are asked to come back", error=str(error))
+            if not self._is_refused:  # said once: NICs come back every few seconds
+                self._is_refused = True
+                _log.error(
+                    "the outbox can't be written; NICs are asked to come back",
+                    error=str(error),
+                    do="make room on the disk of the state folder, or give the right to write there",
+                )
             self._outbox.fail_commit(commit)
             answers = self._sink.failed()
         self._sockets.send_all(answers)

@@ -422,6 +422,7 @@ class Gateway:
             "outbox": {
                 **{name: sum(figures(name)) for name in ("depth", "octets", "damaged", "tornOctets")},
                 "ageS": max(figures("ageS"), default=0.0),
+                "writable": all(lane.get("writable", True) for lane in lanes),
                 "maxOctets": self.settings.outbox.max_octets * max(1, len(lanes)),
                 "rate": total_rate([lane["rate"] for lane in lanes if "rate" in lane]),
             },

@@ -139,6 +139,7 @@ class Lane:
             "ageS": round(outbox.age_s, 3),
             "damaged": outbox.damaged,
             "tornOctets": outbox.torn_octets,
+            "writable": outbox.is_writable,
             "rate": {
                 "perS": round(rate.per_s, 3),
                 "peakPerS": round(rate.peak_per_s, 3),

@@ -57,6 +57,8 @@ class OutboxStatus:
     """Records lost to damage on disk since start."""
     torn_octets: int
     """Octets of an interrupted write that were cut at start."""
+    is_writable: bool
+    """False from a batch that could not be written until one that could."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ class Outbox:
         self._damaged = 0
         self._torn_octets = 0
         self._released = 0
+        self.is_writable = True
         self.stored = 0
         """Records committed since start."""
         self.stored_octets = 0
@@ -174,7 +177,7 @@ class Outbox:
 
     def finish_commit(self, commit: Commit) -> None:
         """The batch is written: its records may be read."""
-        self._committing = False
+        self._committing, self.is_writable = False, True
         run = self._runs[-1]
         follows = self._reads_at_the_end() and len(self._ahead) < _MAX_AHEAD
         run.committed += len(commit.octets)
@@ -200,7 +203,7 @@ class Outbox:
 
     def fail_commit(self, commit: Commit) -> None:
         """The batch could not be written: forget it, the senders will be told."""
-        self._committing = False
+        self._committing, self.is_writable = False, False
         self._octets -= len(commit.octets)
         run = self._runs[-1]
         run.segment.truncate(run.committed)
@@ -315,7 +318,7 @@ class Outbox:
         depth = self._next_sequence - self._cursor - len(self._acknowledged) + len(self._pending)
         oldest = self._oldest_ms()
         age_s = max(0, now_ms - oldest) / 1000 if oldest is not None else 0.0
-        return OutboxStatus(depth, self._octets, age_s, self._damaged, self._torn_octets)
+        return OutboxStatus(depth, self._octets, age_s, self._damaged, self._torn_octets, self.is_writable)
 
     @property
     def has_unread(self) -> bool:

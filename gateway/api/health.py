@@ -27,7 +27,7 @@ class Readiness(BaseModel):
     broker: bool
     """The broker is connected, or none is wanted."""
     outbox: bool
-    """Every outbox has room."""
+    """Every outbox has room, and its disk takes what comes."""
 
 
 _NOT_READY: Final[dict[int | str, dict[str, Any]]] = {503: {"model": Readiness, "description": "Not ready"}}
@@ -51,7 +51,8 @@ def router(status: Status) -> APIRouter:
     @routes.get("/healthz/ready", include_in_schema=True, responses=_NOT_READY)
     @routes.get("/readyz", include_in_schema=False)
     async def ready(response: Response) -> Readiness:
-        """Whether notifications come through to the broker; 503 when it is away, or an outbox takes no more."""
+        """Whether notifications come through to the broker; 503 when it is away, or an outbox takes no more,
+        be it full or its disk."""
         found = _readiness(status())
         response.status_code = 200 if found.status == READY else 503
         return found
@@ -62,16 +63,23 @@ def router(status: Status) -> APIRouter:
 def _readiness(status: Mapping[str, Any]) -> Readiness:
     bridge = status["bridge"]
     is_connected = bool(bridge["connected"]) or not bridge["enabled"]
-    has_room = _fullest(status) < FULL_AT
-    words = READY if is_connected and has_room else "the outbox is full" if is_connected else "waiting for the broker"
-    return Readiness(status=words, broker=is_connected, outbox=has_room)
+    trouble = _trouble_of_outbox(status)
+    waits = "" if is_connected else "waiting for the broker"
+    words = "; ".join(filter(None, (waits, trouble)))
+    return Readiness(status=words or READY, broker=is_connected, outbox=not trouble)
 
 
-def _fullest(status: Mapping[str, Any]) -> float:
-    """How much of the fullest lane's outbox is in use, 0 to 1: a NIC is turned away by its own lane."""
+def _trouble_of_outbox(status: Mapping[str, Any]) -> str:
     outbox = status.get("outbox")
     if not outbox:
-        return 0.0
+        return ""
+    if not outbox.get("writable", True):
+        return "the outbox can't be written"
+    return "the outbox is full" if _fullest(outbox, status) >= FULL_AT else ""
+
+
+def _fullest(outbox: Mapping[str, Any], status: Mapping[str, Any]) -> float:
+    """How much of the fullest lane's outbox is in use, 0 to 1: a NIC is turned away by its own lane."""
     others = [worker.get("octets", 0) for worker in status.get("workers", ())]
     octets = [outbox["octets"] - sum(others), *others]
     return float(max(octets) * len(octets) / outbox["maxOctets"])

@@ -50,6 +50,15 @@ def alarms(sample: Sample, offline: int) -> list[Alarm]:
                 "see the reasons below; enlarge the outbox where it was full",
             )
         )
+    if not sample.outbox_writable:
+        found.append(
+            Alarm(
+                Severity.CRITICAL,
+                "The outbox can't be written",
+                "the system did not take the last batch; NICs are asked to keep what they have",
+                "make room on the disk of the state folder; the gateway's log says what the system said",
+            )
+        )
     if sample.outbox_level >= OUTBOX_ALARMS_AT:
         found.append(
             Alarm(

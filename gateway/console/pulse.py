@@ -53,6 +53,8 @@ class Sample:
     """Why the bridge has no broker, where that is known."""
     trouble_fix: str = ""
     """What to do about it, where that is known."""
+    outbox_writable: bool = True
+    """Its disk has taken the last batch."""
 
     def to_json(self) -> dict[str, Any]:
         """For the live stream."""
@@ -102,6 +104,7 @@ class Pulse:
             connected=bool(status["bridge"]["connected"]) or not status["bridge"]["enabled"],
             trouble=trouble["reason"],
             trouble_fix=trouble["fix"],
+            outbox_writable=bool(outbox.get("writable", True)),
             sessions=status["sessions"],
             devices=status["devices"],
             observes_established=status["proxy"].get("observationsEstablished", 0),

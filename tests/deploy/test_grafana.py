@@ -1,4 +1,4 @@
-"""The dashboard asks for figures that there are, and for all of them."""
+"""The dashboard asks for figures that there are, and for all of them; the alerts for such ones, and as documented."""
 
 from __future__ import annotations
 
@@ -35,3 +35,12 @@ def test_panels_have_their_own_number_and_place() -> None:
         above = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
         assert apart or above
     assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
+
+
+def test_alerts_are_about_figures_that_there_are() -> None:
+    rules = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text()
+    known = {f"{name}_total": label for name, label, _ in COUNTERS.values()} | dict.fromkeys(GAUGES, "")
+    expressions = re.findall(r"^        expr: (.+)$", rules, re.MULTILINE)
+    assert len(expressions) == rules.count("- alert: ") == rules.count("          do: ")
+    for name, label in re.findall(r"(meshwire_\w+)(?:\{(\w+)=)?", " ".join(expressions)):
+        assert name in known and label in ("", known[name])

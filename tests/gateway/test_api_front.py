@@ -229,16 +229,22 @@ async def test_answers_are_counted_and_none_goes_to_other_sites(api: Api) -> Non
         ((True, True), 100, [], ("the outbox is full", True, False)),
         ((True, True), 100, [100], ("the outbox is full", True, False)),
         ((True, True), 100, [50], ("ready", True, True)),
+        ((True, True), None, [], ("the outbox can't be written", True, False)),
+        ((True, False), None, [], ("waiting for the broker; the outbox can't be written", False, False)),
     ],
 )
 async def test_ready_is_who_brings_notifications_through(
-    tmp_path: Path, bridge: tuple[bool, bool], octets: int, workers: list[int], expected: tuple[str, bool, bool]
+    tmp_path: Path, bridge: tuple[bool, bool], octets: int | None, workers: list[int], expected: tuple[str, bool, bool]
 ) -> None:
-    """Of outboxes of 100 octets each."""
+    """Of outboxes of 100 octets each; None: in use is nothing, and the disk is full."""
     api = Api(tmp_path)
     api.status = {
         "bridge": {"enabled": bridge[0], "connected": bridge[1]},
-        "outbox": {"octets": octets, "maxOctets": 100 * (1 + len(workers))},
+        "outbox": {
+            "octets": octets or 0,
+            "maxOctets": 100 * (1 + len(workers)),
+            "writable": octets is not None,
+        },
         "workers": [{"octets": each} for each in workers],
     }
     answer = await api.call("GET", "/healthz/ready")

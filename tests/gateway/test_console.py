@@ -226,6 +226,7 @@ SAMPLE = Sample(0.0, 0.0, 0.0, 0, 0.0, 0.0, 0, True, 0, 2)
         ({}, 0, []),
         ({"lost": 1}, 0, [(Severity.CRITICAL, "lost")]),
         ({"outbox_level": 0.95}, 0, [(Severity.CRITICAL, "nearly full")]),
+        ({"outbox_writable": False}, 0, [(Severity.CRITICAL, "can't be written")]),
         ({"outbox_level": 0.6}, 0, [(Severity.WARNING, "fills")]),
         ({"connected": False, "outbox_level": 0.6}, 0, [(Severity.WARNING, "away")]),
         ({"connected": False, "outbox_level": 0.95, "lost": 2}, 1, [(Severity.CRITICAL, "lost")]),

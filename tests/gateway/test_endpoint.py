@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
+from gateway.api.health import _readiness
 from gateway.errors import AddressInUseError
 from gateway.gateway import Gateway
+from gateway.outbox import Commit
 from gateway.statistics import Event
 from meshwire.coap import ACK, CON, NON, RST, Message, codes, encode, options
 from meshwire.identity import DeviceId
@@ -191,3 +194,21 @@ async def test_a_taken_port_is_told(site: Site, settings_for: Any) -> None:
         with pytest.raises(AddressInUseError, match="can't be bound") as caught:
             await Gateway(settings_for(port=port), site).run()
     assert str(port) in str(caught.value) and caught.value.code == "MW-GWY-002"
+
+
+async def test_a_disk_that_takes_nothing_is_told_once_and_makes_the_gateway_not_ready(
+    site: Site, settings_for: Any, running: Any, raw_client: Any, bubble_up: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(Gateway(settings_for(), site)) as gateway:
+        client = raw_client(gateway.coap_port)
+        with structlog.testing.capture_logs() as said, monkeypatch.context() as full:
+            full.setattr(Commit, "write", lambda commit, *, sync: Path("/dev/full").write_bytes(b"x"))
+            for observe in (1, 2):
+                client.send(encode(bubble_up(observe=observe, mid=observe)))
+                assert (await client.receive()).code == codes.SERVICE_UNAVAILABLE
+            assert _readiness(gateway.status()).status.endswith("the outbox can't be written")
+        (told,) = [line for line in said if line["log_level"] == "error"]
+        assert "No space left" in told["error"] and "make room" in told["do"]
+        client.send(encode(bubble_up(observe=3, mid=3)))
+        assert (await client.receive()).code == codes.CHANGED
+        assert _readiness(gateway.status()).outbox
