@@ -156,8 +156,14 @@ class _Visit:
         properties = Properties(receive_maximum=receive_maximum) if place.version is V5 else NO_PROPERTIES
         connect = Connect("", place.version, True, 0, None, login.username, login.password.encode(), properties)
         answer = await self.connection.login(connect)
-        if answer is None or answer.reason_code:
-            raise _refused("the broker refused the login", None if answer is None else answer.reason_code)
+        if answer is None:
+            raise BrokerNotReachable(
+                "no MQTT broker answers",
+                evidence=f"{place.broker}: it hangs up on a login",
+                fix="check -h and -p: the port is of another service, or one for TLS",
+            )
+        if answer.reason_code:
+            raise _refused("the broker refused the login", answer.reason_code)
 
     async def subscribe(self, topic: str) -> None:
         self.connection.send(Subscribe(1, (TopicSubscription(topic, 1),)))
@@ -178,7 +184,10 @@ class _Visit:
                 raise _refused(f"the broker refused a message to {packet.topic}", answer.reason_code, answer.properties)
             if loop.time() + RETRY_S >= end:
                 words = answer.properties.reason_string or ReasonCode(answer.reason_code).name
-                raise _late(f"{packet.topic}: {words}", "start a receiver, or allow a longer --timeout")
+                raise _late(
+                    f"{packet.topic}: {words}",
+                    "start a receiver, see that there is such an address, or allow a longer --timeout",
+                )
             await asyncio.sleep(RETRY_S)
 
     async def next(self, kind: type[P], timeout_s: float | None) -> P:

@@ -109,7 +109,9 @@ def raise_for_code(answer: aiocoap.Message) -> None:
         return
     if answer.code in (aiocoap.UNAUTHORIZED, aiocoap.FORBIDDEN):
         raise Refused("the gateway refused", evidence=_words(answer), fix="use a token of the device's tenant")
-    raise DeviceAnswer("the device answered with an error", evidence=_words(answer), fix="see the hop that is named")
+    unknown = answer.code == aiocoap.NOT_FOUND and answer.payload.startswith(b"gateway:")
+    fix = "check MAC and tenant: another tenant's device is told alike" if unknown else "see the hop that is named"
+    raise DeviceAnswer("the device answered with an error", evidence=_words(answer), fix=fix)
 
 
 def _succeeded(answer: aiocoap.Message) -> bool:

@@ -22,7 +22,7 @@ import typer
 from paho.mqtt.properties import Properties
 
 from gateway.tools.errors import Refused, TimedOut, WrongInput
-from gateway.tools.mqtt_troubles import check_filters, check_topic, explain, payload_of, tls_context
+from gateway.tools.mqtt_troubles import check_filters, check_topic, explain, payload_of, tls_context, verdicts
 
 __all__ = ["Connection", "app", "message_properties", "open_client", "subscribe"]
 
@@ -188,8 +188,15 @@ def pub(
 
     async def run() -> None:
         async with open_client(connection) as client:
+            answers = verdicts(client)
             for payload in _payloads(given, whole=whole):
                 await client.publish(topic, payload, qos=qos, retain=retain)
+                if answers and (verdict := answers.pop()).is_failure:
+                    raise Refused(
+                        "the broker refused the message",
+                        evidence=f"{topic}: {verdict}",
+                        fix="publish below your own tenant, in a branch that your roles allow",
+                    )
 
     _run(run(), connection, None)
 

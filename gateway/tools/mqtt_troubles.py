@@ -6,13 +6,16 @@ import re
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import aiomqtt
+from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.tools.errors import NotReachable, Refused, WrongInput
 from meshwire.errors import MeshwireError
 from meshwire.topics import TopicError, validate_filter, validate_topic
 
-__all__ = ["check_filters", "check_topic", "explain", "payload_of", "tls_context"]
+__all__ = ["check_filters", "check_topic", "explain", "payload_of", "tls_context", "verdicts"]
 
 _SHARED: Final = re.compile(r"^\$share/[^/+#]+/")
 _EXPIRED: Final = (9, 10)
@@ -68,6 +71,20 @@ def check_topic(text: str) -> None:
         raise WrongInput("no topic to publish to", evidence=f"{text!r}: {error}", fix=fix) from None
 
 
+def verdicts(client: aiomqtt.Client) -> list[ReasonCode]:
+    """The broker's answers to what is published, as they come: aiomqtt leaves them out. By 3.1.1 none refuses."""
+    found: list[ReasonCode] = []
+    inner = client._client.on_publish
+
+    def on_publish(paho: Any, userdata: Any, mid: int, reason: ReasonCode, properties: Any) -> None:
+        found.append(reason)
+        if inner is not None:
+            inner(paho, userdata, mid, reason, properties)  # type: ignore[call-arg]
+
+    client._client.on_publish = on_publish
+    return found
+
+
 def explain(error: BaseException, where: str, *, secured: bool) -> MeshwireError:
     """The library's error in words that lead on.
 
@@ -91,7 +108,8 @@ def explain(error: BaseException, where: str, *, secured: bool) -> MeshwireError
         return Refused("the broker refused the subscription", evidence=seen, fix="use a filter of your own tenant")
     fix = "start `meshwire broker`, or check -h and -p"
     if "errno" not in text:  # it took the connection, and hung up or said nothing
-        fix += ", and that the port speaks TLS" if secured else "; a port for TLS wants --cafile"
+        fix += "; after failed logins a broker lets an address wait"
+        fix += "" if secured else "; a port for TLS wants --cafile"
     return NotReachable("no MQTT broker answers", evidence=seen, fix=fix)
 
 
