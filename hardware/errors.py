@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import ClassVar, Final
 
-from meshwire.errors import ExitCode, MeshwireError
+from meshwire.errors import ExitCode, KindError
 
 __all__ = ["CATALOGUE", "PortError", "PortProblem"]
 
@@ -71,28 +72,15 @@ CATALOGUE: Final[dict[str, str]] = {
     PortProblem.OTHER: "The system refused to open the port for a reason of its own; the message has its words.",
 }
 
-_EXIT_CODES: Final[dict[PortProblem, ExitCode]] = {
-    PortProblem.NOT_UNDERSTOOD: ExitCode.USAGE,
-    PortProblem.BAD_FAULTS: ExitCode.USAGE,
-    PortProblem.NOT_PERMITTED: ExitCode.REFUSED,
-    PortProblem.BUSY: ExitCode.REFUSED,
-}
 
-
-class PortError(MeshwireError):
-    """A port could not be opened.
-
-    Args:
-        problem: the kind.
-        what: what failed, one clause.
-        evidence: what was seen.
-        fix: what to do now.
-    """
+class PortError(KindError[PortProblem]):
+    """A port could not be opened."""
 
     default_code: ClassVar[str] = PortProblem.OTHER
-
-    def __init__(self, problem: PortProblem, what: str, *, evidence: str = "", fix: str = "") -> None:
-        super().__init__(what, evidence=evidence, fix=fix, code=problem.value)
-        self.problem = problem
-        # An instance attribute over the class's: the kinds differ in how a command ends.
-        self.exit_code = _EXIT_CODES.get(problem, ExitCode.NOT_REACHABLE)  # type: ignore[misc]
+    exit_code: ClassVar[ExitCode] = ExitCode.NOT_REACHABLE
+    exit_codes: ClassVar[Mapping[str, ExitCode]] = {
+        PortProblem.NOT_UNDERSTOOD: ExitCode.USAGE,
+        PortProblem.BAD_FAULTS: ExitCode.USAGE,
+        PortProblem.NOT_PERMITTED: ExitCode.REFUSED,
+        PortProblem.BUSY: ExitCode.REFUSED,
+    }

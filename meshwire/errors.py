@@ -7,10 +7,13 @@ what has no code of its own is named here.
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import ClassVar, Final
+from collections.abc import Mapping
+from enum import IntEnum, StrEnum
+from typing import ClassVar, Final, Generic, TypeVar
 
-__all__ = ["CATALOGUE", "ExitCode", "MeshwireError"]
+__all__ = ["CATALOGUE", "ExitCode", "KindError", "MeshwireError"]
+
+ProblemT = TypeVar("ProblemT", bound=StrEnum)
 
 CATALOGUE: Final = {
     "MW-GEN-001": "A foreseeable failure without a code of its own; the message says what failed.",
@@ -63,3 +66,23 @@ class MeshwireError(Exception):
         if self.fix:
             parts.append(f"do: {self.fix}")
         return "; ".join(parts) + f" [{self.code}]"
+
+
+class KindError(MeshwireError, Generic[ProblemT]):
+    """A failure of one of several kinds, whose values are their stable codes.
+
+    Args:
+        problem: the kind.
+        what: what failed, one clause.
+        evidence: what was seen.
+        fix: what to do now.
+    """
+
+    exit_codes: ClassVar[Mapping[str, ExitCode]] = {}
+    """How a command ends, by kind; the others end it as the class says."""
+
+    def __init__(self, problem: ProblemT, what: str, *, evidence: str = "", fix: str = "") -> None:
+        super().__init__(what, evidence=evidence, fix=fix, code=problem.value)
+        self.problem = problem
+        # An instance attribute over the class's: the kinds differ in how a command ends.
+        self.exit_code = self.exit_codes.get(problem, self.exit_code)  # type: ignore[misc]

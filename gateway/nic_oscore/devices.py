@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from gateway.addresses import Address, nic_of
+from gateway.device_exchanges import DeviceExchanges
 from gateway.device_failure import DeviceFailure, DeviceRefused, DeviceUnreachable
 from gateway.errors import RegistryError
 from gateway.exchange import GiveUp, Response
@@ -29,22 +30,6 @@ _NO_KEY: Final = "it has no OSCORE key, and gateway.nic_oscore is required: mesh
 _log = structlog.get_logger(__name__)
 
 
-class _Messages(Protocol):
-    """The message layer: see `DeviceExchanges.start`."""
-
-    def start(
-        self,
-        request: Message,
-        address: Address,
-        on_answer: Callable[[Response], None],
-        on_end: Callable[[DeviceFailure], None],
-        timeout_s: float,
-        on_acknowledged: Callable[[], None] | None = None,
-        farewell: Callable[[], Message] | None = None,
-    ) -> GiveUp:
-        """Send a request; raises DeviceUnreachable."""
-
-
 class ProtectedDevices:
     """See the module's text; a `bodies.Devices`.
 
@@ -54,7 +39,7 @@ class ProtectedDevices:
         required: whether nothing may be sent in plain.
     """
 
-    def __init__(self, devices: _Messages, keys: NicKeys, *, required: bool) -> None:
+    def __init__(self, devices: DeviceExchanges, keys: NicKeys, *, required: bool) -> None:
         self._devices = devices
         self._keys = keys
         self._required = required
@@ -91,7 +76,7 @@ class ProtectedDevices:
 class _Exchange:
     """One request and its answers."""
 
-    devices: _Messages
+    devices: DeviceExchanges
     context: OscoreContext
     request: Message
     address: Address

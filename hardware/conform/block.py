@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from hardware.conform.bench import Bench
-from hardware.conform.case import Case, Group, Outcome, failed, judge, skipped
+from hardware.conform.case import CaseSeries, Group, Outcome, failed, judge, skipped
 from hardware.conform.coap_core import answered
 from meshwire.coap import codes, options
 from meshwire.coap.message import Message
@@ -71,29 +70,7 @@ async def _block1(bench: Bench) -> Outcome:
     return judge(refused or (answer is not None and answer.option(options.BLOCK1) is not None), str(answer or "none"))
 
 
-def _case(
-    number: int,
-    title: str,
-    rule: str,
-    clause: str,
-    run: Callable[[Bench], Awaitable[Outcome]],
-    dialect: str = "",
-    dialect_clause: str = "",
-    needs: tuple[str, ...] = (),
-) -> Case:
-    return Case(
-        f"COAP-BLK-{number:03}",
-        Group.BLOCK,
-        title,
-        rule,
-        f"RFC 7959, {clause}",
-        run,
-        dialect,
-        dialect_clause,
-        needs=needs,
-    )
-
-
+_case: Final = CaseSeries("COAP-BLK", Group.BLOCK, "RFC 7959")
 CASES: Final = (
     _case(1, "small first block", "Block2 with 16 octets is answered by 16 octets, more to come.", "2.4", _first,
           "Block2 is ignored.", "B.2"),

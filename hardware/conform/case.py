@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hardware.conform.bench import Bench
 
-__all__ = ["Case", "Exchange", "Group", "Outcome", "Profile", "Result", "Verdict", "failed", "judge", "skipped"]
+__all__ = [
+    "Case",
+    "CaseSeries",
+    "Exchange",
+    "Group",
+    "Outcome",
+    "Profile",
+    "Result",
+    "Verdict",
+    "failed",
+    "judge",
+    "skipped",
+]
 
 
 class Profile(StrEnum):
@@ -100,6 +112,38 @@ class Case:
         if profile is Profile.MILLI and self.dialect:
             return self.dialect, self.dialect_clause
         return self.rule, self.clause
+
+
+@dataclass(frozen=True, slots=True)
+class CaseSeries:
+    """Makes the cases of one group.
+
+    Args:
+        prefix: of their ids.
+        group: where they belong.
+        document: in which their clauses are; empty: each clause names its own.
+    """
+
+    prefix: str
+    group: Group
+    document: str = ""
+
+    def __call__(
+        self,
+        number: int,
+        title: str,
+        rule: str,
+        clause: str,
+        run: Callable[[Bench], Awaitable[Outcome]],
+        dialect: str = "",
+        dialect_clause: str = "",
+        *,
+        needs: tuple[str, ...] = (),
+        destructive: bool = False,
+    ) -> Case:
+        """Case `number`; the rest as `Case` has it."""
+        id, where = f"{self.prefix}-{number:03}", f"{self.document}, {clause}" if self.document else clause
+        return Case(id, self.group, title, rule, where, run, dialect, dialect_clause, needs, destructive)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from hardware.conform.bench import Bench
-from hardware.conform.case import Case, Group, Outcome, failed, judge
+from hardware.conform.case import CaseSeries, Group, Outcome, failed, judge
 from meshwire.coap import codes
 from meshwire.coap.message import ACK, CON, NON, RST, Message, encode
 from meshwire.hdlc.control import FrameKind
@@ -139,29 +139,7 @@ async def _after_malformed(bench: Bench) -> Outcome:
     return answered(await bench.get(_CORE), codes.CONTENT)
 
 
-def _case(
-    number: int,
-    title: str,
-    rule: str,
-    clause: str,
-    run: Callable[[Bench], Awaitable[Outcome]],
-    dialect: str = "",
-    dialect_clause: str = "",
-    destructive: bool = False,
-) -> Case:
-    return Case(
-        f"COAP-MSG-{number:03}",
-        Group.COAP,
-        title,
-        rule,
-        f"RFC 7252, {clause}",
-        run,
-        dialect,
-        dialect_clause,
-        destructive=destructive,
-    )
-
-
+_case: Final = CaseSeries("COAP-MSG", Group.COAP, "RFC 7252")
 CASES: Final = (
     _case(1, "confirmable request", "A CON is answered by an ACK with its message ID, or by a separate CON.", "5.2",
           _con),

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from hardware.conform.bench import Bench
-from hardware.conform.case import Case, Group, Outcome, judge, skipped
+from hardware.conform.case import CaseSeries, Group, Outcome, judge, skipped
 from hardware.conform.coap_core import answered
 from meshwire.coap import codes, options
 
@@ -62,29 +62,7 @@ async def _long_observe(bench: Bench) -> Outcome:
     return judge(answer is not None and alive is not None, str(answer or "no answer"))
 
 
-def _case(
-    number: int,
-    title: str,
-    rule: str,
-    clause: str,
-    run: Callable[[Bench], Awaitable[Outcome]],
-    dialect: str = "",
-    dialect_clause: str = "",
-    destructive: bool = False,
-) -> Case:
-    return Case(
-        f"COAP-OPT-{number:03}",
-        Group.OPTIONS,
-        title,
-        rule,
-        f"RFC 7252, {clause}",
-        run,
-        dialect,
-        dialect_clause,
-        destructive=destructive,
-    )
-
-
+_case: Final = CaseSeries("COAP-OPT", Group.OPTIONS, "RFC 7252")
 CASES: Final = (
     _case(1, "unknown elective option", "An unknown elective option is passed over.", "5.4.1",
           _with(65000, b"\x01", codes.CONTENT, codes.CONTENT)),

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from hardware.conform.bench import Bench, Turn
-from hardware.conform.case import Case, Group, Outcome, failed, judge
+from hardware.conform.case import CaseSeries, Group, Outcome, failed, judge
 from hardware.conform.seen_frame import Fault
 from meshwire.coap import codes
 from meshwire.coap.message import encode
@@ -154,18 +154,7 @@ async def _alive_after_flags(bench: Bench) -> Outcome:
     return _ready(await bench.command(FrameKind.RR))
 
 
-def _case(
-    number: int,
-    title: str,
-    rule: str,
-    clause: str,
-    run: Callable[[Bench], Awaitable[Outcome]],
-    dialect: str = "",
-    dialect_clause: str = "",
-) -> Case:
-    return Case(f"HDLC-FRM-{number:03}", Group.FRAMING, title, rule, clause, run, dialect, dialect_clause)
-
-
+_case: Final = CaseSeries("HDLC-FRM", Group.FRAMING)
 _6_4_1: Final = "IEC 62056-46, 6.4.1"
 CASES: Final = (
     _case(1, "flags and length", "Each frame has type 3, one flag at each end and the length between them.", _6_4_1,

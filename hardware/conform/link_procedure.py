@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from hardware.conform.bench import Bench, Turn
-from hardware.conform.case import Case, Group, Outcome, failed, judge, skipped
+from hardware.conform.case import CaseSeries, Group, Outcome, failed, judge, skipped
 from meshwire.coap import codes
 from meshwire.coap.message import encode
 from meshwire.hdlc.control import FrameKind
@@ -254,19 +254,7 @@ async def _ack_of_u(bench: Bench) -> Outcome:
     return judge(turn.has(FrameKind.UA) or not turn.octets, str(turn))
 
 
-def _case(
-    number: int,
-    title: str,
-    rule: str,
-    clause: str,
-    run: Callable[[Bench], Awaitable[Outcome]],
-    dialect: str = "",
-    dialect_clause: str = "",
-    needs: tuple[str, ...] = (),
-) -> Case:
-    return Case(f"HDLC-LNK-{number:03}", Group.LINK, title, rule, clause, run, dialect, dialect_clause, needs=needs)
-
-
+_case: Final = CaseSeries("HDLC-LNK", Group.LINK)
 _DIS: Final = "IEC 62056-46, 6.4.4.4.1"
 _NUMBERS: Final = "ISO/IEC 13239, 5.5.2"
 _REJECTION: Final = "ISO/IEC 13239, 5.5.3.3"

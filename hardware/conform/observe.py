@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import Final
 
 from hardware.conform.bench import Bench
-from hardware.conform.case import Case, Group, Outcome, failed, judge, skipped
+from hardware.conform.case import CaseSeries, Group, Outcome, failed, judge, skipped
 from meshwire.coap import codes, options
 from meshwire.coap.message import CON, NON, RST, Message, encode
 from meshwire.coap.observe import is_fresh
@@ -135,29 +134,7 @@ async def _error(bench: Bench) -> Outcome:
     return judge(good, str(answer or "no answer"))
 
 
-def _case(
-    number: int,
-    title: str,
-    rule: str,
-    clause: str,
-    run: Callable[[Bench], Awaitable[Outcome]],
-    dialect: str = "",
-    dialect_clause: str = "",
-    needs: tuple[str, ...] = (),
-) -> Case:
-    return Case(
-        f"COAP-OBS-{number:03}",
-        Group.OBSERVE,
-        title,
-        rule,
-        f"RFC 7641, {clause}",
-        run,
-        dialect,
-        dialect_clause,
-        needs=needs,
-    )
-
-
+_case: Final = CaseSeries("COAP-OBS", Group.OBSERVE, "RFC 7641")
 CASES: Final = (
     _case(1, "registration", "Observe 0 is answered 2.05 with Observe and the representation.", "3.1", _registration,
           "2.03 with Observe, without payload.", "B.5"),

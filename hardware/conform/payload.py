@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import cbor2
 
 from hardware.conform.bench import Bench
-from hardware.conform.case import Case, Group, Outcome, failed, judge, skipped
+from hardware.conform.case import CaseSeries, Group, Outcome, failed, judge, skipped
 from meshwire.coap import codes, options
 from meshwire.coap.message import Message
 
@@ -123,19 +122,7 @@ async def _notified(bench: Bench) -> Outcome:
     return judge(True, f"{len(found)} records")
 
 
-def _case(
-    number: int,
-    title: str,
-    rule: str,
-    clause: str,
-    run: Callable[[Bench], Awaitable[Outcome]],
-    dialect: str = "",
-    dialect_clause: str = "",
-    needs: tuple[str, ...] = (),
-) -> Case:
-    return Case(f"PAY-{number:03}", Group.PAYLOAD, title, rule, clause, run, dialect, dialect_clause, needs=needs)
-
-
+_case: Final = CaseSeries("PAY", Group.PAYLOAD)
 _RECORD: Final = (_WELL_FORMED, _IS_MAP)
 CASES: Final = (
     _case(1, "well-formed", "A reading is one CBOR item, nothing behind it.", "RFC 8949, 5.3.1", _well_formed),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import Final
 
 from hardware.conform.bench import Bench
-from hardware.conform.case import Case, Group, Outcome, failed, judge, skipped
+from hardware.conform.case import CaseSeries, Group, Outcome, failed, judge, skipped
 from meshwire.coap import codes
 from meshwire.hdlc.control import FrameKind
 from meshwire.hdlc.profile import MILLI, STANDARD
@@ -60,18 +59,7 @@ async def _steady(bench: Bench) -> Outcome:
     return judge(turn.has(FrameKind.RR) and answer is not None and answer.code == codes.CONTENT, str(turn))
 
 
-def _case(
-    number: int,
-    title: str,
-    rule: str,
-    clause: str,
-    run: Callable[[Bench], Awaitable[Outcome]],
-    dialect: str = "",
-    dialect_clause: str = "",
-) -> Case:
-    return Case(f"TIM-{number:03}", Group.TIMING, title, rule, clause, run, dialect, dialect_clause)
-
-
+_case: Final = CaseSeries("TIM", Group.TIMING)
 CASES: Final = (
     _case(1, "turn-around", "A poll is answered within 500 ms.", "IEC 62056-46, 6.4.4.10", _turn_around,
           "Within 1.2 s: the board waits for 400 ms of silence.", "A.7"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import ClassVar, Final
 
-from meshwire.errors import ExitCode, MeshwireError
+from meshwire.errors import ExitCode, KindError
 
 __all__ = ["CATALOGUE", "CaptureError", "CaptureProblem"]
 
@@ -35,25 +36,9 @@ CATALOGUE: Final[dict[str, str]] = {
     CaptureProblem.PEER_LOST: "The line given by --peer hung up, so nothing can be passed on. Start the capture again.",
 }
 
-_EXIT_CODES: Final[dict[CaptureProblem, ExitCode]] = {
-    CaptureProblem.PEER_LOST: ExitCode.NOT_REACHABLE,
-}
 
-
-class CaptureError(MeshwireError):
-    """A capture or a replay could not be done.
-
-    Args:
-        problem: the kind.
-        what: what failed, one clause.
-        evidence: what was seen.
-        fix: what to do now.
-    """
+class CaptureError(KindError[CaptureProblem]):
+    """A capture or a replay could not be done."""
 
     default_code: ClassVar[str] = CaptureProblem.NOT_A_CAPTURE
-
-    def __init__(self, problem: CaptureProblem, what: str, *, evidence: str = "", fix: str = "") -> None:
-        super().__init__(what, evidence=evidence, fix=fix, code=problem.value)
-        self.problem = problem
-        # An instance attribute over the class's: the kinds differ in how a command ends.
-        self.exit_code = _EXIT_CODES.get(problem, ExitCode.FAILURE)  # type: ignore[misc]
+    exit_codes: ClassVar[Mapping[str, ExitCode]] = {CaptureProblem.PEER_LOST: ExitCode.NOT_REACHABLE}

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import http.client
 import json
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiomqtt
 import pytest
+from console_site import serving
 
 from broker.server import Broker
 from broker.settings import BrokerSettings, InstanceSettings, ListenerSettings
@@ -22,23 +21,6 @@ from gateway.registry import Registry
 from gateway.settings import BridgeSettings, GatewaySettings
 from meshwire.identity import Role, TenantId
 from meshwire.site import Site
-
-
-@contextlib.asynccontextmanager
-async def running(server: Any) -> AsyncIterator[None]:
-    task = asyncio.create_task(server.run())
-    ready = asyncio.create_task(server.ready.wait())
-    await asyncio.wait({task, ready}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
-    ready.cancel()
-    if task.done():
-        await task
-    assert server.ready.is_set(), "not ready in a minute"
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 @pytest.fixture
@@ -74,7 +56,7 @@ async def test_two_brokers_are_one_instance(site: Site, monkeypatch: pytest.Monk
 
     one, two = node("one"), node("two")
     service = MessagingService(Registry(None), site)
-    async with running(one), running(two):
+    async with serving(one), serving(two):
         async with asyncio.timeout(20):
             while [len(state.nodes) for state in service.instance_states()] != [2]:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
@@ -97,11 +79,11 @@ async def test_un_assigned_is_out_and_assigned_is_in(site: Site, monkeypatch: py
         BrokerSettings(listener=(listener,), instance=InstanceSettings(name="main", node="one"), durability="memory"),
         site=site,
     )
-    async with running(broker):
+    async with serving(broker):
         mqtt_port = broker.ports[0]
         bridge = BridgeSettings(port=mqtt_port)
         gateway = Gateway(GatewaySettings(port=0, http="127.0.0.1:0", bridge=bridge), site)
-        async with running(gateway):
+        async with serving(gateway):
             keys = site.signing_keys()
             admin = keys.issue(TenantId("ssni"), (), now=time.time(), scope="api admin", client="cli:ann")
             token = keys.issue(TenantId("acme"), (Role.BUBBLE_UP_READ_CONSUMER,), now=time.time())
