@@ -57,7 +57,7 @@ async def logged_in(
         yield connection, answer
 
 
-async def until_available(port: int, user: str, client_id: str, attempts: int = 20) -> None:
+async def until_available(port: int, user: str, client_id: str, attempts: int = 120) -> None:
     """While the nodes agree on a new leader, they answer "server unavailable" (3.1.1 section 3.2.2.3): a client comes
     back later.
     """
