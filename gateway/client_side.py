@@ -17,7 +17,7 @@ from gateway.bodies import Bodies, Devices
 from gateway.cache import Cache
 from gateway.client_exchanges import ClientExchanges
 from gateway.coap_context.tls_server import TlsListener, server_context
-from gateway.commands import CommandService
+from gateway.commands.service import CommandService
 from gateway.credentials import Credentials
 from gateway.deadlines import Deadlines
 from gateway.device_exchanges import DeviceExchanges

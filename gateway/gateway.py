@@ -23,7 +23,7 @@ from gateway.aliases.command import OwnGateway
 from gateway.aliases.service import AliasService
 from gateway.aliases.store import AliasStore, declared_in
 from gateway.client_side import ClientSide
-from gateway.commands import CommandService
+from gateway.commands.service import CommandService
 from gateway.credentials import Credentials
 from gateway.decoders import decoders_for
 from gateway.delivery import answer

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, TextIO
 
-import structlog
+from meshwire.lean_structlog import structlog
 
 __all__ = ["LEVEL", "LEVELS", "configure_logging", "tell", "tells_messages"]
 

@@ -11,8 +11,10 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from meshwire.tokens import SigningKeys
+if TYPE_CHECKING:
+    from meshwire.tokens import SigningKeys
 
 __all__ = ["Site"]
 
@@ -44,6 +46,9 @@ class Site:
 
     def signing_keys(self) -> SigningKeys:
         """The site's private signing key, made on first use together with the public key set."""
+        # JWT and cryptography take longer to import than all else of a process that signs nothing.
+        from meshwire.tokens import SigningKeys
+
         private = self.path("keys", "signing.json")
         if not private.exists():
             draft = private.with_name(f".signing.{secrets.token_hex(8)}")

@@ -3,7 +3,3 @@
 `records` values · `lifecycle` the table · `queue` who is next (pure) · `verdict` what an answer means (pure) · `store`
 on disk · `desk` intake and audit · `delivery` towards devices · `coap_intake`, `mqtt_channel`, `api` the ways in.
 """
-
-from gateway.commands.service import CommandService
-
-__all__ = ["CommandService"]

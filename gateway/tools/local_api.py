@@ -21,8 +21,8 @@ from gateway.api.asyncapi import router as asyncapi_router
 from gateway.api.deliveries import router as deliveries_router
 from gateway.api.event_streams import EventStreams
 from gateway.api.keys import router as keys_router
-from gateway.commands import CommandService
 from gateway.commands.api import router as commands_router
+from gateway.commands.service import CommandService
 from gateway.credentials import Credentials
 from gateway.delivery import answer
 from gateway.lane import resting_records

@@ -11,7 +11,7 @@ import pytest
 from command_parts import ACME, FOREIGN_MAC, MAC, OTHER, Clock, ScriptedDevices
 
 from gateway.addresses import Address
-from gateway.commands import CommandService
+from gateway.commands.service import CommandService
 from gateway.registry import Registry
 from gateway.settings import CommandSettings, GatewaySettings
 from gateway.statistics import Statistics
