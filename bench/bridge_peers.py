@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.bridge_load import Job, Outcome, hello
-from bench.brokers import Contender, pinned
+from bench.brokers import Contender
+from bench.child import serving
 from bench.compiled import Unobtainable, compiled
 
 __all__ = ["Bridge", "c_loop", "naive", "node", "ours", "to_last_core"]
@@ -144,24 +145,5 @@ def c_loop(broker: Contender) -> Iterator[Bridge]:
 
 @contextmanager
 def _serving(name: str, command: list[str], broker: Contender, core: int | None = 0) -> Iterator[Bridge]:
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        stdin=subprocess.DEVNULL,
-        preexec_fn=None if core is None else pinned(core),
-    )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{name}: the bridge did not start")
-        yield Bridge(name, int(line), process.pid, broker)
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
+    with serving(name, command, core, quiet=True) as child:
+        yield Bridge(name, child.ports[0], child.pid, broker)

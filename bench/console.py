@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import secrets
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ from bench import bridge_peers as peers
 from bench.bridge_load import PROGRAM, Job, Outcome, device_id
 from bench.brokers import MISSING_PEER, Contender, mosquitto, mosquitto_path, pinned
 from bench.brokers import ours as our_broker
+from bench.child import serving
 from bench.chromium import chromium
 from bench.compiled import Unobtainable, compiled
 from bench.result import Comparison, Figure, Result
@@ -303,22 +303,8 @@ def _gateway(broker: Contender, engine: str) -> Iterator[_Site]:
         settings = {"listen": ["127.0.0.1"], "port": 0, "http": "127.0.0.1:0", "bridge": bridge}
         settings |= {"operations": {"engine": engine}}
         command = [sys.executable, "-m", "bench.console_gateway", json.dumps(settings), folder, str(NICS)]
-        process = subprocess.Popen(
-            [*command, NAME, password], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, preexec_fn=pinned(0)
-        )
-        assert process.stdout is not None
-        try:
-            ports = process.stdout.readline().split()
-            if not ports:
-                raise RuntimeError("the gateway did not start")
+        with serving("the gateway", [*command, NAME, password]) as child:
             time.sleep(0.2)
-            served = peers.Bridge("ours", int(ports[0]), process.pid, broker)
-            yield _Site(served, f"http://127.0.0.1:{int(ports[1])}/console/", password)
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            process.stdout.close()
+            coap, http = child.ports
+            served = peers.Bridge("ours", coap, child.pid, broker)
+            yield _Site(served, f"http://127.0.0.1:{http}/console/", password)

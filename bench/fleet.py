@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from bench.brokers import Contender, pinned
 from bench.brokers import ours as our_broker
+from bench.child import serving
 from bench.result import Comparison, Figure, Result
 
 __all__ = ["measure"]
@@ -128,19 +129,6 @@ def _gateway(nics: int, broker: Contender | None) -> Iterator[tuple[int, int]]:
             bridge |= {"port": broker.port, "username": broker.username or "bench"}
         settings = {"listen": ["127.0.0.1"], "port": 0, "http": "", "bridge": bridge}
         command = [sys.executable, "-m", "bench.fleet_gateway", json.dumps(settings), folder, str(nics)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, preexec_fn=pinned(0))
-        assert process.stdout is not None
-        try:
-            line = process.stdout.readline()
-            if not line:
-                raise RuntimeError("the gateway did not start")
+        with serving("the gateway", command) as child:
             time.sleep(0.2)
-            yield int(line), process.pid
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            process.stdout.close()
+            yield child.ports[0], child.pid

@@ -24,6 +24,7 @@ from typing import Final
 
 from bench.bridge_load import TENANT
 from bench.brokers import pinned
+from bench.child import serving
 from bench.proxy_load import Job, Outcome
 from bench.result import Comparison, Figure, Result
 from meshwire.coap import CON, Message, codes, encode
@@ -104,17 +105,8 @@ def _ours() -> Iterator[_Proxy]:
         settings = {"listen": ["127.0.0.1"], "port": 0, "http": "", "bridge": {"enabled": False}}
         settings["proxy"] = {"max_under_way": UNDER_WAY}
         command = [sys.executable, "-m", "bench.bridge_load_gateway", json.dumps(settings), folder]
-        with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=pinned(0)
-        ) as process:
-            assert process.stdout is not None
-            try:
-                line = process.stdout.readline()
-                if not line:
-                    raise RuntimeError("the gateway did not start")
-                yield _Proxy("ours", int(line), process.pid, token)
-            finally:
-                _stop(process)
+        with serving("the gateway", command, quiet=True) as child:
+            yield _Proxy("ours", child.ports[0], child.pid, token)
 
 
 @contextmanager
