@@ -437,5 +437,5 @@ class Gateway:
             "losses": dict(statistics.by_reason(Event.LOST)),
             "proxy": {} if self._client_side is None else self._client_side.status(),
             "sessions": len(self._sessions),
-            "devices": len(self.registry.devices()),
+            "devices": self.registry.device_count,
         }

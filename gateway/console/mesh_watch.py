@@ -111,8 +111,9 @@ class MeshWatch:
         return tick
 
     def _tell(self, tick: _Tick) -> None:
+        told_to = {tenant: tick.to_json(tenant) for tenant in set(self._followers.values())}
         for queue, tenant in self._followers.items():
-            told = tick.to_json(tenant)
+            told = told_to[tenant]
             if told is None:
                 continue
             if queue.full():

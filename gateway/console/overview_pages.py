@@ -49,7 +49,7 @@ def router(
         if not visitor.is_admin:
             return pages.go("/console/network")
         sample = pulse.samples[-1] if pulse.samples else pulse.take()
-        counters = status()["counters"]
+        now = status()
         return pages.page(
             "overview.html",
             visitor,
@@ -58,8 +58,8 @@ def router(
             alarms=alarms(sample, census.count(PresenceState.OFFLINE)),
             online=census.count(PresenceState.ONLINE),
             plots=_plots(list(pulse.samples)),
-            losses=status()["losses"],
-            refused=counters.get("refused") or {},
+            losses=now["losses"],
+            refused=now["counters"].get("refused") or {},
         )
 
     @routes.get("/console/live")

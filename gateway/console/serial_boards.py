@@ -21,6 +21,8 @@ PROBE_WITHIN_S: Final = 60.0
 MOST_PORTS: Final = 64
 _MOST_OCTETS: Final = 1 << 20
 _START: Final = "from meshwire.cli import main; raise SystemExit(main())"
+_MEEKLY: Final = f"import os; getattr(os, 'nice', abs)(10); {_START}"
+"""The gateway and what it serves come first: to begin a program takes longer than most pages take."""
 _NAMED: Final = re.compile(r"(/dev/|socket://|rfc2217://|sim://)[!-~]{1,240}")
 
 
@@ -77,7 +79,7 @@ class SerialBoards:
                 str(line["description"]),
                 ", ".join(f"{holder['command']} ({holder['pid']})" for holder in line["holders"]),
             )
-            for line in await _lines("ports", "--json", within_s=PORTS_WITHIN_S)
+            for line in await _lines(_MEEKLY, "ports", "--json", within_s=PORTS_WITHIN_S)
         ]
 
     async def look(self, ports: list[str]) -> list[Found]:
@@ -85,7 +87,7 @@ class SerialBoards:
         if not ports:
             return []
         async with self._looking:
-            lines = await _lines("probe", "--json", "--", *ports[:MOST_PORTS], within_s=PROBE_WITHIN_S)
+            lines = await _lines(_START, "probe", "--json", "--", *ports[:MOST_PORTS], within_s=PROBE_WITHIN_S)
         found = [
             Found(
                 port=str(line["port"]),
@@ -101,12 +103,12 @@ class SerialBoards:
         return sorted(found, key=lambda each: (not each.is_board, each.port))
 
 
-async def _lines(*arguments: str, within_s: float) -> list[dict[str, Any]]:
+async def _lines(start: str, *arguments: str, within_s: float) -> list[dict[str, Any]]:
     """What a command of ours prints, an object a line; what it has printed when the time is over counts."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        _START,
+        start,
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

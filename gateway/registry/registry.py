@@ -287,6 +287,11 @@ class Registry(AccountTable, SightingTable):
             if tenant in (None, device.tenant) and type in (None, device.type) and (tag is None or tag in device.tags)
         ]
 
+    @property
+    def device_count(self) -> int:
+        """How many devices are provisioned."""
+        return len(self._devices)
+
     def _look_up(self, mac: DeviceId) -> Device | None:
         now = time.monotonic()
         if not self.database.is_local or now - self._looked_at < LOOK_AGAIN_S:

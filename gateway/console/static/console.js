@@ -9,7 +9,14 @@ function draw(svg, values) {
   const points = values.map((value, index) => `${(index * step).toFixed(1)},${(80 - (value / top) * 76 - 2).toFixed(1)}`);
   svg.querySelector("polyline").setAttribute("points", points.join(" "));
   const label = document.querySelector(`[data-top="${svg.dataset.plot}"]`);
-  if (label) label.textContent = top.toFixed(1);
+  if (label) put(label, top.toFixed(1));
+}
+
+// The text is changed in place: a new node for each figure, each second, is work for the browser's memory.
+function put(place, text) {
+  const node = place.firstChild;
+  if (!(node instanceof Text) || node.nextSibling) place.textContent = text;
+  else if (node.data !== text) node.data = text;
 }
 
 // Rewritten only when they have changed: screen readers and pointers are not disturbed every second.
@@ -73,8 +80,7 @@ function follow(section) {
   const told = (sample) => {
     for (const place of section.querySelectorAll("[data-field]")) {
       const value = sample[place.dataset.field];
-      const text = typeof value === "boolean" ? (value ? "connected" : "away") : String(value);
-      if (place.textContent !== text) place.textContent = text;
+      put(place, typeof value === "boolean" ? (value ? "connected" : "away") : String(value));
     }
     for (const place of section.querySelectorAll("[data-if]")) place.hidden = !sample[place.dataset.if];
     for (const place of section.querySelectorAll("[data-unless]")) place.hidden = Boolean(sample[place.dataset.unless]);

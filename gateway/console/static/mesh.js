@@ -277,7 +277,9 @@ function showMesh(section) {
       if (node) node.seen = now;
       if (node && !still.matches) flashes.set(mac, performance.now());
       const cell = rows.get(mac)?.querySelector('[data-cell="seen"]');
-      if (cell) [cell.textContent, cell.dataset.at] = ["0 s ago", now];
+      if (!cell) continue;
+      put(cell, "0 s ago");
+      cell.dataset.at = now;
     }
     if (Object.keys(states).length && !isLarge) tally();
     if (picked) describe(picked);
@@ -304,7 +306,7 @@ function showMesh(section) {
     const now = Date.now() / 1000;
     for (const row of rows.values()) {
       const cell = row.querySelector("[data-cell=seen][data-at]");
-      if (cell) cell.textContent = `${ago(now - cell.dataset.at)} ago`;
+      if (cell) put(cell, `${ago(now - cell.dataset.at)} ago`);
     }
   }, 5000);
   load();
