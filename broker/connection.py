@@ -447,7 +447,15 @@ class Connection(asyncio.Protocol):
         self._session, self._state = session, State.ACTIVE
         session.may_explain = packet.properties.request_problem_information != 0
         session.aliases = handshake.outgoing_aliases(packet, limits)
-        self._dialogue = Dialogue(around.engine, session, self.output, limits, self._statistics, self._on_disconnect)
+        self._dialogue = Dialogue(
+            around.engine,
+            session,
+            self.output,
+            limits,
+            self._statistics,
+            self._on_disconnect,
+            is_bridge=packet.is_bridge,
+        )
         self._statistics.clients_connected += 1
         tenant.connections += 1
         self._stream.max_packet_octets = limits.max_packet_octets

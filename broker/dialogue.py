@@ -74,12 +74,14 @@ class Dialogue:
         limits: bounds.
         statistics: counters.
         on_disconnect: called with True when the will is to be published all the same.
+        is_bridge: the client is another broker, whose own messages must not come back to it.
     """
 
     __slots__ = (
         "_aliases",
         "_engine",
         "_handlers",
+        "_is_bridge",
         "_limits",
         "_on_disconnect",
         "_outlet",
@@ -99,6 +101,8 @@ class Dialogue:
         limits: Limits,
         statistics: Statistics,
         on_disconnect: Callable[[bool], None],
+        *,
+        is_bridge: bool = False,
     ) -> None:
         self._engine = engine
         self._session = session
@@ -106,6 +110,7 @@ class Dialogue:
         self._limits = limits
         self._statistics = statistics
         self._on_disconnect = on_disconnect
+        self._is_bridge = is_bridge
         self._speaks_v5 = outlet.version is _V5
         self.tenant = session.tenant
         plan = session.tenant.plan
@@ -278,9 +283,12 @@ class Dialogue:
 
     def _on_subscribe(self, packet: Subscribe, now: float) -> None:
         identifiers = packet.properties.subscription_identifiers
-        result = self._engine.subscribe(self._session, packet.subscriptions, identifiers[0] if identifiers else 0)
+        wanted = packet.subscriptions
+        if self._is_bridge:
+            wanted = tuple(replace(item, no_local=True, retain_as_published=True) for item in wanted)
+        result = self._engine.subscribe(self._session, wanted, identifiers[0] if identifiers else 0)
         key = self._session.key
-        for item, code in zip(packet.subscriptions, result.codes, strict=True):
+        for item, code in zip(wanted, result.codes, strict=True):
             if is_failure(code):
                 text = item.topic_filter[:LOGGED_TOPIC_MAX]
                 _log.warning("subscribe refused", tenant=key.tenant, client_id=key.client_id, filter=text, code=code)

@@ -109,7 +109,7 @@ def _reason(kind: PacketType, value: int) -> int:
 
 
 def _connect(reader: Reader, _version: ProtocolVersion) -> Connect:
-    version = _protocol(reader)
+    version, is_bridge = _protocol(reader)
     flags = reader.byte()
     if flags & 1 and version is not ProtocolVersion.V3_1:
         raise malformed("reserved connect flag is set")  # [MQTT-3.1.2-3]
@@ -123,15 +123,16 @@ def _connect(reader: Reader, _version: ProtocolVersion) -> Connect:
         raise malformed("password without user name")  # 3.1.1 [MQTT-3.1.2-22]
     username = reader.string() if flags & 0x80 else None
     password = reader.binary() if flags & 0x40 else None
-    return Connect(client_id, version, bool(flags & 2), keep_alive, will, username, password, properties)
+    return Connect(client_id, version, bool(flags & 2), keep_alive, will, username, password, properties, is_bridge)
 
 
-def _protocol(reader: Reader) -> ProtocolVersion:
+def _protocol(reader: Reader) -> tuple[ProtocolVersion, bool]:
+    """With the mark of a bridge."""
     name, level = reader.string(), reader.byte()
-    if (name, level) == ("MQIsdp", 3):
-        return ProtocolVersion.V3_1
-    if name == "MQTT" and level in (4, 5):
-        return ProtocolVersion(level)
+    if name == "MQIsdp" and level in (3, 0x83):
+        return ProtocolVersion.V3_1, level == 0x83
+    if name == "MQTT" and level in (4, 5, 0x84):
+        return ProtocolVersion(level & 0x7F), level == 0x84
     if name in ("MQTT", "MQIsdp"):
         raise PacketError(_R.UNSUPPORTED_PROTOCOL_VERSION, f"protocol level {level} is not spoken here")
     raise PacketError(_R.UNSUPPORTED_PROTOCOL_VERSION, "not MQTT")

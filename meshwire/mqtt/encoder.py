@@ -152,6 +152,8 @@ def _connect(packet: Connect) -> bytes:
     version, will = packet.version, packet.will
     if packet.password is not None and packet.username is None and version is not _V5:
         raise malformed("password without user name")
+    if packet.is_bridge and version is _V5:
+        raise malformed("MQTT 5 has no mark of a bridge")
     flags = packet.clean_start << 1 | (packet.username is not None) << 7 | (packet.password is not None) << 6
     parts = [encode_string(packet.client_id)]
     if will is not None:
@@ -162,7 +164,8 @@ def _connect(packet: Connect) -> bytes:
         parts.append(encode_string(packet.username))
     if packet.password is not None:
         parts.append(encode_binary(packet.password))
-    head = _PROTOCOL_NAMES[version] + bytes((flags,)) + packet.keep_alive.to_bytes(2, "big")
+    *name, level = _PROTOCOL_NAMES[version]
+    head = bytes((*name, level | packet.is_bridge << 7, flags)) + packet.keep_alive.to_bytes(2, "big")
     return head + _list(packet.properties, Place.CONNECT, version) + b"".join(parts)
 
 

@@ -63,6 +63,8 @@ class Connect:
     username: str | None = None
     password: bytes | None = None
     properties: Properties = NO_PROPERTIES
+    is_bridge: bool = False
+    """Another broker asks, as Mosquitto marks it in 3.x: the highest bit of the protocol level."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ async def test_refusals_have_their_code_and_are_counted_by_cause(
     assert not running.broker.engine.sessions
 
 
-@pytest.mark.parametrize(("level", "name"), [(6, b"MQTT"), (4, b"HTTP"), (0x84, b"MQTT")])
+@pytest.mark.parametrize(("level", "name"), [(6, b"MQTT"), (4, b"HTTP"), (0x85, b"MQTT")])
 async def test_unknown_protocols_are_told(running: Any, dial: Any, level: int, name: bytes) -> None:
     client = await dial(running, V311)
     client.send_octets(b"\x10\x0d\0\x04" + name + bytes((level,)) + b"\x02\0\0\0\x01a")
@@ -191,6 +191,19 @@ async def test_an_answer_too_long_for_the_client_ends_the_connection(running: An
     client = await join(running, Connect("c", V5, properties=Properties(maximum_packet_size=40)))
     assert await client.ask(sub(*[f"a/{number}" for number in range(35)])) is not None
     assert await client.ask(sub(*[f"a/{number}" for number in range(36)])) == Disconnect(ReasonCode.PACKET_TOO_LARGE)
+
+
+@pytest.mark.parametrize("version", [V31, V311])
+async def test_a_bridge_does_not_hear_itself_and_is_told_what_is_retained(
+    running: Any, join: Any, version: ProtocolVersion
+) -> None:
+    bridge = await join(running, Connect("bridge", version, is_bridge=True))
+    await bridge.ask(sub("a"))
+    await bridge.ask(Publish("a", b"own", 1, packet_id=1))
+    other = await join(running, Connect("other", V311))
+    await other.ask(Publish("a", b"other", 1, True, packet_id=1))
+    heard = await bridge.next()
+    assert (heard.payload, heard.retain) == (b"other", True)
 
 
 # --- messages ----------

@@ -57,7 +57,7 @@ def test_a_wrong_protocol_name_closes(dial: Any) -> None:
     assert client.until_closed() in ([], [ConnAck(False, 1)])
 
 
-@pytest.mark.parametrize("level", [0, 2, 6, 0x84, 0xFF])
+@pytest.mark.parametrize("level", [0, 2, 6, 0x83, 0x85, 0xFF])
 def test_an_unknown_level_is_answered_with_code_1_and_closed(dial: Any, level: int) -> None:
     client = dial(V311)
     client.octets(f"10 0d 0004 4d515454 {level:02x} 02 0000 0001 61")

@@ -209,6 +209,7 @@ def test_dup_is_allowed_where_mqtt_3_1_had_it() -> None:
         Connect("c", password=b"p"),
         Connect("c", will=Will("#")),
         Connect("c", V5, properties=Properties(topic_alias=1)),
+        Connect("c", V5, is_bridge=True),
         Publish("a", properties=Properties(topic_alias=70_000)),
     ],
     ids=str,

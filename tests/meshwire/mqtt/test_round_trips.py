@@ -97,9 +97,9 @@ def connects(draw: st.DrawFn) -> Connect:
     username = draw(st.none() | TEXT)
     password = draw(st.none() | BINARY) if username is not None or version is V5 else None
     found = draw(listed(version, Place.CONNECT, without=("authentication_data",)))
-    return Connect(
-        draw(TEXT), version, draw(st.booleans()), draw(st.integers(0, 65_535)), will, username, password, found
-    )
+    clean, keep_alive = draw(st.booleans()), draw(st.integers(0, 65_535))
+    is_bridge = draw(st.booleans()) and version is not V5
+    return Connect(draw(TEXT), version, clean, keep_alive, will, username, password, found, is_bridge)
 
 
 @st.composite

@@ -64,6 +64,16 @@ VECTORS = [
         Connect("id", V31, True, 60),
     ),
     Vector(
+        "mosquitto.conf try_private: a bridge marks the level of 3.1.1",
+        "10 0f 0004 4d515454 84 02 003c 0003 6c2e62",
+        Connect("l.b", V311, True, 60, is_bridge=True),
+    ),
+    Vector(
+        "mosquitto.conf try_private: a bridge marks the level of 3.1",
+        "10 10 0006 4d5149736470 83 02 003c 0002 6964",
+        Connect("id", V31, True, 60, is_bridge=True),
+    ),
+    Vector(
         "5.0 figure 3-6: clean start, keep-alive 10 s, session expiry interval 10 s",
         "10 13 0004 4d515454 05 02 000a 05 11 0000000a 0001 63",
         Connect("c", V5, True, 10, properties=Properties(session_expiry_interval=10)),
