@@ -19,7 +19,7 @@ from operator import itemgetter
 from typing import Final
 
 from gateway.segments import HEADER_OCTETS, MAX_PAYLOAD_OCTETS, Damage, Record, encode_records, read_records
-from gateway.storage import Segment, Storage
+from gateway.storage import RefusedSegment, Segment, Storage
 
 __all__ = ["Commit", "Entry", "Outbox", "OutboxFull", "OutboxStatus"]
 
@@ -169,8 +169,11 @@ class Outbox:
             return None
         first, entries = self._next_sequence, self._pending
         octets = encode_records(first, entries)
-        run = self._run_for(len(octets))
-        commit = Commit(run.segment, octets, first, entries)
+        try:
+            segment = self._run_for(len(octets)).segment
+        except OSError as error:  # The writer meets it where it meets a full disk.
+            segment = RefusedSegment(first, error)
+        commit = Commit(segment, octets, first, entries)
         self._pending = []
         self._committing = True
         return commit
@@ -205,8 +208,7 @@ class Outbox:
         """The batch could not be written: forget it, the senders will be told."""
         self._committing, self.is_writable = False, False
         self._octets -= len(commit.octets)
-        run = self._runs[-1]
-        run.segment.truncate(run.committed)
+        commit.segment.truncate(self._runs[-1].committed if self._runs else 0)
 
     # --- for the side that publishes
 

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 from gateway.errors import GatewayError
 
-__all__ = ["FileStorage", "MemoryStorage", "Segment", "Storage"]
+__all__ = ["FileStorage", "MemoryStorage", "RefusedSegment", "Segment", "Storage"]
 
 _SEGMENT_SUFFIX: Final = ".log"
 _DONE_SUFFIX: Final = ".done"
@@ -59,6 +59,36 @@ class Segment(Protocol):
 
     def close(self) -> None:
         """Let go without removing."""
+
+
+class RefusedSegment:
+    """Stands for one that the system did not let us begin: nothing can be written to it."""
+
+    size = 0
+
+    def __init__(self, base: int, error: OSError) -> None:
+        self.base = base
+        self._error = error
+
+    def append(self, octets: bytes) -> None:
+        """Raises what the system said."""
+        raise self._error
+
+    def sync(self) -> None:
+        """There is nothing in it."""
+
+    def read(self, start: int, octets: int) -> bytes:
+        """Nothing."""
+        return b""
+
+    def truncate(self, octets: int) -> None:
+        """There is nothing in it."""
+
+    def remove(self) -> None:
+        """There is nothing of it."""
+
+    def close(self) -> None:
+        """There is nothing of it."""
 
 
 class Storage(Protocol):

@@ -58,11 +58,7 @@ class AliasQueue:
 
     def begin(self) -> Commit | None:
         """What was taken, to be written."""
-        try:
-            commit = self.outbox.begin_commit()
-        except OSError as error:
-            _log.error("the queue of an alias can't be written", alias=self.name, error=str(error))
-            return None
+        commit = self.outbox.begin_commit()
         self._committing = commit is not None
         return commit
 

@@ -215,6 +215,27 @@ def test_a_failed_write_is_forgotten(tmp_path: Path) -> None:
     assert outbox.status(0).damaged == 0
 
 
+@pytest.mark.parametrize("kept", [[], [b"kept"]])
+def test_a_segment_that_cannot_be_begun_is_a_failed_write(
+    tmp_path: Path, kept: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = opened(tmp_path, segment_octets=40)
+    if kept:
+        store(outbox, *kept)
+    with monkeypatch.context() as full:
+        full.setattr(FileStorage, "begin", lambda storage, base: (_ for _ in ()).throw(OSError(28, "no room")))
+        outbox.append(b"failed", 1000)
+        commit = outbox.begin_commit()
+        assert commit is not None
+        with pytest.raises(OSError, match="no room"):
+            commit.write(sync=True)
+        outbox.fail_commit(commit)
+        assert not outbox.status(0).is_writable
+    store(outbox, b"later")
+    assert drain(outbox) == [*kept, b"later"]
+    assert outbox.status(0).is_writable and outbox.room == (1 << 20)
+
+
 def test_a_second_gateway_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     outbox = opened(tmp_path)
     with pytest.raises(GatewayError, match="in use"):
