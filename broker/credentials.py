@@ -35,10 +35,21 @@ from meshwire.identity import INTERNAL_TENANT, LoginKind, Principal, Role, Tenan
 from meshwire.site import Site
 from meshwire.tokens import TokenError, VerifyingKeys
 
-__all__ = ["Authenticator", "Login", "Refusal", "RefusedLogin", "UsersFile", "is_token"]
+__all__ = [
+    "GATEWAY_SECRET",
+    "GATEWAY_USER",
+    "Authenticator",
+    "Login",
+    "Refusal",
+    "RefusedLogin",
+    "UsersFile",
+    "is_token",
+]
 
 GATEWAY_USER: Final = "gateway"
-"""The one user that a new users file has; its password is the site's secret `gateway-mqtt`."""
+"""The one user that a new users file has."""
+GATEWAY_SECRET: Final = "gateway-mqtt"
+"""The secret of the site that is its password."""
 REMEMBER_S: Final = 60.0
 REMEMBER_MAX: Final = 4_096
 MAX_PASSWORD_OCTETS: Final = 4_096
@@ -392,6 +403,6 @@ def open_users(path: Path, site: Site, hasher: PasswordHasher | None = None) -> 
     """
     users = UsersFile(path, hasher)
     if not path.exists():
-        users.add(GATEWAY_USER, site.secret("gateway-mqtt"), roles=(Role.GATEWAY, Role.OPERATOR))
+        users.add(GATEWAY_USER, site.secret(GATEWAY_SECRET), roles=(Role.GATEWAY, Role.OPERATOR))
         _log.info("users file made", path=str(path), users=[GATEWAY_USER])
     return users

@@ -25,6 +25,7 @@ from broker.administration.requests import (
     AddressRequest,
     AddressShow,
 )
+from broker.credentials import GATEWAY_SECRET, GATEWAY_USER
 from broker.errors import AddressError
 from broker.settings import BrokerSettings
 from meshwire.config import load_config, read_settings
@@ -44,8 +45,11 @@ Number = Annotated[int | None, typer.Option(min=1)]
 Name = Annotated[str | None, typer.Option(help="An address of the same tenant; empty: none.")]
 Host = Annotated[str, typer.Option("--host", "-h", help="Of the running broker.")]
 Port = Annotated[int, typer.Option("--port", "-p")]
-User = Annotated[str, typer.Option("--username", "-u", help="A user with role ADMIN.")]
-PasswordFile = Annotated[Path, typer.Option("--password-file", help="File whose first line is the password.")]
+User = Annotated[str, typer.Option("--username", "-u", help="A user with role ADMIN or OPERATOR.")]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option("--password-file", help="File whose first line is the password; default: of this site's gateway."),
+]
 
 
 @app.command()
@@ -122,8 +126,8 @@ def remove(name: str, tenant: Tenant, config: Config = None) -> None:
 def browse(
     name: str,
     tenant: Tenant,
-    username: User,
-    password_file: PasswordFile,
+    username: User = GATEWAY_USER,
+    password_file: PasswordFile = None,
     limit: Annotated[int, typer.Option(min=1, help="Most messages to show.")] = 100,
     as_json: AsJson = False,
     host: Host = "127.0.0.1",
@@ -147,8 +151,8 @@ def browse(
 def purge(
     name: str,
     tenant: Tenant,
-    username: User,
-    password_file: PasswordFile,
+    username: User = GATEWAY_USER,
+    password_file: PasswordFile = None,
     host: Host = "127.0.0.1",
     port: Port = 1883,
 ) -> None:
@@ -159,8 +163,8 @@ def purge(
 
 @app.command()
 def status(
-    username: User,
-    password_file: PasswordFile,
+    username: User = GATEWAY_USER,
+    password_file: PasswordFile = None,
     tenant: Annotated[str | None, typer.Option("--tenant", "-T", help="Only this tenant's.")] = None,
     host: Host = "127.0.0.1",
     port: Port = 1883,
@@ -188,7 +192,8 @@ def _ask(place: Place, **asked: object) -> dict[str, object]:
     return body
 
 
-def _place(host: str, port: int, username: str, password_file: Path) -> Place:
+def _place(host: str, port: int, username: str, password_file: Path | None) -> Place:
+    password_file = password_file or Site.default().path("secrets", GATEWAY_SECRET)
     try:
         password = password_file.read_text().splitlines()[0]
     except (OSError, UnicodeDecodeError, IndexError) as error:

@@ -137,6 +137,12 @@ async def test_the_two_commands(running: "Running", tmp_path: Path) -> None:
     lines = (await output(receiver)).splitlines()
     assert [json.loads(line) for line in lines] == [{"sequence": number} for number in range(1, 11)]
     await output(sender)
+    # Operators look at it as the site's own gateway does, unless they name somebody else.
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    users = UsersFile(running.site.path("broker", "users.json"), cheap)
+    users.add("gateway", running.site.secret("gateway-mqtt"), roles=("OPERATOR",))
+    seen = json.loads(await output(await command(tmp_path, "address", "status", *port)))
+    assert (seen["name"], seen["received"], seen["delivered"]) == ("anycast", 10, 10)
 
 
 async def is_receiving(process: Process) -> None:

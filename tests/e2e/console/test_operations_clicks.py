@@ -69,6 +69,20 @@ async def test_an_address_is_made_looked_into_and_deleted(administrator: Any, si
     await expect(page.get_by_role("row", name="jobs")).to_have_count(0)
 
 
+async def test_an_address_of_each_type_is_made(administrator: Any) -> None:
+    page = administrator
+    for kind in ("queue", "topic", "anycast", "multicast"):
+        await go_to(page, "Addresses")
+        form = page.get_by_role("region", name="New address")
+        await form.get_by_role("combobox").select_option("acme")
+        await form.get_by_label("Name").fill(f"my-{kind}")
+        await form.get_by_label(kind).check()
+        await form.get_by_role("button", name="Make").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text(f"my-{kind} {kind}")
+        await page.get_by_role("button", name="Delete the address").click()
+        await expect(page.get_by_role("row", name=f"my-{kind}")).to_have_count(0)
+
+
 async def test_connections_come_and_go_by_themselves_and_are_kicked(administrator: Any, site: OperatedSite) -> None:
     page = administrator
     await go_to(page, "Connections")
