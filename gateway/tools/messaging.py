@@ -335,9 +335,9 @@ def check_endpoint(
 def _unless_in_use(http_url: str, method: str, path: str, body: object = None) -> Any:
     answer = ask(http_url, method, path, body)
     if answer.status == 409 and answer.body.get("errors"):
-        for use in answer.body["errors"]:
-            typer.echo(use["detail"], err=True)
-        raise Refused("the endpoint is in use", evidence=answer.body["code"], fix="give --yes to do it all the same")
+        uses = "; ".join(use["detail"] for use in answer.body["errors"])
+        fix = "give --yes to do it all the same"
+        raise Refused("the endpoint is in use", evidence=uses, fix=fix, code=answer.body["code"])
     return expect(answer, f"{method} {path}").body
 
 

@@ -76,7 +76,7 @@ async def test_an_address_of_each_type_is_made(administrator: Any) -> None:
         form = page.get_by_role("region", name="New address")
         await form.get_by_role("combobox").select_option("acme")
         await form.get_by_label("Name").fill(f"my-{kind}")
-        await form.get_by_label(kind).check()
+        await form.get_by_role("radio", name=kind).check()
         await form.get_by_role("button", name="Make").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text(f"my-{kind} {kind}")
         await page.get_by_role("button", name="Delete the address").click()

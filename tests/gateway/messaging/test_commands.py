@@ -88,8 +88,9 @@ def test_accounts_instances_and_endpoints(run: Run, tmp_path: Path) -> None:
     records = run(endpoint_app, "publish", endpoint, "--address", "10.0.0.1")
     assert records.startswith("b.example.net. 300 IN A 10.0.0.1")
     run(device_app, "add", "0000000000000001", "-T", "acme")
-    with pytest.raises(Refused, match="in use"):
+    with pytest.raises(Refused, match="in use; seen: account acme: 1 device;") as caught:
         run(endpoint_app, "remove", endpoint)
+    assert caught.value.code == "MW-MSG-003"
     run(endpoint_app, "set", endpoint, "mqtts://b.example.net:8883", "--yes")
     run(endpoint_app, "remove", endpoint, "--yes")
     with pytest.raises(WrongInput, match="not an endpoint"):
