@@ -302,6 +302,8 @@ class Connection(asyncio.Protocol):
                     self._take_first(first)
                 elif self._stream.next_kind not in (None, PacketType.CONNECT):
                     raise PacketError(ReasonCode.PROTOCOL_ERROR, "this is not MQTT")  # told without waiting for more
+                else:
+                    self._wait_for_connect()
             dialogue = self._dialogue
             if dialogue is not None:
                 dialogue.work(self._stream, self._heard_at)
@@ -315,6 +317,12 @@ class Connection(asyncio.Protocol):
         except Exception:  # the top of this connection's work: a fault of ours ends this connection and no other
             _log.exception("connection failed", address=self._address)
             self.end(Ending.INTERNAL_ERROR, ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR)
+
+    def _wait_for_connect(self) -> None:
+        """What is announced as a CONNECT may be long, and many may announce one."""
+        evicted = self._around.admission.hold(self._address, self, self._stream.buffered_octets)
+        if evicted is not None:
+            evicted.end(Ending.EVICTED, ReasonCode.CONNECTION_RATE_EXCEEDED)
 
     def _on_packet_error(self, error: PacketError) -> None:
         self._statistics.protocol_errors[error.reason.name] += 1

@@ -193,7 +193,9 @@ class Broker:
             doorman=Doorman(authenticator, Throttle(), loop),
             accounts=self._accounts,
             permissions_of=self._permissions_of,
-            admission=Admission(limits.unauthenticated_per_address, limits.unauthenticated_total),
+            admission=Admission(
+                limits.unauthenticated_per_address, limits.unauthenticated_total, limits.unauthenticated_octets
+            ),
             turn=turn,
             statistics=self.statistics,
             connections=self._connections,

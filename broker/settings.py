@@ -115,6 +115,8 @@ class Limits(BaseModel):
     unauthenticated_per_address: int = Field(default=1_000, ge=1)
     unauthenticated_total: int = Field(default=5_000, ge=1)
     """Connections without a complete CONNECT; above it the oldest ones are closed."""
+    unauthenticated_octets: int = Field(default=67_108_864, ge=1_024)
+    """What all of them may hold of CONNECTs that are not complete; above it the one that holds most is closed."""
     max_pending_logins: int = Field(default=256, ge=1)
     """Password checks waiting for a thread; above it a CONNECT is answered "server busy"."""
     max_queued_messages: int = Field(default=50_000, ge=1)

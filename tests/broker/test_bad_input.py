@@ -130,6 +130,18 @@ async def test_what_does_not_begin_like_connect_is_not_waited_for(running: Any, 
     assert running.broker.statistics.protocol_errors == {"PROTOCOL_ERROR": 1}
 
 
+async def test_connects_that_never_end_take_no_more_memory_than_allowed(
+    start: Any, dial: Any, join: Any, eventually: Any
+) -> None:
+    running = await start(limits=Limits(unauthenticated_octets=1_000_000))
+    for _ in range(20):
+        client = await dial(running)
+        client.send_octets(b"\x10\x80\x80\x0f" + bytes(200_000))
+    endings = running.broker.statistics.endings
+    await eventually(lambda: endings[Ending.EVICTED] >= 15)
+    assert await (await join(running, Connect("legitimate", V311))).ask(PingReq()) == PingResp()
+
+
 async def test_every_beginning_of_a_connect(running: Any, join: Any, eventually: Any) -> None:
     whole = encode(Connect("c", V5, username="admin", password=b"wrong"), V5)
     await throw_all(running.port, [whole[:length] for length in range(len(whole))])
