@@ -11,12 +11,20 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
+from broker.adapters.errors import EngineError
 from broker.adapters.rabbitmq import nodes
 from broker.adapters.rabbitmq.load import read_load
 from broker.adapters.rabbitmq.nodes import LaunchedNode, PrivateCluster
 from broker.adapters.rabbitmq.scaling import Load
+from broker.attack.embedded import PASSWORD as USERS_PASSWORD
+from broker.attack.embedded import make_users
+from broker.attack.external import running_authority
+from broker.authority.service import Authority
+from broker.authority.settings import AuthoritySettings
+from broker.settings import BrokerSettings
 from gateway.operations.desk import Page
 from gateway.operations.rabbitmq import RabbitMQDesk
+from meshwire.site import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
@@ -94,3 +102,27 @@ async def test_a_connection_is_shown_and_ended(desk: tuple[RabbitMQDesk, Launche
                 async for _ in meter.messages:
                     raise AssertionError("nothing was published")
     await seen(rabbit, 0)
+
+
+async def test_users_of_the_authority_are_not_let_into_the_management_plugin(tmp_path: Path) -> None:
+    if nodes.server_program() is None:
+        pytest.skip("RabbitMQ is not installed")
+    site = Site(tmp_path / "site")
+    make_users(site.path("broker", "users.json"))
+    (port,) = nodes.free_ports(1)
+    url = f"http://127.0.0.1:{port}/{site.secret('broker-authority')}"
+    cluster = PrivateCluster(tmp_path / "rabbit", url, management=True)
+    async with running_authority(Authority(AuthoritySettings(port=port), BrokerSettings(), site=site)):
+        await asyncio.to_thread(cluster.start)
+        try:
+            (node,) = cluster.nodes
+            login = {"username": "gateway", "password": USERS_PASSWORD, "protocol": aiomqtt.ProtocolVersion.V311}
+            async with aiomqtt.Client("127.0.0.1", node.mqtt_port, **login):
+                pass  # the same user over MQTT
+            management = f"http://127.0.0.1:{node.management_port}"
+            for name in ("gateway", "victim", "guest"):
+                password = "guest" if name == "guest" else USERS_PASSWORD
+                with pytest.raises(EngineError, match="HTTP 401"):
+                    await asyncio.to_thread(read_load, management, name, password)
+        finally:
+            await asyncio.to_thread(cluster.stop)
