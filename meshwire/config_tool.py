@@ -19,7 +19,9 @@ from meshwire.config import load_config, read_settings
 
 __all__ = ["SECTIONS", "app"]
 
-app = typer.Typer(help="The configuration: print it, check it, describe it.", no_args_is_help=True)
+app = typer.Typer(
+    add_completion=False, help="The configuration: print it, check it, describe it.", no_args_is_help=True
+)
 
 SECTIONS: Final = {
     "gateway": "gateway.settings:GatewaySettings",

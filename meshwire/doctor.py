@@ -29,7 +29,7 @@ __all__ = ["Finding", "app", "findings"]
 _LEAST_FREE_MIB: Final = 100
 """Outbox and broker take some tens of MiB where a broker is away for an hour."""
 
-app = typer.Typer(help="Check this installation and say what is amiss.")
+app = typer.Typer(add_completion=False, help="Check this installation and say what is amiss.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from meshwire.errors import ExitCode
 
 __all__ = ["CATALOGUES", "app", "catalogue"]
 
-app = typer.Typer(help="Explain an error code such as MW-SER-012.")
+app = typer.Typer(add_completion=False, help="Explain an error code such as MW-SER-012.")
 
 CATALOGUES: Final = (
     "meshwire.errors",

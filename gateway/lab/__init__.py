@@ -30,7 +30,9 @@ from meshwire.identity import DeviceId, IdentityError
 
 __all__ = ["CATALOGUE", "app"]
 
-app = typer.Typer(help="A whole site on this machine: boards on real ptys, NICs, gateway, broker, readings.")
+app = typer.Typer(
+    add_completion=False, help="A whole site on this machine: boards on real ptys, NICs, gateway, broker, readings."
+)
 
 CATALOGUE: Final = {
     "MW-DEM-001": "The demo ended and no reading arrived, or a board stayed silent; the message names the boards.",

@@ -16,7 +16,7 @@ from meshwire.tokens import TokenError, VerifyingKeys
 
 __all__ = ["DEFAULT_ROLES", "issue_token", "token_app"]
 
-token_app = typer.Typer(help="Issue and show tokens.", no_args_is_help=True)
+token_app = typer.Typer(add_completion=False, help="Issue and show tokens.", no_args_is_help=True)
 
 DEFAULT_ROLES: Final = (Role.BUBBLE_UP_READ_CONSUMER, Role.BUBBLE_UP_ALERT_CONSUMER, Role.COMMAND_CLIENT)
 

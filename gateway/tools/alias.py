@@ -200,7 +200,7 @@ def _on(record: Fields) -> str:
 
 # --- alias
 
-alias_app = typer.Typer(help="MQTT connection aliases.", no_args_is_help=True)
+alias_app = typer.Typer(add_completion=False, help="MQTT connection aliases.", no_args_is_help=True)
 common_verbs(alias_app, Kind.ALIAS, lambda r: f"{_on(r)}  {r['package']:<12}  {r['host']}", switch=True)
 
 
@@ -285,7 +285,9 @@ def exit_code(step: Fields) -> ExitCode:
 
 # --- trigger
 
-trigger_app = typer.Typer(help="Triggers: subscriptions bound to an alias, and what they do.", no_args_is_help=True)
+trigger_app = typer.Typer(
+    add_completion=False, help="Triggers: subscriptions bound to an alias, and what they do.", no_args_is_help=True
+)
 common_verbs(
     trigger_app,
     Kind.TRIGGER,
@@ -350,7 +352,9 @@ def set_trigger(
 # --- package
 
 package_app = typer.Typer(
-    help="Packages: aliases and triggers enabled, disabled and moved together.", no_args_is_help=True
+    add_completion=False,
+    help="Packages: aliases and triggers enabled, disabled and moved together.",
+    no_args_is_help=True,
 )
 common_verbs(package_app, Kind.PACKAGE, lambda r: f"{_on(r)}  {r['description']}", switch=True)
 
@@ -389,8 +393,12 @@ def _document(file: Path) -> dict[str, object]:
 
 # --- stores
 
-truststore_app = typer.Typer(help="Truststores: authorities that sign brokers' certificates.", no_args_is_help=True)
-keystore_app = typer.Typer(help="Keystores: client keys with their certificates.", no_args_is_help=True)
+truststore_app = typer.Typer(
+    add_completion=False, help="Truststores: authorities that sign brokers' certificates.", no_args_is_help=True
+)
+keystore_app = typer.Typer(
+    add_completion=False, help="Keystores: client keys with their certificates.", no_args_is_help=True
+)
 common_verbs(truststore_app, Kind.TRUSTSTORE, lambda r: str(r["file"]), switch=False)
 common_verbs(keystore_app, Kind.KEYSTORE, lambda r: str(r["file"]), switch=False)
 FileArgument = Annotated[Path | None, typer.Argument(help="PEM or PKCS#12 file; it is copied", metavar="FILE")]

@@ -28,7 +28,7 @@ from meshwire.notification import decode_reading
 
 __all__ = ["GatewayClient", "app"]
 
-app = typer.Typer(help="A CoAP request to a device, through a gateway.", no_args_is_help=True)
+app = typer.Typer(add_completion=False, help="A CoAP request to a device, through a gateway.", no_args_is_help=True)
 
 DEFAULT_DOMAIN: Final = "SG.YEL01.SSN.SSNSGS.NET"
 DEVICE_PORT: Final = 4849

@@ -22,7 +22,7 @@ from meshwire.identity import DeviceId, IdentityError
 __all__ = ["explain_app", "needed_octets", "outbox_app", "parse_duration_s"]
 
 explain_app = typer.Typer(add_completion=False, help="Where a notification is, or how it ended.")
-outbox_app = typer.Typer(no_args_is_help=True, help="The store between NICs and broker.")
+outbox_app = typer.Typer(add_completion=False, no_args_is_help=True, help="The store between NICs and broker.")
 
 Fields = Mapping[str, object]
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=200, help="how many, the newest first")]

@@ -26,7 +26,9 @@ from gateway.tools.mqtt_troubles import check_filters, check_topic, explain, pay
 
 __all__ = ["Connection", "app", "message_properties", "open_client", "subscribe"]
 
-app = typer.Typer(help="Subscribe and publish, as mosquitto_sub and mosquitto_pub do.", no_args_is_help=True)
+app = typer.Typer(
+    add_completion=False, help="Subscribe and publish, as mosquitto_sub and mosquitto_pub do.", no_args_is_help=True
+)
 
 VERSIONS: Final = {
     "31": aiomqtt.ProtocolVersion.V31,
