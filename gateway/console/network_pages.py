@@ -51,10 +51,12 @@ def router(pages: Pages, registry: Registry, row: Callable[[Device, float], Row]
         visitor, now_s = await pages.visitor(request), time.time()
         rows = [row(device, now_s) for device in registry.devices(visitor.tenant)]
         wanted = find.strip().lower()
-        shown = [
-            each for each in rows if wanted in f"{each.device.mac} {each.device.tenant} {each.device.type}".lower()
+        found = [
+            each
+            for each in rows
+            if not wanted or wanted in f"{each.device.mac} {each.device.tenant} {each.device.type}".lower()
         ]
-        shown.sort(key=_ORDERS.get(sort, _ORDERS["mac"]))  # type: ignore[arg-type]
+        shown = sorted(found, key=_ORDERS.get(sort, _ORDERS["mac"]))  # type: ignore[arg-type]
         last = max(1, -(-len(shown) // PER_PAGE))
         page = min(max(1, page), last)
         states = Counter(each.state for each in rows)
