@@ -31,6 +31,7 @@ __all__ = ["StandardBoard", "StandardSettings"]
 
 _BUILT_IN: Final = frozenset({"", ".well-known/core", "sys/time", "sys/log", "sys/fw"})
 """Paths that every board has by itself."""
+_NAME: Final = "meshwire reference sensor board (standard)"
 _RESET_OCTETS: Final = 4
 _RESTART_AFTER_S: Final = 1.0
 """A new firmware is started so long after its last block: the answer has to leave before."""
@@ -49,7 +50,7 @@ class StandardSettings:
         period_s: seconds between notifications of a sensor not named in `periods_s`.
         periods_s: the same by device type; 0 for push only.
         confirmable: notifications are CON instead of NON.
-        version_text: what `/` says.
+        version_text: what `/` says; empty: what the board is, and the version of its firmware.
         paths: path by device type, where it is not `/<classifier>/<type>`.
         content_formats: of a sensor's records by device type, where they are not CBOR.
         unobservable: device types that don't take registrations.
@@ -60,7 +61,7 @@ class StandardSettings:
     period_s: float = 60.0
     periods_s: dict[str, float] = field(default_factory=dict)
     confirmable: bool = False
-    version_text: str = "meshwire reference sensor board (standard)"
+    version_text: str = ""
     paths: dict[str, str] = field(default_factory=dict)
     content_formats: dict[str, int] = field(default_factory=dict)
     unobservable: frozenset[str] = frozenset()
@@ -104,7 +105,7 @@ class StandardBoard:
             for sensor in sensors
         }
         self._firmware = FirmwareResource(firmware)
-        self.site.add("/", RootResource(f"{settings.version_text} {firmware.version}"))
+        self.site.add("/", RootResource(settings.version_text or f"{_NAME} {firmware.version}"))
         self.site.add("/.well-known/core", WKCResource(self.site.get_resources_as_linkheader, impl_info=None))
         self.site.add("/sys/time", TimeResource(clock, now))
         self.site.add("/sys/log", LogResource(journal))
