@@ -99,6 +99,7 @@ def configure_logging(level: int = logging.INFO, stream: TextIO | None = None) -
         else _rendered
     )
     shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,  # whose line it is, where only the caller knows
         structlog.processors.add_log_level,
         _stamped,
     ]

@@ -82,3 +82,13 @@ def test_the_broker_names_the_message_and_not_what_is_in_it(topic: str, named: d
     line = json.loads(said.getvalue())
     assert named.items() <= line.items() and line["client_id"] == "gw" and line["octets"] == 11
     assert "secret" not in said.getvalue() and "payload" not in said.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_what_only_the_caller_knows_is_in_the_line(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESHWIRE_LOG_FORMAT", form)
+    said = io.StringIO()
+    logs.configure_logging(logging.INFO, said)
+    with structlog.contextvars.bound_contextvars(mac="0013500500470001"):
+        structlog.get_logger().info("port opened")
+    assert "0013500500470001" in said.getvalue()
