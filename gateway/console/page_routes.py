@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
@@ -24,8 +25,11 @@ class PageRoutes(APIRouter):
         super().__init__(include_in_schema=False)
 
     def add(self, routes: APIRouter) -> None:
-        """Take over the routes of a file of pages."""
-        self.routes.extend(routes.routes)
+        """Take over the routes of a file of pages; none of them is in the API's document."""
+        for route in routes.routes:
+            if isinstance(route, APIRoute):
+                route.include_in_schema = False
+            self.routes.append(route)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Every path of the console is for this router, also one that no page has."""
