@@ -237,6 +237,7 @@ PAGES: dict[str, Entry] = {
     "GET /console/network/{mac}": Entry(Who.PAGE, M),
     "GET /console/network/{mac}/frames": Entry(Who.PAGE, M),
     "GET /console/network/{mac}/frames/live": Entry(Who.PAGE, M),
+    "GET /console/network/{mac}/commands/live": Entry(Who.PAGE, M),
     "GET /console/network/{mac}/frames.pcapng": Entry(Who.PAGE, M, ok=(404,)),
     "GET /console/network/{mac}/link": Entry(Who.PAGE, M),
     "GET /console/network/{mac}/readings": Entry(Who.PAGE, M),
