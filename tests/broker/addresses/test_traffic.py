@@ -109,9 +109,7 @@ async def test_ten_messages_through_each_type_of_address(running: "Running") -> 
     book = AddressBook(running.site.path("broker", "addresses.json"))
     for kind in TYPES:
         book.put(Address(tenant="acme", name=kind, type=AddressType(kind)))
-    async with asyncio.timeout(PATIENCE_S):
-        while len(running.broker.engine.addresses) < len(TYPES):  # noqa: ASYNC110 - the file is looked at by the clock
-            await asyncio.sleep(0.01)
+    await are_known(running, len(TYPES))
     place = Place(BrokerAddress("127.0.0.1", running.port), Login("admin", "admin-password"))
     sending = [asyncio.create_task(_send(place, f"acme/address/{kind}")) for kind in ("queue", "anycast", "multicast")]
     assert await sending[0] == 10, "a queue has room without a receiver"
@@ -130,6 +128,7 @@ async def test_the_two_commands(running: "Running", tmp_path: Path) -> None:
     AddressBook(running.site.path("broker", "addresses.json")).put(
         Address(tenant="acme", name="anycast", type=AddressType.ANYCAST)
     )
+    await are_known(running, 1)
     port = ("--port", str(running.port))
     receiver = await command(tmp_path, "receive", "-m", "10", "anycast", *port)
     await is_receiving(receiver)
@@ -143,6 +142,13 @@ async def test_the_two_commands(running: "Running", tmp_path: Path) -> None:
     users.add("gateway", running.site.secret("gateway-mqtt"), roles=("OPERATOR",))
     seen = json.loads(await output(await command(tmp_path, "address", "status", *port)))
     assert (seen["name"], seen["received"], seen["delivered"]) == ("anycast", 10, 10)
+
+
+async def are_known(running: "Running", count: int) -> None:
+    """The broker has read its file of addresses again."""
+    async with asyncio.timeout(PATIENCE_S):
+        while len(running.broker.engine.addresses) < count:  # noqa: ASYNC110 - the file is looked at by the clock
+            await asyncio.sleep(0.01)
 
 
 async def is_receiving(process: Process) -> None:

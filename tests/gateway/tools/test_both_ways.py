@@ -91,6 +91,7 @@ SCRIPT = [
     f"command send {MAC} GET snsr/temp",
     f"command send {MAC} DANCE snsr/temp",
     f"command send {MAC} PUT snsr/temp --stored --ttl 600 --id two",
+    f"command update {{folder}}/image.bin {MAC} --ttl 600",
     f"command list {MAC}",
     "command list --all",
     f"command move {MAC} two 0",
@@ -219,6 +220,7 @@ def _files(folder: Path) -> None:
     )
     (folder / "devices.csv").write_text("mac,tags\n0000000000000003,bulk\n")
     (folder / "nothing.json").write_text("{}")
+    (folder / "image.bin").write_bytes(bytes(range(256)) * 8)
     authority = TrialAuthority.in_folder(folder)
     certificate, key = authority.client("gw", TenantId("acme"))
     (folder / "both.pem").write_bytes(key.read_bytes() + certificate.read_bytes())
