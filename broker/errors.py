@@ -33,6 +33,7 @@ class ListenError(BrokerError):
     """A listener's address can't be bound."""
 
     default_code: ClassVar[str] = "MW-BRK-002"
+    exit_code: ClassVar[ExitCode] = ExitCode.NOT_REACHABLE
 
 
 class UsersFileError(BrokerError):

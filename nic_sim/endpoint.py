@@ -23,7 +23,7 @@ from meshwire.coap import codes
 from meshwire.coap.message import CON, RST, Message, MessageError, decode, encode
 from meshwire.coap.options import OBSERVE
 from meshwire.coap_link import attach_message_interface
-from nic_sim.errors import NicError
+from nic_sim.errors import ListenError
 from nic_sim.relations import EndReason, RelationTable
 from nic_sim.settings import HostPort
 
@@ -156,7 +156,7 @@ async def open_context(
     """A CoAP context, server and client on one socket; set its `serversite` to serve.
 
     Raises:
-        NicError: the address can't be bound.
+        ListenError: the address can't be bound.
     """
     loop = asyncio.get_running_loop()
     bound = await _bind(listen)
@@ -185,10 +185,9 @@ async def _bind(listen: HostPort) -> socket.socket:
         sock.bind(found[0][4])
     except OSError as error:
         sock.close()
-        raise NicError(
+        raise ListenError(
             f"the NIC can't listen on {listen}",
             evidence=str(error),
             fix="choose another --listen HOST:PORT, or end what holds it (port 0 lets the system choose)",
-            code="MW-NIC-002",
         ) from None
     return sock

@@ -16,6 +16,7 @@ __all__ = [
     "BoardBusy",
     "BoardError",
     "LinkUnavailable",
+    "ListenError",
     "NicError",
     "NoBoardNamed",
     "NoAnswer",
@@ -54,6 +55,13 @@ class NicError(MeshwireError):
     """Base of all errors of this package."""
 
     default_code: ClassVar[str] = "MW-NIC-001"
+
+
+class ListenError(NicError):
+    """An address of the NIC can't be bound."""
+
+    default_code: ClassVar[str] = "MW-NIC-002"
+    exit_code: ClassVar[ExitCode] = ExitCode.NOT_REACHABLE
 
 
 class NoBoardNamed(NicError):

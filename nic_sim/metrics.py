@@ -14,7 +14,7 @@ import structlog
 
 from meshwire.link import LinkState
 from meshwire.link_stats import LinkStats
-from nic_sim.errors import NicError
+from nic_sim.errors import ListenError
 from nic_sim.settings import HostPort
 
 __all__ = ["MetricsServer", "link_metrics"]
@@ -112,14 +112,14 @@ class MetricsServer:
         """Serve until cancelled.
 
         Raises:
-            NicError: MW-NIC-004, the address can't be bound.
+            ListenError: MW-NIC-004, the address can't be bound.
         """
         try:
             server = await asyncio.start_server(
                 self._serve, self._address.host, self._address.port, limit=_MAX_REQUEST_OCTETS
             )
         except OSError as error:
-            raise NicError(
+            raise ListenError(
                 f"the metrics page can't listen on {self._address}",
                 evidence=str(error),
                 fix="choose another --metrics HOST:PORT (port 0 lets the system choose)",

@@ -4,7 +4,7 @@ from typing import ClassVar, Final
 
 from meshwire.errors import ExitCode, MeshwireError
 
-__all__ = ["CATALOGUE", "AuthorityError"]
+__all__ = ["CATALOGUE", "AuthorityError", "ListenError"]
 
 
 class AuthorityError(MeshwireError):
@@ -12,6 +12,13 @@ class AuthorityError(MeshwireError):
 
     default_code: ClassVar[str] = "MW-AUT-001"
     exit_code: ClassVar[ExitCode] = ExitCode.CONFIGURATION
+
+
+class ListenError(AuthorityError):
+    """The authority's address can't be bound."""
+
+    default_code: ClassVar[str] = "MW-AUT-002"
+    exit_code: ClassVar[ExitCode] = ExitCode.NOT_REACHABLE
 
 
 CATALOGUE: Final[dict[str, str]] = {

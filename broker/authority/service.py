@@ -26,7 +26,7 @@ from broker.authority.admissions import Admissions, Enforcer
 from broker.authority.callers import Callers, is_loopback
 from broker.authority.client_ids import ClientIds
 from broker.authority.emqx import EmqxHooks
-from broker.authority.errors import AuthorityError
+from broker.authority.errors import AuthorityError, ListenError
 from broker.authority.exchange import Exchange
 from broker.authority.go_auth import GoAuthHooks
 from broker.authority.http import Bounds, Handler, HttpConnection, Request, Response
@@ -217,11 +217,10 @@ class Authority:
                 reuse_address=os.name == "posix" and sys.platform != "cygwin",
             )
         except OSError as error:
-            raise AuthorityError(
+            raise ListenError(
                 "authority can't listen",
                 evidence=f"{self.settings.host}:{self.settings.port}: {error.strerror or error}",
                 fix="stop the program that holds the port, or set [authority] port",
-                code="MW-AUT-002",
             ) from None
 
 

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from nic_sim.errors import NicError
+from nic_sim.errors import ListenError
 
 __all__ = ["MAPPED_LOOPBACK", "PacketSocket", "PortSockets", "Receive", "SocketAddress", "Transport", "routes_to_us"]
 
@@ -62,7 +62,7 @@ class PacketSocket:
         port: UDP port of all NICs; 0: the system chooses.
 
     Raises:
-        NicError: the port is taken, or the system has no IPv6 sockets.
+        ListenError: the port is taken, or the system has no IPv6 sockets.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -70,11 +70,10 @@ class PacketSocket:
         try:
             self._socket = _bound(port)
         except OSError as error:
-            raise NicError(
+            raise ListenError(
                 "the fleet's socket can't be bound",
                 evidence=f"port {port}: {error.strerror or error}",
                 fix="choose another --port, or 0",
-                code="MW-NIC-002",
             ) from None
         self.port: int = self._socket.getsockname()[1]
         self._reading = False
@@ -123,7 +122,7 @@ class PortSockets:
         count: how many.
 
     Raises:
-        NicError: the system has not so many sockets for us.
+        ListenError: the system has not so many sockets for us.
     """
 
     def __init__(self, host: str, count: int) -> None:
@@ -138,11 +137,10 @@ class PortSockets:
                 sock.bind((host, 0))
         except OSError as error:
             self.close()
-            raise NicError(
+            raise ListenError(
                 f"there are sockets for {len(self._sockets)} of {count} NICs",
                 evidence=error.strerror or str(error),
                 fix="ulimit -n, fewer --nics, or --addresses loopback, which needs one socket",
-                code="MW-NIC-002",
             ) from None
 
     def start(self, receive: Receive) -> None:

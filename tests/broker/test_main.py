@@ -70,7 +70,7 @@ async def test_a_taken_port_and_a_wrong_value_have_their_exit_codes(tmp_path: Pa
         config.write_text(f"[[broker.listener]]\nport = {taken.getsockname()[1]}\n")
         process = await broker(tmp_path, "--config", str(config))
         _, error = await process.communicate()
-    assert process.returncode == 1
+    assert process.returncode == 4
     assert b"MW-BRK-002" in error
     assert b"Traceback" not in error
     config.write_text("[broker.limits]\nmax_inflight = 0\n")

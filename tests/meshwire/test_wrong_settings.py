@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import socket
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,43 @@ def test_it_is_told(
     said = capfd.readouterr().err
     assert all(each in said for each in words), said
     assert "Traceback" not in said
+
+
+TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
+
+
+@pytest.mark.parametrize(
+    ("kind", "command", "config", "code"),
+    [
+        (TCP, ["broker"], "[[broker.listener]]\nport = {}", "MW-BRK-002"),
+        (TCP, ["broker-authority"], "[authority]\nport = {}", "MW-AUT-002"),
+        (UDP, ["gateway"], '[gateway]\nlisten = ["127.0.0.1"]\nport = {}', "MW-GWY-002"),
+        (TCP, ["gateway"], '[gateway]\nport = 0\nhttp = "127.0.0.1:{}"', "MW-GWY-002"),
+        (UDP, NIC[:-1], "", "MW-NIC-002"),
+        (TCP, [*NIC, "--metrics"], "", "MW-NIC-004"),
+    ],
+)
+def test_a_taken_port_ends_every_server_alike(
+    kind: socket.SocketKind,
+    command: list[str],
+    config: str,
+    code: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MESHWIRE_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(cli, "use_fast_loop", lambda: None)
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", 0))
+        if kind is TCP:
+            taken.listen()
+        port = taken.getsockname()[1]
+        (tmp_path / "site.toml").write_text(config.format(port))
+        more = ["--config", str(tmp_path / "site.toml")] if config else [f"127.0.0.1:{port}"]
+        assert cli.main([*command, *more]) == 4
+    said = capfd.readouterr().err
+    assert code in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize("command", [["broker"], ["gateway", "--port", "0"], ["device", "list"], ["user", "list"]])
