@@ -112,7 +112,8 @@ class ProbeLine:
     async def _read(self, timeout_s: float) -> bytes | None:
         """Octets, b"" for a line that is lost, None when the time is over."""
         try:
-            return await asyncio.wait_for(self._pipe.read(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await self._pipe.read()
         except TimeoutError:
             return None
 

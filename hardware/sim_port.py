@@ -87,7 +87,8 @@ class Board:
             self.last_words.append(line.decode(errors="replace").strip())
             # It is mostly ending just now; asyncio loses the exit of a process that is signalled at that moment.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), _LAST_WORDS_S)
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await self._process.wait()
             return ""
 
     async def end(self) -> None:
@@ -96,7 +97,8 @@ class Board:
             with suppress(ProcessLookupError):
                 self._process.terminate()
             try:
-                await asyncio.wait_for(self._process.wait(), _END_TIMEOUT_S)
+                async with asyncio.timeout(_END_TIMEOUT_S):
+                    await self._process.wait()
             except TimeoutError:
                 with suppress(ProcessLookupError):
                     self._process.kill()
@@ -119,7 +121,8 @@ async def open_sim(spec: SimPort, *, baud: int) -> SimPipe:
     """
     board = await _start(spec)
     try:
-        path = await asyncio.wait_for(board.pty(), _START_TIMEOUT_S)
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            path = await board.pty()
         if not path:
             await board.end()
             raise _failed(spec, "; ".join(filter(None, board.last_words)) or "it ended without a word")

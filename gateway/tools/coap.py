@@ -63,7 +63,8 @@ class GatewayClient:
         request = self._to_gateway(aiocoap.DELETE)
         request.opt.uri_path = ("sessions",)
         try:
-            await asyncio.wait_for(self.context.request(request).response, 2.0)
+            async with asyncio.timeout(2.0):
+                await self.context.request(request).response
         except (TimeoutError, coap_error.Error, OSError):
             pass
 
@@ -88,7 +89,9 @@ class GatewayClient:
 
     async def _answer(self, request: aiocoap.Message) -> aiocoap.Message:
         try:
-            return await asyncio.wait_for(self.context.request(request).response, self.timeout_s)
+            async with asyncio.timeout(self.timeout_s):
+                answer: aiocoap.Message = await self.context.request(request).response
+                return answer
         except (TimeoutError, coap_error.ConRetransmitsExceeded):
             raise TimedOut(
                 "no answer in time",
@@ -304,7 +307,8 @@ def observe(
             request = client.build("GET", target.device, target.path)
             request.opt.observe = 0
             pending = client.context.request(request, handle_blockwise=False)
-            answer = await asyncio.wait_for(pending.response, target.timeout_s)
+            async with asyncio.timeout(target.timeout_s):
+                answer = await pending.response
             raise_for_code(answer)
             show(answer, target.form)
             left = None if count is None else count - 1

@@ -125,7 +125,8 @@ class Shell:
         """End the link in good order as far as it goes, and give the port back."""
         if self._link.status.state not in (LinkState.OPENING, LinkState.CLOSED):
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.board.finish(), _FAREWELL_S)
+                async with asyncio.timeout(_FAREWELL_S):
+                    await self.board.finish()
         self.board.close()
         for task in self._tasks:
             task.cancel()

@@ -100,7 +100,8 @@ async def _run(made: Fleet, for_s: float | None, as_json: bool, before: Resource
     while not (ended.is_set() or task.done()) and (end is None or loop.time() < end):
         left = REPORT_EVERY_S if end is None else min(REPORT_EVERY_S, max(0.0, end - loop.time()))
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), left)
+            async with asyncio.timeout(left):
+                await ended.wait()
         _say(as_json, {"event": "report", **_figures(made), **_costs(before, resources_now(), len(made.nics))})
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
