@@ -1,5 +1,6 @@
 """`meshwire instance`: what each broker can do, whether a configuration suits it, its files, and trial nodes."""
 
+import asyncio
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -23,12 +25,12 @@ from broker.adapters.rabbitmq.scaling import (
     Capacity,
     Load,
     ask_for_size,
-    serve_sizes,
     wanted_nodes,
 )
+from broker.adapters.rabbitmq.trial import serve_announced
 from broker.addresses.book import AddressBook
 from broker.credentials import UsersFile
-from broker.settings import BrokerSettings
+from broker.settings import BrokerSettings, InstanceSettings
 from meshwire.cli import main
 from meshwire.config import load_config, read_settings
 from meshwire.site import Site
@@ -118,14 +120,18 @@ def trial(
     authority: Annotated[str, typer.Option(help="HOST:PORT of a running authority.")] = "127.0.0.1:8099",
     directory: Annotated[Path | None, typer.Option(help="Keep the nodes' files here.")] = None,
     amqp: Annotated[bool, typer.Option("--amqp", help="AMQP 1.0 as well, with the site's addresses.")] = False,
+    instance: Annotated[
+        str, typer.Option(help="Name in the list of instances: [broker.instance] of the authority's configuration.")
+    ] = "trial",
 ) -> None:
     """Run RabbitMQ nodes on this machine until interrupted: own folders, free ports, no service touched."""
-    url = f"http://{authority}/{Site.default().secret('broker-authority')}"
+    site, name = Site.default(), _instance_name(instance)
+    url = f"http://{authority}/{site.secret('broker-authority')}"
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stopped.set())
     with tempfile.TemporaryDirectory(prefix="meshwire-rabbitmq-") as made:
-        addresses = tuple(AddressBook(Site.default().path("broker", "addresses.json"))) if amqp else ()
+        addresses = tuple(AddressBook(site.path("broker", "addresses.json"))) if amqp else ()
         cluster = PrivateCluster(directory or Path(made), url, nodes, amqp=amqp, addresses=addresses)
         cluster.start()
         try:
@@ -133,7 +139,7 @@ def trial(
                 line = {"node": node.name, "mqtt": node.mqtt_port, "ws": node.web_mqtt_port}
                 typer.echo(json.dumps(line | ({"amqp": node.amqp_port} if amqp else {})))
             sys.stdout.flush()
-            serve_sizes(cluster, stopped.wait)
+            asyncio.run(serve_announced(cluster, name, cluster.release(), site, stopped.wait))
         finally:
             cluster.stop()
 
@@ -176,6 +182,13 @@ def advise(
     else:
         load = Load(messages_per_s, connections, memory)
     typer.echo(str(wanted_nodes(load, nodes, Capacity(node_messages_per_s, node_connections))))
+
+
+def _instance_name(text: str) -> str:
+    try:
+        return InstanceSettings(name=text).name
+    except ValidationError:
+        raise typer.BadParameter(f"{text!r} is no name of an instance", param_hint="--instance") from None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The nodes of an engine of another maker, announced for it: it can't do that itself.
 
-Does: look every few seconds which of the configured listeners take a connection, and say so as our own broker does
+Does: look every few seconds which of the named listeners take a connection, and say so as our own broker does
 (`broker/announcement.py`), one announcement a node. Does not: speak to it, or count its clients.
 """
 
@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from broker.adapters.capabilities import Engine
 from broker.announcement import Announcement, Node
 from broker.authority.settings import EngineNode
 from meshwire.site import Site
@@ -28,8 +27,9 @@ class NodeWatch:
 
     Args:
         instance: its name.
-        engine: what it is, and its release.
-        nodes: where its listeners are.
+        engine: which broker it is.
+        release: of the broker; empty: not known.
+        nodes: gives where its listeners are now; their names differ.
         site: where it is announced.
         wall_clock: Unix time in seconds.
     """
@@ -37,20 +37,24 @@ class NodeWatch:
     def __init__(
         self,
         instance: str,
-        engine: Engine,
-        nodes: Sequence[EngineNode],
+        engine: str,
+        release: str,
+        nodes: Callable[[], Sequence[EngineNode]],
         site: Site,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._instance, self._engine, self._site, self._wall_clock = instance, engine, site, wall_clock
-        self._nodes = nodes
+        self._instance, self._engine, self._release = instance, engine, release
+        self._nodes, self._site, self._wall_clock = nodes, site, wall_clock
         self._there: dict[str, Announcement] = {}
 
     async def run(self) -> None:
         """Look until cancelled; then nothing is announced any more."""
         try:
             while True:
-                await asyncio.gather(*map(self._look, self._nodes))
+                nodes = self._nodes()
+                for name in self._there.keys() - {node.name for node in nodes}:
+                    self._there.pop(name).withdraw()
+                await asyncio.gather(*map(self._look, nodes))
                 await asyncio.sleep(LOOK_EVERY_S)
         finally:
             for announcement in self._there.values():
@@ -64,8 +68,7 @@ class NodeWatch:
         now_s = self._wall_clock()
         if node.name not in self._there:
             listener = {"kind": node.kind.value, "host": node.host, "port": node.port}
-            engine, _, release = self._engine.value.partition("-")
-            facts = Node(self._instance, node.name, engine, release, now_s, node.options, (listener,))
+            facts = Node(self._instance, node.name, self._engine, self._release, now_s, node.options, (listener,))
             self._there[node.name] = Announcement(self._site, facts)
         self._there[node.name].tell(now_s, now_s, lambda: ())
 

@@ -119,8 +119,10 @@ class Authority:
                     group.create_task(step.run(interval_s))
                 group.create_task(admissions.run(interval_s))
                 if (engine := self.settings.engine) is not None and self.settings.node:
+                    name, _, release = engine.value.partition("-")
+                    nodes = self.settings.node
                     watch = NodeWatch(
-                        self._broker.instance.name, engine, self.settings.node, self._site, self._wall_clock
+                        self._broker.instance.name, name, release, lambda: nodes, self._site, self._wall_clock
                     )
                     group.create_task(watch.run())
                 await self._serve(self._routes(admissions, exchange))

@@ -254,6 +254,10 @@ class PrivateCluster:
         self.nodes.remove(node)
         self._tool("rabbitmqctl", others[0], "forget_cluster_node", node.name)
 
+    def release(self) -> str:
+        """Of RabbitMQ, such as `3.10.8`; raises EngineError."""
+        return self._tool("rabbitmqctl", self.nodes[0], "version").strip()
+
     def _tool(self, program: str, node: LaunchedNode, *arguments: str) -> str:
         """Runs one of RabbitMQ's own tools against a node."""
         command = [str(_PROGRAMS[0].with_name(program)), "--node", node.name, *arguments]
