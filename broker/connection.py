@@ -8,7 +8,7 @@ reason. What the packets of an ACTIVE client mean is `dialogue`.
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final, cast
 
@@ -31,6 +31,8 @@ from broker.statistics import Ending, Statistics
 from broker.turn import Turn
 from meshwire.identity import Principal
 from meshwire.mqtt import (
+    NO_PROPERTIES,
+    ConnAck,
     Connect,
     Disconnect,
     Packet,
@@ -500,7 +502,13 @@ class Connection(asyncio.Protocol):
         if principal.expires_at is not None:
             self._check_login(principal.expires_at)
 
-    def _send(self, packet: Packet) -> None:
-        data = encode(packet, self.output.version)
-        if len(data) <= self.output.max_packet_octets:
-            self.output.write(data)
+    def _send(self, packet: ConnAck | Disconnect) -> None:
+        """Without its words where they would make it too long for the client ([MQTT-3.2.2-19], [MQTT-3.14.2-3]), and
+        not at all where even that does not help. A CONNACK that welcomes fits: `handshake.judge_answer` saw to it.
+        """
+        output = self.output
+        data = encode(packet, output.version)
+        if len(data) > output.max_packet_octets:
+            data = encode(replace(packet, properties=NO_PROPERTIES), output.version)
+        if len(data) <= output.max_packet_octets:
+            output.write(data)

@@ -254,7 +254,10 @@ class Dialogue:
         return verdict
 
     def _acknowledge(self, first: int, packet_id: int, reason: ReasonCode) -> None:
-        """MQTT 3.x has no word for "refused": there the message is acknowledged and dropped (3.1.1 [MQTT-3.3.5-2])."""
+        """MQTT 3.x has no word for "refused": there the message is acknowledged and dropped (3.1.1 [MQTT-3.3.5-2]).
+
+        Five octets at most, which every client takes: one that does not take our longer CONNACK is not connected.
+        """
         if reason and self._speaks_v5:
             self._outlet.write(b"%c\x03%c%c%c" % (first, packet_id >> 8, packet_id & 0xFF, reason))
         else:

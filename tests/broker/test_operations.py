@@ -1,6 +1,7 @@
 """Requests of operators about the broker itself, on a real socket: who is connected, kick, topics, plan, roles."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -114,8 +115,10 @@ async def test_a_kicked_client_hears_why_and_may_come_back(operator: Operator, r
     assert await meter.next() is None
     assert "is not connected" in (await operator.ask("kick", **who))["error"]
     assert "is not connected" in (await operator.ask("kick", **who | {"tenant": "globex"}))["error"]
-    await join(running, login)
+    small = await join(running, replace(login, properties=Properties(maximum_packet_size=30)))
     assert (await operator.ask("connections", tenant="acme"))["total"] == 1
+    await operator.ask("kick", **who)
+    assert await small.next() == Disconnect(ReasonCode.ADMINISTRATIVE_ACTION), "the code without the words"
 
 
 async def test_topics_are_a_tenants_own_with_retained_ones(operator: Operator, running: Any, join: Any) -> None:

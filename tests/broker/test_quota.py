@@ -82,13 +82,15 @@ async def test_connections_above_the_plan_are_refused_with_the_reason(start: Any
     assert refused == ConnAck(False, 0x97, Properties(reason_string="the tenant's plan allows 2 connections"))
     old = await dial(running, V311)
     assert await old.ask(hello(running, "c3", version=V311)) == ConnAck(False, 3)
+    small = hello(running, "c3", properties=Properties(maximum_packet_size=30))
+    assert await (await dial(running)).ask(small) == ConnAck(False, 0x97), "the code without the words"
     assert (await (await dial(running)).ask(hello(running, "c2", "other"))).reason_code == 0
     again = await dial(running)
     assert (await again.ask(hello(running, "c1"))).reason_code == 0, "taking over is no further connection"
     await first.close()
     await again.ask(PingReq())
     assert (await (await dial(running)).ask(hello(running, "c4"))).reason_code == 0
-    assert running.broker.statistics.logins_refused == {"connections-above-plan": 2}
+    assert running.broker.statistics.logins_refused == {"connections-above-plan": 3}
     assert running.broker.engine.tenants.of("acme").connections == 2
 
 

@@ -262,6 +262,26 @@ def test_a_smaller_limit_of_the_next_connection_holds_for_what_is_sent_again(
     assert again.payloads() == [b"short"]
 
 
+def test_the_client_that_takes_least_gets_its_answers_with_their_reasons(connect: Any, topic: str) -> None:
+    """Who does not take our CONNACK is not connected, and no acknowledgement is longer than that."""
+    for most in range(5, 40):
+        client = connect(V5, user="reader", properties=Properties(maximum_packet_size=most))
+        if not client.connack.reason_code:
+            break
+        assert client.connack.reason_code == ReasonCode.PACKET_TOO_LARGE
+    assert len(client.octets_read) == most
+    for packet, answer in (
+        (Publish(topic, b"x", 1, packet_id=1), PubAck(1, 0x87)),
+        (Publish(topic, b"x", 2, packet_id=2), PubRec(2, 0x87)),
+        (PubRel(9), PubComp(9, 0x92)),
+        (PubRec(9), PubRel(9, 0x92)),
+    ):
+        client.octets_read = b""
+        assert client.ask(packet) == answer
+        assert len(client.octets_read) <= most
+    assert client.subscribe("ssni/read/a") == (2,)
+
+
 def test_answers_never_grow_by_reason_strings(connect: Any, topic: str) -> None:
     """PUBACK to UNSUBACK, CONNACK, DISCONNECT: neither Reason String nor User Property, whatever was asked."""
     for wants in (0, 1):
