@@ -301,6 +301,7 @@ class Connection(asyncio.Protocol):
             if self._dialogue is None and self._state is not _VERIFYING:
                 first = self._stream.next_packet()
                 if first is not None:
+                    self._statistics.packets_received += 1
                     self._take_first(first)
                 elif self._stream.next_kind not in (None, PacketType.CONNECT):
                     raise PacketError(ReasonCode.PROTOCOL_ERROR, "this is not MQTT")  # told without waiting for more
@@ -339,6 +340,7 @@ class Connection(asyncio.Protocol):
     def _take_first(self, packet: Packet) -> None:
         if not isinstance(packet, Connect):
             raise PacketError(ReasonCode.PROTOCOL_ERROR, "first packet is not CONNECT")  # [MQTT-3.1.0-1]
+        self._statistics.connects_received += 1
         self._around.admission.leave(self._address, self)
         self.output.version = packet.version
         self.output.max_packet_octets = packet.properties.maximum_packet_size or self.output.max_packet_octets
@@ -466,7 +468,7 @@ class Connection(asyncio.Protocol):
             self._on_disconnect,
             is_bridge=packet.is_bridge,
         )
-        self._statistics.clients_connected += 1
+        self._statistics.client_joined()
         tenant.connections += 1
         self._stream.max_packet_octets = limits.max_packet_octets
         self._log_connected(packet, principal, permissions, present)

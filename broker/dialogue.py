@@ -126,11 +126,16 @@ class Dialogue:
 
         Whoever ends the connection meanwhile discards the stream.
         """
-        while (packet := stream.next_packet()) is not None:
-            handler = self._handlers.get(type(packet))
-            if handler is None:
-                raise PacketError(ReasonCode.PROTOCOL_ERROR, "packet is not for a server")
-            handler(self, packet, now)
+        taken = 0
+        try:
+            while (packet := stream.next_packet()) is not None:
+                taken += 1
+                handler = self._handlers.get(type(packet))
+                if handler is None:
+                    raise PacketError(ReasonCode.PROTOCOL_ERROR, "packet is not for a server")
+                handler(self, packet, now)
+        finally:
+            self._statistics.packets_received += taken
 
     def _send(self, packet: Packet) -> None:
         data = encode(packet, self._outlet.version)

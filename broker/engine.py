@@ -297,6 +297,7 @@ class Engine:
                 session.journal.touch(session)
         for session in [item for item in self._away.values() if item.expires_at is not None and item.expires_at <= now]:
             _log.info("session expired", tenant=session.key.tenant, client_id=session.key.client_id)
+            self.statistics.sessions_expired += 1
             self._end(session, now)
         if self.addresses:
             self.addresses.tick(now)

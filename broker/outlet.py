@@ -49,7 +49,7 @@ class Outlet(Protocol):
     """Written and not yet taken by the network."""
 
     def write(self, data: bytes) -> None:
-        """Takes octets to send in this loop turn."""
+        """Takes the octets of one packet, to send in this loop turn."""
 
     def taken_over(self) -> None:
         """Another connection has the session now; this one ends."""

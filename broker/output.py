@@ -33,7 +33,7 @@ class Output:
     Args:
         turn: calls `flush` once in a loop turn.
         limits: bounds.
-        statistics: counts octets sent.
+        statistics: counts packets and octets sent.
         on_room: called when a pause ends that was not the transport's: more can be written.
         on_overflow: called when more than `max_backlog_octets` wait for the network.
         on_revoked: called when the client may not be connected any more.
@@ -145,7 +145,8 @@ class Output:
             self._after_hand_over()
 
     def _take(self) -> bytes:
-        """What was collected, in one piece."""
+        """What was collected, in one piece; each part was a packet."""
+        self._statistics.packets_sent += 1 + len(self._more)
         data = self._first
         if self._more:
             data = b"".join((data, *self._more))

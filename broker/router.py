@@ -112,6 +112,8 @@ class SubscriptionTree(Generic[S]):
         self._admit = admit
         self._cache: dict[str, Match[S]] = {}
         self._count = 0
+        self.shared_count = 0
+        """How many of all are members of share groups."""
 
     def __len__(self) -> int:
         return self._count
@@ -129,6 +131,7 @@ class SubscriptionTree(Generic[S]):
         is_new = subscriber not in holders
         holders[subscriber] = subscription
         self._count += is_new
+        self.shared_count += is_new and group is not None
         self._changed(subscription)
         return is_new
 
@@ -158,6 +161,7 @@ class SubscriptionTree(Generic[S]):
                 break
             del parent.children[level]
         self._count -= 1
+        self.shared_count -= group is not None
         self._changed(subscription)
         return True
 

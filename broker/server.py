@@ -31,7 +31,7 @@ from broker.role_table import RoleTable
 from broker.settings import BrokerSettings, Durability, ListenerSettings
 from broker.statistics import Ending, Statistics
 from broker.store import Store
-from broker.sys_topics import sys_topics
+from broker.sys_topics import SysTopics
 from broker.throttle import Throttle
 from broker.turn import Turn
 from broker.writer import Writer
@@ -215,6 +215,7 @@ class Broker:
     ) -> None:
         loop = asyncio.get_running_loop()
         next_sys = loop.time()
+        figures = SysTopics(self.engine, self.statistics)
         while True:
             now = loop.time()
             self.engine.tick(now)
@@ -230,7 +231,7 @@ class Broker:
                 await listener.reload()
             if self.settings.sys_interval_s and now >= next_sys:
                 next_sys = now + self.settings.sys_interval_s
-                for topic, text in sys_topics(self.engine, self.statistics, now - self._started_at):
+                for topic, text in figures.tell(now - self._started_at):
                     self.engine.publish_own(topic, text, now)
             await asyncio.sleep(TICK_S)
 

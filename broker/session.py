@@ -254,6 +254,7 @@ class Session:
         outlet.write(bytes((head[0] | 8,)) + head[1:] + packet_id.to_bytes(2, "big") + tail)
         self.sent += 1
         self._statistics.messages_sent[item.qos] += 1
+        self._statistics.payload_octets_sent[item.qos] += len(item.message.payload)
 
     # --- towards the client -----------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 __all__ = ["Drop", "Ending", "Statistics"]
 
@@ -30,6 +31,9 @@ class Drop(StrEnum):
     GIVEN_UP = "given-up"
 
 
+_AT_BOUNDS: Final = (Drop.QUEUE_FULL, Drop.TENANT_QUEUE_FULL, Drop.BROKER_FULL, Drop.QOS0_BACKLOG)
+
+
 class Ending(StrEnum):
     """Why a connection ended, where the network or the client did not simply end it."""
 
@@ -54,7 +58,15 @@ class Statistics:
 
     connections_accepted: int = 0
     connections_open: int = 0
+    connects_received: int = 0
+    """CONNECT packets, refused ones among them."""
     clients_connected: int = 0
+    clients_maximum: int = 0
+    """The most clients that were connected at once."""
+    sessions_expired: int = 0
+    packets_received: int = 0
+    """Of every type."""
+    packets_sent: int = 0
     octets_received: int = 0
     octets_sent: int = 0
     messages_received: list[int] = field(default_factory=lambda: [0, 0, 0])
@@ -77,3 +89,13 @@ class Statistics:
     roles_without_effect: int = 0
     """Roles that a login named and that granted nothing: unknown, or kept for password users."""
     subscriptions_refused: int = 0
+
+    @property
+    def dropped_at_bounds(self) -> int:
+        """Messages that a subscriber did not get because too much waits already."""
+        return sum(self.drops[reason] for reason in _AT_BOUNDS)
+
+    def client_joined(self) -> None:
+        """One more client is connected."""
+        self.clients_connected += 1
+        self.clients_maximum = max(self.clients_maximum, self.clients_connected)

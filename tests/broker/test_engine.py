@@ -117,6 +117,7 @@ def test_a_session_with_expiry_waits_and_then_ends() -> None:
     engine.close(session, client, with_will=False, now=10_000.0)
     engine.tick(10_060.0)
     assert not engine.sessions
+    assert engine.statistics.sessions_expired == 1
     assert len(engine.subscriptions) == 0
 
 

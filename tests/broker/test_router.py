@@ -88,8 +88,11 @@ def test_shared_subscriptions_are_groups_by_name_and_filter() -> None:
     members = sorted(sorted(target.subscriber for target in group.members) for group in match.groups)
     assert members == [["1", "2"], ["3"], ["4"]]
     assert [target.subscriber for target in match.targets] == ["5"]
+    assert (len(tree), tree.shared_count) == (5, 4)
     assert tree.remove("1", Subscription("$share/g/a/#"))
     assert tree.remove("2", Subscription("$share/g/a/#"))
+    assert tree.remove("5", Subscription("a/b"))
+    assert (len(tree), tree.shared_count) == (2, 2)
     assert len(tree.match("a/b").groups) == 2
 
 

@@ -110,8 +110,8 @@ def _until_open(process: "subprocess.Popen[bytes]", port: int) -> None:
     pytest.fail("the peer broker did not start")
 
 
-@pytest.fixture(scope="session")
-def ours() -> Iterator[Engine]:
+@contextmanager
+def _ours() -> Iterator[Engine]:
     with tempfile.TemporaryDirectory() as folder:
         server = TOOLS.Server(Path(folder), TOOLS.Limits())
         server.start()
@@ -119,17 +119,41 @@ def ours() -> Iterator[Engine]:
         server.stop()
 
 
-@pytest.fixture(scope="session")
-def mosquitto() -> Iterator[Engine]:
+@contextmanager
+def _mosquitto(more: str = "", user: str | None = None, password: bytes | None = None) -> Iterator[Engine]:
     path = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
     if path is None:
         pytest.skip("mosquitto is not installed")
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "mosquitto.conf")
-        config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n")
+        config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n{more}")
         with _process([path, "-c", str(config)], port, {}):
-            yield Engine("mosquitto", port)
+            yield Engine("mosquitto", port, user, password)
+
+
+@pytest.fixture(scope="session")
+def ours() -> Iterator[Engine]:
+    with _ours() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def mosquitto() -> Iterator[Engine]:
+    with _mosquitto() as engine:
+        yield engine
+
+
+@pytest.fixture
+def fresh_worlds() -> "Iterator[tuple[World, World]]":
+    """Ours and Mosquitto's, whose counters have seen nothing; names and logins are the same in both, to the octet."""
+    with _ours() as ours, _mosquitto("sys_interval 1\n", ours.user, ours.password) as mosquitto:
+        worlds = World(ours), World(mosquitto)
+        for world in worlds:
+            world.prefix = "w"
+        yield worlds
+        for world in worlds:
+            world.end()
 
 
 @pytest.fixture(scope="session")
