@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from pydantic import ValidationError
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from broker.adapters.capabilities import CAPABILITIES, Engine, Feature
 from broker.adapters.capabilities import check as check_configuration
-from broker.adapters.generation import GENERATORS, Facts, generate, passwords_json, with_new_passwords
+from broker.adapters.generation import EVERYWHERE, GENERATORS, Facts, generate, passwords_json, with_new_passwords
 from broker.adapters.rabbitmq.load import read_load
 from broker.adapters.rabbitmq.nodes import SMALLEST_CLUSTER, PrivateCluster
 from broker.adapters.rabbitmq.scaling import (
@@ -27,8 +27,10 @@ from broker.adapters.rabbitmq.scaling import (
     ask_for_size,
     wanted_nodes,
 )
+from broker.adapters.rabbitmq.tls import TlsFiles, tls_of_listeners
 from broker.adapters.rabbitmq.trial import serve_announced
 from broker.addresses.book import AddressBook
+from broker.certificates import TrialAuthority
 from broker.credentials import UsersFile
 from broker.settings import BrokerSettings, InstanceSettings
 from meshwire.cli import main
@@ -43,6 +45,9 @@ app = typer.Typer(
     help="Messaging engines: ours, and those of others.",
     epilog="Instances: `meshwire instance list|add|describe|set|remove`.",
 )
+
+LOOPBACK: Final = "127.0.0.1"
+TRIAL_HOSTS: Final = ("localhost", LOOPBACK, "::1")
 
 Config = Annotated[Path | None, typer.Option("--config", envvar="MESHWIRE_CONFIG", help="Configuration (TOML).")]
 
@@ -82,11 +87,27 @@ def write_files(
     amqp: Annotated[
         bool, typer.Option("--amqp", help="RabbitMQ: AMQP 1.0 as well, with the site's addresses.")
     ] = False,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(help="RabbitMQ: TLS as well, with this PEM file. Default: that of the first TLS listener."),
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="Of --certificate; default: it is in that file.")] = None,
+    client_ca: Annotated[
+        Path | None, typer.Option(help="With --certificate: every client has to show a certificate signed by these.")
+    ] = None,
+    plain_host: Annotated[
+        str | None,
+        typer.Option(help="RabbitMQ: where it listens without TLS. Default: 127.0.0.1 with TLS, else everywhere."),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Write a broker's files. They hold secrets and get mode 0600."""
     if engine not in GENERATORS:
         raise typer.BadParameter(f"no such engine; there are {', '.join(GENERATORS)}")
+    if certificate is None and (key is not None or client_ca is not None):
+        raise typer.BadParameter("--key and --client-ca need --certificate")
+    if engine != "rabbitmq" and (certificate is not None or plain_host is not None):
+        raise typer.BadParameter(f"--certificate and --plain-host are for rabbitmq; {engine}'s files have no TLS")
     site = Site.default()
     settings = read_settings(BrokerSettings, "broker", load_config(config))
     listed = UsersFile(settings.users_file or site.path("broker", "users.json")).listing()
@@ -94,6 +115,9 @@ def write_files(
     host, _, port = authority.rpartition(":")
     control = ("meshwire-control", site.secret("mosquitto-control"))
     book = AddressBook(settings.addresses_file or site.path("broker", "addresses.json"))
+    tls = TlsFiles.read(certificate, key, client_ca) if certificate is not None else None
+    if engine == "rabbitmq" and tls is None:
+        tls = tls_of_listeners(settings.listener)
     facts = Facts(
         site.secret("broker-authority"),
         host,
@@ -102,6 +126,8 @@ def write_files(
         control,
         amqp=amqp,
         addresses=tuple(book) if amqp else (),
+        tls=tls,
+        plain_host=plain_host or (LOOPBACK if tls is not None else EVERYWHERE),
     )
     files = generate(engine, facts)
     if engine in ("mosquitto", "hivemq"):
@@ -120,11 +146,20 @@ def trial(
     authority: Annotated[str, typer.Option(help="HOST:PORT of a running authority.")] = "127.0.0.1:8099",
     directory: Annotated[Path | None, typer.Option(help="Keep the nodes' files here.")] = None,
     amqp: Annotated[bool, typer.Option("--amqp", help="AMQP 1.0 as well, with the site's addresses.")] = False,
+    certs: Annotated[
+        Path | None, typer.Option(help="TLS as well, by the authority of `meshwire cert make --dir`; made when absent.")
+    ] = None,
+    mutual: Annotated[
+        bool, typer.Option("--mutual", help="With --certs: every client has to show a certificate of that authority.")
+    ] = False,
     instance: Annotated[
         str, typer.Option(help="Name in the list of instances: [broker.instance] of the authority's configuration.")
     ] = "trial",
 ) -> None:
     """Run RabbitMQ nodes on this machine until interrupted: own folders, free ports, no service touched."""
+    if mutual and certs is None:
+        raise typer.BadParameter("--mutual needs --certs")
+    tls = None if certs is None else _trial_tls(certs, mutual)
     site, name = Site.default(), _instance_name(instance)
     url = f"http://{authority}/{site.secret('broker-authority')}"
     stopped = threading.Event()
@@ -132,16 +167,21 @@ def trial(
         signal.signal(number, lambda _number, _frame: stopped.set())
     with tempfile.TemporaryDirectory(prefix="meshwire-rabbitmq-") as made:
         addresses = tuple(AddressBook(site.path("broker", "addresses.json"))) if amqp else ()
-        cluster = PrivateCluster(directory or Path(made), url, nodes, amqp=amqp, addresses=addresses)
+        cluster = PrivateCluster(directory or Path(made), url, nodes, amqp=amqp, addresses=addresses, tls=tls)
         cluster.start()
         try:
             for node in cluster.nodes:
-                line = {"node": node.name, "mqtt": node.mqtt_port, "ws": node.web_mqtt_port}
-                typer.echo(json.dumps(line | ({"amqp": node.amqp_port} if amqp else {})))
+                typer.echo(json.dumps({"node": node.name} | node.ports()))
             sys.stdout.flush()
             asyncio.run(serve_announced(cluster, name, cluster.release(), site, stopped.wait))
         finally:
             cluster.stop()
+
+
+def _trial_tls(folder: Path, mutual: bool) -> TlsFiles:
+    authority = TrialAuthority.in_folder(folder)
+    certificate, key = authority.server(TRIAL_HOSTS, file="rabbitmq-trial")
+    return TlsFiles.read(certificate, key, folder / "ca.crt" if mutual else None)
 
 
 @app.command()

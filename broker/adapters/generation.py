@@ -17,6 +17,7 @@ from broker.adapters.hivemq import credentials_xml
 from broker.adapters.mosquitto.configuration import MosquittoConf, mosquitto_conf
 from broker.adapters.mosquitto.dynsec import MosquittoUser, dynsec_document
 from broker.adapters.rabbitmq.configuration import RabbitNode, definitions, enabled_plugins, rabbitmq_conf
+from broker.adapters.rabbitmq.tls import NodeTls, TlsFiles
 from broker.adapters.vernemq import VerneConf, vernemq_conf
 from broker.addresses.address import Address
 from meshwire.identity import Principal, TenantId
@@ -24,6 +25,7 @@ from meshwire.identity import Principal, TenantId
 __all__ = ["GENERATORS", "Facts", "example_facts", "generate"]
 
 AMQP_PORT: Final = 5672
+EVERYWHERE: Final = "0.0.0.0"
 EXAMPLE_SECRET: Final = "the-secret-of-the-authority"
 
 
@@ -39,6 +41,8 @@ class Facts:
         cluster: Erlang names of RabbitMQ's nodes; empty for one node.
         amqp: RabbitMQ speaks AMQP 1.0 as well.
         addresses: whose queues RabbitMQ makes.
+        tls: RabbitMQ speaks TLS as well.
+        plain_host: where RabbitMQ listens without TLS.
         salt: makes salts; None: random.
     """
 
@@ -50,6 +54,8 @@ class Facts:
     cluster: tuple[str, ...] = ()
     amqp: bool = False
     addresses: tuple[Address, ...] = ()
+    tls: TlsFiles | None = None
+    plain_host: str = EVERYWHERE
     salt: Callable[[], bytes] = lambda: secrets.token_bytes(16)
 
     @property
@@ -99,10 +105,14 @@ def _mosquitto(facts: Facts) -> dict[str, str]:
 
 
 def _rabbitmq(facts: Facts) -> dict[str, str]:
-    node = RabbitNode(f"{facts.authority_url}/{facts.secret}", address="0.0.0.0", cluster=facts.cluster)
+    node = RabbitNode(f"{facts.authority_url}/{facts.secret}", address=facts.plain_host, cluster=facts.cluster)
     if facts.amqp:
         node = replace(node, amqp_port=AMQP_PORT)
-    return {
+    files: dict[str, str] = {}
+    if facts.tls is not None:
+        node = replace(node, tls=NodeTls(facts.tls.is_mutual, address=EVERYWHERE))
+        files = facts.tls.by_name()
+    return files | {
         "rabbitmq.conf": rabbitmq_conf(node),
         "enabled_plugins": enabled_plugins(amqp=facts.amqp),
         "definitions.json": definitions(addresses=facts.addresses, replicated=bool(facts.cluster)),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from broker.adapters.rabbitmq.addresses import EXCHANGE, address_definitions
+from broker.adapters.rabbitmq.tls import NodeTls, tls_lines
 from broker.addresses.address import Address
 
 __all__ = ["PLUGINS", "RabbitNode", "definitions", "enabled_plugins", "rabbitmq_conf"]
@@ -26,9 +27,10 @@ class RabbitNode:
 
     Args:
         authority_url: of the authority, with its secret, without `/hooks`.
-        address: to listen on.
+        address: to listen on without TLS.
         mqtt_port, web_mqtt_port: TCP ports.
         amqp_port: TCP port of AMQP 1.0; None: no AMQP.
+        tls: listeners with TLS besides; None: there are none.
         management_port: TCP port of the management plugin, on the loopback; None: without it.
         cluster: Erlang names of all nodes, this one among them; empty for a single node.
         session_expiry_s: how long a session outlives its connection.
@@ -40,6 +42,7 @@ class RabbitNode:
     mqtt_port: int = 1883
     web_mqtt_port: int = 15675
     amqp_port: int | None = None
+    tls: NodeTls | None = None
     management_port: int | None = 15672
     cluster: tuple[str, ...] = ()
     session_expiry_s: int = 604_800
@@ -83,6 +86,7 @@ def rabbitmq_conf(node: RabbitNode) -> str:
         f"web_mqtt.tcp.ip = {node.address}",
         f"web_mqtt.tcp.port = {node.web_mqtt_port}",
         "",
+        *(tls_lines(node.tls, amqp=node.amqp_port is not None) if node.tls is not None else ()),
         f"load_definitions = {node.definitions_file}",
     ]
     if node.cluster:

@@ -19,9 +19,11 @@ from typing import Final
 
 from broker.adapters.errors import EngineError
 from broker.adapters.rabbitmq.configuration import RabbitNode, definitions, enabled_plugins, rabbitmq_conf
+from broker.adapters.rabbitmq.node import LaunchedNode
+from broker.adapters.rabbitmq.tls import NodeTls, TlsFiles, TlsPorts
 from broker.addresses.address import Address
 
-__all__ = ["LaunchedNode", "PrivateCluster", "free_ports", "server_program"]
+__all__ = ["PrivateCluster", "free_ports", "server_program"]
 
 BOOT_TIMEOUT_S: Final = 90.0
 STOP_TIMEOUT_S: Final = 20.0
@@ -53,43 +55,6 @@ def free_ports(count: int) -> list[int]:
 
 
 @dataclass(slots=True)
-class LaunchedNode:
-    """One node: its name, ports, folder and process."""
-
-    name: str
-    folder: Path
-    mqtt_port: int
-    web_mqtt_port: int
-    dist_port: int
-    amqp_port: int | None = None
-    management_port: int | None = None
-    process: subprocess.Popen[bytes] | None = None
-
-    def environment(self, epmd_port: int, home: Path) -> dict[str, str]:
-        """All that keeps the node to itself; `rabbitmqctl` works with the same."""
-        folder = self.folder
-        schedulers = "+S 2:2 -kernel inet_dist_use_interface {127,0,0,1}"
-        return {
-            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-            "LANG": "C.UTF-8",
-            "HOME": str(home),
-            "RABBITMQ_NODENAME": self.name,
-            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-            "RABBITMQ_DIST_PORT": str(self.dist_port),
-            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
-            "RABBITMQ_LOG_BASE": str(folder / "log"),
-            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
-            "RABBITMQ_PID_FILE": str(folder / "pid"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
-            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
-            "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "generated"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": schedulers,
-            "ERL_EPMD_PORT": str(epmd_port),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-        }
-
-
-@dataclass(slots=True)
 class PrivateCluster:
     """One node, or several that find each other.
 
@@ -101,6 +66,7 @@ class PrivateCluster:
         amqp: nodes speak AMQP 1.0 as well.
         management: nodes have the management plugin.
         addresses: queues and the like that exist from the first boot.
+        tls: nodes listen with TLS as well.
     """
 
     folder: Path
@@ -110,6 +76,7 @@ class PrivateCluster:
     amqp: bool = False
     management: bool = False
     addresses: tuple[Address, ...] = ()
+    tls: TlsFiles | None = None
     nodes: list[LaunchedNode] = field(default_factory=list)
     _epmd: subprocess.Popen[bytes] | None = None
     _epmd_port: int = 0
@@ -126,10 +93,17 @@ class PrivateCluster:
         """A node with a name that no node of this cluster has had."""
         self._last_number += 1
         name = f"meshwire{self._mark}n{self._last_number}@localhost"
-        mqtt, web, dist, amqp, management = free_ports(5)
+        mqtt, web, dist, amqp, management, *tls = free_ports(8)
         folder = self.folder / f"node{self._last_number}"
         return LaunchedNode(
-            name, folder, mqtt, web, dist, amqp if self.amqp else None, management if self.management else None
+            name,
+            folder,
+            mqtt,
+            web,
+            dist,
+            amqp if self.amqp else None,
+            management if self.management else None,
+            None if self.tls is None else NodeTls(self.tls.is_mutual, ports=TlsPorts(*tls), folder=str(folder)),
         )
 
     def start(self) -> None:
@@ -171,10 +145,13 @@ class PrivateCluster:
             mqtt_port=node.mqtt_port,
             web_mqtt_port=node.web_mqtt_port,
             amqp_port=node.amqp_port,
+            tls=node.tls,
             management_port=node.management_port,
             cluster=names,
             definitions_file=str(node.folder / "definitions.json"),
         )
+        if self.tls is not None:
+            self.tls.write(node.folder)
         (node.folder / "rabbitmq.conf").write_text(rabbitmq_conf(conf))
         (node.folder / "enabled_plugins").write_text(enabled_plugins(amqp=self.amqp, management=self.management))
         (node.folder / "definitions.json").write_text(self._definitions())
@@ -247,7 +224,7 @@ class PrivateCluster:
         self._tool("rabbitmq-upgrade", node, "drain")
         self._tool("rabbitmq-queues", others[0], "shrink", node.name)
         self._tool("rabbitmqctl", others[0], "decommission_mqtt_node", node.name)
-        if (beam := _pid(node)) is not None:
+        if (beam := node.pid()) is not None:
             with suppress(ProcessLookupError):
                 os.kill(beam, signal.SIGTERM)
         self._reap([node])
@@ -272,7 +249,7 @@ class PrivateCluster:
 
     def kill(self, node: LaunchedNode) -> None:
         """Ends a node without a word, as a power cut would."""
-        if (beam := _pid(node)) is not None:
+        if (beam := node.pid()) is not None:
             with suppress(ProcessLookupError):
                 os.kill(beam, signal.SIGKILL)
         self._reap([node])
@@ -282,7 +259,7 @@ class PrivateCluster:
         for node in self.nodes:
             if node.process is not None and node.process.poll() is None:
                 with suppress(ProcessLookupError):
-                    os.kill(_pid(node) or node.process.pid, signal.SIGTERM)
+                    os.kill(node.pid() or node.process.pid, signal.SIGTERM)
         self._reap(self.nodes)
         if self._epmd is not None:
             self._epmd.terminate()
@@ -302,11 +279,3 @@ class PrivateCluster:
                 os.killpg(node.process.pid, signal.SIGKILL)
             node.process.wait(STOP_TIMEOUT_S)
             node.process = None
-
-
-def _pid(node: LaunchedNode) -> int | None:
-    """The Erlang machine's process, once the node has written it down."""
-    try:
-        return int((node.folder / "pid").read_text())
-    except (OSError, ValueError):
-        return None

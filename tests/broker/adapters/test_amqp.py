@@ -2,23 +2,29 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiomqtt
 import pytest
 
 from broker.adapters.connection import BrokerAddress
 from broker.adapters.rabbitmq.addresses import address_definitions, termini
 from broker.adapters.rabbitmq.nodes import PrivateCluster, free_ports, server_program
+from broker.adapters.rabbitmq.tls import TlsFiles
 from broker.addresses.address import Address
 from broker.addresses.traffic import Login, Place, receive, send
 from broker.attack.embedded import CHEAP
 from broker.attack.external import running_authority
 from broker.authority.service import Authority
 from broker.authority.settings import AuthoritySettings
+from broker.certificates import TrialAuthority
 from broker.credentials import UsersFile
+from broker.errors import BrokerNotReachable
 from broker.settings import BrokerSettings
 from meshwire.identity import TenantId
 from meshwire.mqtt import ProtocolVersion
@@ -65,7 +71,7 @@ def test_the_definitions_of_addresses() -> None:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[PrivateCluster]:
+async def running(folder: Path, tls: TlsFiles | None = None) -> AsyncIterator[PrivateCluster]:
     site = Site(folder / "site")
     users = UsersFile(site.path("broker", "users.json"), CHEAP)
     both = ("ADDRESS_SENDER", "ADDRESS_RECEIVER", "BUBBLE_UP_READ_CONSUMER")
@@ -74,7 +80,7 @@ async def running(folder: Path) -> AsyncIterator[PrivateCluster]:
     users.add("gateway", PASSWORD, roles=("GATEWAY",))
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}/{site.secret('broker-authority')}"
-    cluster = PrivateCluster(folder / "rabbitmq", url, amqp=True, addresses=ADDRESSES)
+    cluster = PrivateCluster(folder / "rabbitmq", url, amqp=True, addresses=ADDRESSES, tls=tls)
     async with running_authority(Authority(AuthoritySettings(port=port), BrokerSettings(), site=site)):
         try:
             await asyncio.to_thread(cluster.start)
@@ -102,12 +108,17 @@ async def collect(
 class Amqp:
     """One connection of Proton; its calls block, so they run in a thread."""
 
-    def __init__(self, port: int, user: str = "acme", timeout_s: float = PATIENCE_S) -> None:
+    def __init__(self, port: int, user: str = "acme", timeout_s: float = PATIENCE_S, tls: "Tls | None" = None) -> None:
         from proton.utils import BlockingConnection
 
         self.senders: dict[str, Any] = {}
+        # Proton looks for the host among the certificate's names, not among its addresses.
+        place = f"127.0.0.1:{port}" if tls is None else f"localhost:{port}"
         self.connection: Any = BlockingConnection(
-            f"amqp://{user}:{PASSWORD}@127.0.0.1:{port}", timeout=timeout_s, allowed_mechs="PLAIN"
+            f"{'amqp' if tls is None else 'amqps'}://{user}:{PASSWORD}@{place}",
+            timeout=timeout_s,
+            allowed_mechs="PLAIN",
+            ssl_domain=tls.domain() if tls is not None else None,
         )
 
     def send(self, where: Address, *payloads: bytes) -> int:
@@ -131,6 +142,32 @@ class Amqp:
             got.append(bytes(message.body))  # a view of the message's own memory
             receiver.accept()
         return got
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Whom a client trusts, and what it shows."""
+
+    ca: Path
+    pair: tuple[Path, Path] | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """For MQTT."""
+        context = ssl.create_default_context(cafile=str(self.ca))
+        if self.pair is not None:
+            context.load_cert_chain(*self.pair)
+        return context
+
+    def domain(self) -> Any:
+        """For Proton."""
+        from proton import SSLDomain
+
+        domain = SSLDomain(SSLDomain.MODE_CLIENT)
+        domain.set_trusted_ca_db(str(self.ca))
+        domain.set_peer_authentication(SSLDomain.VERIFY_PEER_NAME)
+        if self.pair is not None:
+            domain.set_credentials(str(self.pair[0]), str(self.pair[1]), "")
+        return domain
 
 
 @pytest.mark.slow
@@ -238,3 +275,65 @@ async def test_ten_messages_through_each_type_by_every_way(tmp_path: Path) -> No
             assert await taking == BODIES, way
             if receiver == "amqp":
                 await asyncio.to_thread(there.connection.close)
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.timeout(240)
+@pytest.mark.skipif(server_program() is None, reason="rabbitmq-server is not installed")
+@pytest.mark.parametrize("mutual", [False, True], ids=["tls", "mutual"])
+async def test_a_reading_goes_from_mqtts_to_amqps(tmp_path: Path, mutual: bool) -> None:
+    """And who has the wrong authority, or shows a certificate of it, or none where one is demanded, stays outside."""
+    pytest.importorskip("proton", reason="python-qpid-proton is not installed (pip install meshwire[amqp])")
+    from proton import ProtonException
+
+    own, foreign = (TrialAuthority.in_folder(tmp_path / name) for name in ("own", "foreign"))
+    ca, wrong_ca = own.folder / "ca.crt", foreign.folder / "ca.crt"
+    pair, wrong_pair = (each.client("any", TenantId("acme")) for each in (own, foreign))
+    files = TlsFiles.read(*own.server(("localhost", "127.0.0.1")), ca if mutual else None)
+    telemetry = ADDRESSES[-1]
+    async with running(tmp_path, files) as cluster:
+        tls = cluster.nodes[0].tls
+        assert tls is not None
+        ports = tls.ports
+
+        def mqtts(way: Tls, user: str) -> Place:
+            broker = BrokerAddress("127.0.0.1", ports.mqtts, way.context())
+            return Place(broker, Login(user, PASSWORD), ProtocolVersion.V3_1_1)
+
+        good = Tls(ca, pair if mutual else None)
+        await publish(mqtts(good, "gateway"), READING, b"\xa1\x00\xff", b"21")
+        there = await asyncio.to_thread(Amqp, ports.amqps, tls=good)
+        reader = await asyncio.to_thread(there.receiver, telemetry)
+        assert await asyncio.to_thread(there.take, reader, 2) == [b"\xa1\x00\xff", b"21"]
+
+        # The two scripts of the reference card: ten messages through an address, both ends by amqps.
+        calc = ADDRESSES[3]
+        source = await asyncio.to_thread(there.receiver, calc, 10)
+        taking = asyncio.create_task(asyncio.to_thread(there.take, source, 10))
+        here = await asyncio.to_thread(Amqp, ports.amqps, tls=good)
+        assert await asyncio.to_thread(here.send, calc, *BODIES) == 10
+        assert await taking == BODIES
+
+        strangers = [Tls(wrong_ca, good.pair), *([Tls(ca), Tls(ca, wrong_pair)] if mutual else [])]
+        for way in strangers:
+            with pytest.raises(ProtonException):
+                await asyncio.to_thread(Amqp, ports.amqps, timeout_s=SHORT_S, tls=way)
+            with pytest.raises(BrokerNotReachable):
+                await publish(mqtts(way, "gateway"), READING, b"foreign")
+        with pytest.raises(ProtonException):  # the certificate is no login
+            await asyncio.to_thread(Amqp, ports.amqps, "nobody", SHORT_S, good)
+
+        # MQTT over WebSocket has TLS, too, but where certificates are demanded: it could not demand one.
+        if mutual:
+            with pytest.raises(OSError):
+                await asyncio.open_connection("127.0.0.1", ports.wss)
+        else:
+            login = {"username": "acme", "password": PASSWORD, "protocol": aiomqtt.ProtocolVersion.V311}
+            wss = {"transport": "websockets", "websocket_path": "/ws", "tls_context": good.context()}
+            async with aiomqtt.Client("localhost", ports.wss, **login, **wss) as client:
+                await client.subscribe(ADDRESSES[2].topic_filter, qos=1)
+                await publish(mqtts(good, "acme"), ADDRESSES[2].topic_filter, b"news")
+                async with asyncio.timeout(PATIENCE_S):
+                    message = await anext(client.messages)
+            assert message.payload == b"news"

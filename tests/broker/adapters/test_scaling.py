@@ -16,7 +16,8 @@ from broker.adapters.__main__ import app
 from broker.adapters.connection import BrokerAddress, MqttConnection
 from broker.adapters.errors import EngineError
 from broker.adapters.rabbitmq.load import read_load
-from broker.adapters.rabbitmq.nodes import LaunchedNode, PrivateCluster, free_ports, server_program
+from broker.adapters.rabbitmq.node import LaunchedNode
+from broker.adapters.rabbitmq.nodes import PrivateCluster, free_ports, server_program
 from broker.adapters.rabbitmq.scaling import STATE, Load, ask_for_size, serve_sizes, wanted_nodes
 from broker.attack.embedded import make_users
 from broker.attack.external import running_authority

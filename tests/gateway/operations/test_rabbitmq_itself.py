@@ -14,7 +14,8 @@ import pytest
 from broker.adapters.errors import EngineError
 from broker.adapters.rabbitmq import nodes
 from broker.adapters.rabbitmq.load import read_load
-from broker.adapters.rabbitmq.nodes import LaunchedNode, PrivateCluster
+from broker.adapters.rabbitmq.node import LaunchedNode
+from broker.adapters.rabbitmq.nodes import PrivateCluster
 from broker.adapters.rabbitmq.scaling import Load
 from broker.attack.embedded import PASSWORD as USERS_PASSWORD
 from broker.attack.embedded import make_users
