@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import typer
 
 from broker.adapters.connection import BrokerAddress
 from broker.addresses.traffic import Login, Place, receive, send
+from broker.errors import TlsFilesError
 from meshwire.identity import IdentityError, Role, TenantId
 from meshwire.mqtt import ProtocolVersion, Publish
 from meshwire.site import Site
@@ -31,6 +33,13 @@ Count = Annotated[int | None, typer.Option("--messages", "-m", min=1, help="How 
 Tenant = Annotated[str, typer.Option("--tenant", "-T", help="Whose address.", envvar="MESHWIRE_TENANT")]
 Host = Annotated[str, typer.Option("--host", "-h", help="The broker, whichever engine it is.")]
 Port = Annotated[int, typer.Option("--port", "-p")]
+CaFile = Annotated[
+    Path | None, typer.Option("--ca-file", help="The port speaks TLS: PEM file of who may have signed its certificate.")
+]
+Certificate = Annotated[
+    Path | None, typer.Option("--certificate", help="With --ca-file: PEM file to show, for mutual TLS.")
+]
+Key = Annotated[Path | None, typer.Option("--key", help="Of --certificate; default: it is in that file.")]
 Token = Annotated[
     str | None, typer.Option("--token", envvar="MESHWIRE_TOKEN", help="Without one, one of this site's is made.")
 ]
@@ -52,6 +61,9 @@ def send_messages(
     timeout: Annotated[float, typer.Option(min=0.0, help="Longest wait for a receiver or for room, seconds.")] = 60.0,
     host: Host = "127.0.0.1",
     port: Port = 1883,
+    ca_file: CaFile = None,
+    certificate: Certificate = None,
+    key: Key = None,
     token: Token = None,
     username: Username = None,
     password_file: PasswordFile = None,
@@ -59,7 +71,8 @@ def send_messages(
     as_json: AsJson = False,
 ) -> None:
     """Send; without --body the messages are {"sequence": 1} and so on. Ends when all are stored or taken."""
-    place = _place(host, port, version, _login(tenant, Role.ADDRESS_SENDER, token, username, password_file))
+    broker = BrokerAddress(host, port, _tls(ca_file, certificate, key))
+    place = _place(broker, version, _login(tenant, Role.ADDRESS_SENDER, token, username, password_file))
     payloads = [text.encode() for text in body or ()] or [b'{"sequence": %d}' % n for n in range(1, (count or 1) + 1)]
     asyncio.run(_send(place, address_topic(tenant, address), payloads, ttl, timeout, as_json))
 
@@ -72,6 +85,9 @@ def receive_messages(
     timeout: Annotated[float | None, typer.Option(min=0.0, help="Longest wait for a message; none: for ever.")] = None,
     host: Host = "127.0.0.1",
     port: Port = 1883,
+    ca_file: CaFile = None,
+    certificate: Certificate = None,
+    key: Key = None,
     token: Token = None,
     username: Username = None,
     password_file: PasswordFile = None,
@@ -79,7 +95,8 @@ def receive_messages(
     as_json: AsJson = False,
 ) -> None:
     """Print messages, one a line, until --messages of them came; a message is acknowledged after it is printed."""
-    place = _place(host, port, version, _login(tenant, Role.ADDRESS_RECEIVER, token, username, password_file))
+    broker = BrokerAddress(host, port, _tls(ca_file, certificate, key))
+    place = _place(broker, version, _login(tenant, Role.ADDRESS_RECEIVER, token, username, password_file))
     asyncio.run(_receive(place, address_topic(tenant, address), count, timeout, as_json))
 
 
@@ -111,10 +128,30 @@ def _json(packet: Publish) -> str:
     return json.dumps({"topic": packet.topic, **body, "properties": dict(properties.user_properties)})
 
 
-def _place(host: str, port: int, version: str, login: Login) -> Place:
+def _place(broker: BrokerAddress, version: str, login: Login) -> Place:
     if version not in VERSIONS:
         raise typer.BadParameter(f"no MQTT version {version!r}; there are {', '.join(VERSIONS)}")
-    return Place(BrokerAddress(host, port), login, VERSIONS[version])
+    return Place(broker, login, VERSIONS[version])
+
+
+def _tls(ca_file: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """TLS 1.2 or newer, with the chain and the name checked; None: plain."""
+    if (ca_file is None and certificate is not None) or (certificate is None and key is not None):
+        raise typer.BadParameter("--certificate needs --ca-file, and --key needs --certificate")
+    if ca_file is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+        if certificate is not None:
+            context.load_cert_chain(certificate, key, password="")
+        return context
+    except OSError as error:
+        names = ", ".join(str(path) for path in (ca_file, certificate, key) if path is not None)
+        raise TlsFilesError(
+            "TLS files can't be used",
+            evidence=f"{names}: {error}",
+            fix="check the paths, and that the key is not encrypted and of the certificate",
+        ) from None
 
 
 def _login(tenant: str, role: Role, token: str | None, username: str | None, password_file: Path | None) -> Login:

@@ -10,19 +10,24 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from argon2 import PasswordHasher
 from free_ports import free_port
+from typer.testing import CliRunner
 
 from broker.adapters.connection import BrokerAddress
 from broker.addresses.address import Address, AddressType
 from broker.addresses.book import AddressBook
 from broker.addresses.control import CONTROL_TOPIC, RESPONSE_TOPIC
 from broker.addresses.traffic import Login, Place, receive, request, send
+from broker.addresses.traffic_command import send_app
+from broker.certificates import TrialAuthority
 from broker.credentials import UsersFile
 from broker.errors import BrokerNotReachable, SendError, SendTimedOut
+from broker.settings import ListenerKind, ListenerSettings
+from meshwire.identity import TenantId
 from meshwire.mqtt import ProtocolVersion
 from meshwire.site import Site
 
@@ -142,6 +147,45 @@ async def test_the_two_commands(running: "Running", tmp_path: Path) -> None:
     users.add("gateway", running.site.secret("gateway-mqtt"), roles=("OPERATOR",))
     seen = json.loads(await output(await command(tmp_path, "address", "status", *port)))
     assert (seen["name"], seen["received"], seen["delivered"]) == ("anycast", 10, 10)
+
+
+async def test_the_two_commands_over_mutual_tls(start: Callable[..., Any], tmp_path: Path) -> None:
+    """With a certificate to show; and whoever trusts another authority sends nothing."""
+    own, foreign = (TrialAuthority.in_folder(tmp_path / name) for name in ("own", "foreign"))
+    certificate, key = own.server(("127.0.0.1",))
+    ca = own.folder / "ca.crt"
+    shown, shown_key = own.client("any", TenantId("acme"))
+    listener = ListenerSettings(
+        kind=ListenerKind.MQTTS,
+        port=0,
+        certificate_file=certificate,
+        key_file=key,
+        client_ca_file=ca,
+        enable_client_cert_validation=True,
+    )
+    running: Running = await start(listener=(listener,))
+    book = AddressBook(running.site.path("broker", "addresses.json"))
+    book.put(Address(tenant="acme", name="orders", type=AddressType.QUEUE))
+    await are_known(running, 1)
+    ours = ("--port", str(running.port), "--certificate", str(shown), "--key", str(shown_key))
+    refused = await command(tmp_path, "send", "orders", *ours, "--ca-file", str(foreign.folder / "ca.crt"))
+    assert "certificate verify failed" in await output(refused, int(BrokerNotReachable.exit_code))
+    await output(await command(tmp_path, "send", "orders", "-b", "safe", *ours, "--ca-file", str(ca)))
+    receiver = await command(tmp_path, "receive", "-m", "1", "orders", *ours, "--ca-file", str(ca))
+    assert await output(receiver) == "safe\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--certificate", "c.pem"), "needs --ca-file"),
+        (("--ca-file", "absent.pem"), "MW-BRK-011"),
+    ],
+)
+def test_tls_options_that_do_not_fit_are_refused(options: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(send_app, ["orders", "--tenant", "acme", *options], env=environment(tmp_path))
+    assert done.exit_code
+    assert words in done.output + str(done.exception)
 
 
 async def are_known(running: "Running", count: int) -> None:
