@@ -32,9 +32,9 @@ HEADERS: Final = {
 }
 """For every answer; a route's own value counts before."""
 JSON: Final = b"application/json"
-_LONG: Final = re.compile(r"/api/(devices|packages)/import")
+_LONG: Final = re.compile(r"/api/(devices|packages)/import|/console/network/[^/]+/software")
 LONG_OCTETS: Final = 32 << 20
-"""Longest body of an import."""
+"""Longest body of an import, and of what a page refuses in words of its own."""
 _VENDOR: Final = re.compile(r"(/api)?/tokens|/api/solutions/.*")
 _ANY_TYPE: Final = re.compile(r"/api/(devices/import|messages)")
 _IS_JSON: Final = re.compile(r"application/([a-z0-9.+-]+\+)?json", re.IGNORECASE)

@@ -115,6 +115,11 @@ class CommandDesk:
         self._arriving: set[CommandKey] = set()
         self._followers: dict[CommandKey | DeviceId | str, set[asyncio.Event]] = {}
 
+    @property
+    def max_payload_octets(self) -> int:
+        """Longest payload of a command."""
+        return self._settings.max_payload_octets
+
     # --- taking orders
 
     async def submit(self, order: Order, mac: DeviceId | None, principal: Principal, via: str) -> Submission:

@@ -27,6 +27,7 @@ from gateway.console import (
     overview_pages,
     reading_pages,
     request_pages,
+    software_pages,
     start_pages,
     static_files,
 )
@@ -129,6 +130,7 @@ class Console:
         self.router.add(reading_pages.router(pages, registry, row, ask, decoders))
         self.router.add(nic_commands.router(pages, registry, desk, streams))
         self.router.add(nic_pages.router(pages, registry, row, endpoints, desk, ask))
+        self.router.add(software_pages.router(pages, registry, row, desk))
         self.router.add(messaging_pages.router(pages, registry, messaging))
         self.router.add(alias_pages.router(pages, aliases))
         self.router.add(address_pages.router(pages, registry, watch, desk, direct_tenants))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -21,6 +21,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from gateway.console.multipart import parse_multipart
 from gateway.console.static_files import asset
 from gateway.console.visitors import COOKIE, Visitor, Visitors
 
@@ -114,12 +115,29 @@ def _refusal(status: int, detail: str, headers: Mapping[str, str] | None) -> Res
     return HTMLResponse(text, status, headers)
 
 
+def _must_be_from_here(request: Request) -> None:
+    origin = request.headers.get("origin")
+    is_foreign = bool(origin) and origin != "null" and urlsplit(origin).netloc != request.headers.get("host")
+    if is_foreign or request.headers.get("sec-fetch-site") == "cross-site":
+        raise HTTPException(403, "the form came from another site")
+
+
+async def _body(request: Request, longest: int, too_long: str) -> bytes:
+    octets = bytearray()
+    async for chunk in request.stream():
+        octets += chunk
+        if len(octets) > longest:
+            raise HTTPException(413, too_long)
+    return bytes(octets)
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """What a visitor sent, already proved to be from a page of ours."""
 
     visitor: Visitor
     fields: Mapping[str, str]
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
         """A field without blanks around it; empty when it is absent."""
@@ -175,22 +193,34 @@ class Pages:
     async def form(self, request: Request) -> Form:
         """The form of a signed-in visitor; 403 when it is not from a page of ours."""
         visitor = await self.visitor(request)
-        fields = await self.fields(request)
-        if not self.visitors.is_ours(visitor, fields.get("form_token", "")):
+        return self._proved(Form(visitor, await self.fields(request)))
+
+    async def upload(self, request: Request, longest: int) -> Form:
+        """As `form`, of a form with a file of at most `longest` octets; 413 when there is more, 422 when it is no
+        such form.
+        """
+        visitor = await self.visitor(request)
+        _must_be_from_here(request)
+        too_long = f"the file is longer than the {longest} octets that a device can be sent"
+        octets = await _body(request, longest + MAX_FORM_OCTETS, too_long)
+        try:
+            fields, files = parse_multipart(request.headers.get("content-type", ""), octets)
+        except ValueError:
+            raise HTTPException(422, "the form can't be read") from None
+        form = self._proved(Form(visitor, fields, files))
+        if any(len(file) > longest for file in files.values()):
+            raise HTTPException(413, too_long)
+        return form
+
+    def _proved(self, form: Form) -> Form:
+        if not self.visitors.is_ours(form.visitor, form.fields.get("form_token", "")):
             raise HTTPException(403, "the form is not of this session: go back, reload the page, and send it again")
-        return Form(visitor, fields)
+        return form
 
     async def fields(self, request: Request) -> dict[str, str]:
         """The fields of any form; 403 from another site, 413 when it is too long."""
-        origin = request.headers.get("origin")
-        is_foreign = bool(origin) and origin != "null" and urlsplit(origin).netloc != request.headers.get("host")
-        if is_foreign or request.headers.get("sec-fetch-site") == "cross-site":
-            raise HTTPException(403, "the form came from another site")
-        octets = b""
-        async for chunk in request.stream():
-            octets += chunk
-            if len(octets) > MAX_FORM_OCTETS:
-                raise HTTPException(413, "the form is too long")
+        _must_be_from_here(request)
+        octets = await _body(request, MAX_FORM_OCTETS, "the form is too long")
         try:
             pairs = parse_qs(octets.decode(), keep_blank_values=True, max_num_fields=200)
         except ValueError:

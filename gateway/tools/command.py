@@ -7,7 +7,6 @@ success; else the code says what came in its place.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from gateway.commands.errors import CommandError
+from gateway.commands.updates import FIRMWARE_PATH, WEEK_S, update_body
 from gateway.tools.errors import DeviceAnswer, Refused, TimedOut, WrongInput
 from gateway.tools.http_api import (
     DEFAULT_HTTP,
@@ -41,9 +41,6 @@ group_app = typer.Typer(add_completion=False, help="Commands to several devices 
 app.add_typer(group_app, name="group")
 
 BASE: Final = "/api/solutions/meshwire"
-FIRMWARE_PATH: Final = "snsr/sys/fw?sha256={sha256}"
-OCTET_STREAM: Final = 42
-WEEK_S: Final = 7 * 86_400.0
 DeviceArgument = Annotated[str, typer.Argument(help="MAC or host name", metavar="DEVICE")]
 IdArgument = Annotated[str, typer.Argument(help="id of the command", metavar="ID")]
 WaitOption = Annotated[float, typer.Option("--wait", help="wait so many seconds for its end", min=0, max=50)]
@@ -122,17 +119,7 @@ def update(
     as_json: JsonOption = False,
 ) -> None:
     """Bring a software image to one device or many: a stored command in blocks, in the place of an older update."""
-    octets = image.read_bytes()
-    order = {
-        "method": "PUT",
-        "path": path.replace("{sha256}", hashlib.sha256(octets).hexdigest()),
-        "payloadHex": octets.hex(),
-        "contentFormat": OCTET_STREAM,
-        "mode": "stored",
-        "ttl": ttl,
-        "replace": True,
-        "idempotent": True,
-    }
+    order = update_body(image.read_bytes(), path, ttl)
     selection = Selection(tag, all_devices, devices, kind, tenant)
     if bool(selection) is (device is not None):
         raise WrongInput("which devices?", evidence=device or "none", fix="name DEVICE, or --tag, --all or --devices")

@@ -25,9 +25,9 @@ class Browser:
     path: str = ""
     hops: list[str] = field(default_factory=list)
 
-    def _send(self, method: str, path: str, fields: dict[str, str] | None, headers: dict[str, str]) -> None:
+    def _send(self, method: str, path: str, fields: dict[str, str] | bytes | None, headers: dict[str, str]) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        body = None if fields is None else urlencode(fields)
+        body = urlencode(fields) if isinstance(fields, dict) else fields
         headers = {"Cookie": self.cookie, "Content-Type": "application/x-www-form-urlencoded"} | headers
         connection.request(method, path, body, headers)
         response = connection.getresponse()
@@ -40,15 +40,28 @@ class Browser:
     async def go(self, path: str, fields: dict[str, str] | None = None, **headers: str) -> Browser:
         """Load a page, or send a form with this page's form token; follow redirects."""
         method = "GET" if fields is None else "POST"
-        found = re.search(r'name="form_token" value="([^"]+)"', self.text)
-        if fields is not None and found is not None:
-            fields = {"form_token": html.unescape(found[1])} | fields
+        if fields is not None:
+            fields = self._token() | fields
         self.hops = [path]
         await asyncio.to_thread(self._send, method, path, fields, headers)
         while self.status == 303 and len(self.hops) < 5:
             self.hops.append(self.headers["Location"])
             await asyncio.to_thread(self._send, "GET", self.hops[-1], None, {})
         return self
+
+    async def upload(self, path: str, fields: dict[str, str], image: bytes, **headers: str) -> Browser:
+        """Send a form with a file, as browsers do."""
+        parts = [f'name="{name}"\r\n\r\n{value}'.encode() for name, value in (self._token() | fields).items()]
+        parts.append(b'name="image"; filename="image.bin"\r\nContent-Type: application/octet-stream\r\n\r\n' + image)
+        body = b"".join(b"--part\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts)
+        headers = {"Content-Type": "multipart/form-data; boundary=part"} | headers
+        await asyncio.to_thread(self._send, "POST", path, body + b"--part--\r\n", headers)
+        return self
+
+    def _token(self) -> dict[str, str]:
+        """The form token of the page that is shown."""
+        found = re.search(r'name="form_token" value="([^"]+)"', self.text)
+        return {} if found is None else {"form_token": html.unescape(found[1])}
 
 
 async def set_up(browser: Browser) -> Browser:

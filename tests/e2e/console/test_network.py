@@ -201,6 +201,17 @@ async def test_a_discovered_resource_is_asked_observed_and_commanded(administrat
     await expect(page.get_by_role("status").filter(has_text="cfg=C")).to_contain_text("answered")
 
 
+async def test_an_image_is_chosen_and_reaches_the_board(administrator: Any, nic: Nic) -> None:
+    page = administrator
+    await open_tab(page, "Software")
+    image = {"name": "image.bin", "mimeType": "application/octet-stream", "buffer": b"meshwire-board 2.1.0\n" * 64}
+    await page.get_by_label("Image, at most 256 KiB").set_input_files(image)
+    await page.get_by_role("button", name="Send the image").click()
+    await expect(page.get_by_role("status")).to_contain_text("1344 octets: ")
+    await page.get_by_role("link", name="Follow or cancel it").click()
+    await expect(page.get_by_role("row").filter(has_text="PUT snsr/sys/fw?sha256=")).to_contain_text("answered")
+
+
 async def test_commands_come_and_go_on_an_open_page(administrator: Any, site: ConsoleSite) -> None:
     away = DeviceId("0013500500470088")
     site.gateway.registry.add_device(away, INTERNAL_TENANT)
