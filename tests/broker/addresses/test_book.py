@@ -115,6 +115,6 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_free_plan_is_a_valid_configuration() -> None:
     path = Path(__file__).parents[3] / "deploy/plans/free.toml"
     settings = read_settings(BrokerSettings, "broker", load_config(path, {}))
-    assert settings.default_plan.max_connections == 10
+    assert (settings.default_plan.max_connections, settings.default_plan.max_messages_per_s) == (10, 20)
     assert read_settings(GatewaySettings, "gateway", load_config(path, {})).registry.max_devices == 20
     assert settings.plan["ssni"] == Plan(), "the gateway is not a guest"

@@ -169,6 +169,11 @@ def test_receivers_compete_in_turn_and_by_load(kind: str) -> None:
     first.subscribe()
     second.subscribe("$share/g/" + ORDERS)  # the share name makes no difference
     sender = Client(engine, "s").connect()
+    got: list[tuple[list[str], list[str]]] = []
+    for payload in "wxyz":
+        sender.publish(payload)
+        got.append((first.received(), second.received()))
+    assert got == [(["w"], []), ([], ["x"]), (["y"], []), ([], ["z"])], "in turn, though both are idle each time"
     for payload in "abcd":
         sender.publish(payload)
     assert (first.received(), second.received(acknowledge=False)) == (["a", "c"], ["b", "d"])
