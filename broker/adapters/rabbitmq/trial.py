@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Callable
 
+from broker.adapters.rabbitmq.node import LaunchedNode
 from broker.adapters.rabbitmq.nodes import PrivateCluster
 from broker.adapters.rabbitmq.scaling import serve_sizes
 from broker.authority.nodes import NodeWatch
 from broker.authority.settings import EngineNode
+from broker.settings import ListenerKind
 from meshwire.site import Site
 
-__all__ = ["serve_announced"]
+__all__ = ["announced_listener", "serve_announced"]
 
 
 async def serve_announced(
@@ -26,7 +28,7 @@ async def serve_announced(
     """
 
     def nodes() -> list[EngineNode]:
-        return [EngineNode(name=node.name, port=node.mqtt_port) for node in list(cluster.nodes)]
+        return [announced_listener(node) for node in list(cluster.nodes)]
 
     watching = asyncio.create_task(NodeWatch(instance, "rabbitmq", release, nodes, site).run())
     try:
@@ -34,3 +36,10 @@ async def serve_announced(
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+
+
+def announced_listener(node: LaunchedNode) -> EngineNode:
+    """Where tenants come in: on a node with TLS the plain ports are for the loopback's own (gateway, authority)."""
+    if node.tls is None:
+        return EngineNode(name=node.name, port=node.mqtt_port)
+    return EngineNode(name=node.name, kind=ListenerKind.MQTTS, port=node.tls.ports.mqtts, mutual=node.tls.is_mutual)

@@ -9,9 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from broker.adapters.__main__ import app
-from broker.adapters.rabbitmq.nodes import LaunchedNode, PrivateCluster
+from broker.adapters.rabbitmq.node import LaunchedNode
+from broker.adapters.rabbitmq.nodes import PrivateCluster
 from broker.adapters.rabbitmq.scaling import ask_for_size
-from broker.adapters.rabbitmq.trial import serve_announced
+from broker.adapters.rabbitmq.tls import NodeTls, TlsPorts
+from broker.adapters.rabbitmq.trial import announced_listener, serve_announced
 from gateway.messaging.service import MessagingService
 from gateway.registry import Registry
 from meshwire.site import Site
@@ -69,6 +71,21 @@ async def test_nodes_are_listed_as_the_cluster_grows_and_shrinks(
             await serving
     await listed([])
     assert service.instance_states()[0].state == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("tls", "port", "options"),
+    [
+        (None, 1, ["plain"]),
+        (NodeTls(is_mutual=False, ports=TlsPorts(mqtts=2)), 2, ["tls"]),
+        (NodeTls(is_mutual=True, ports=TlsPorts(mqtts=2)), 2, ["tls", "mutual"]),
+    ],
+)
+def test_an_instance_offers_what_its_nodes_have(
+    tls: NodeTls | None, port: int, options: list[str], tmp_path: Path
+) -> None:
+    listener = announced_listener(LaunchedNode("n1@localhost", tmp_path, 1, 0, 0, tls=tls))
+    assert (listener.port, [option.value for option in listener.options]) == (port, options)
 
 
 def test_a_name_that_no_instance_can_have() -> None:
