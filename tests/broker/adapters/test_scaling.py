@@ -3,8 +3,8 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,26 +95,45 @@ def test_the_load_is_asked_of_the_management_plugin(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["advise", "3"]).exit_code == 2
 
 
-def test_who_asks_for_a_size_gets_it_or_the_reason(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="no cluster") as caught:
-        ask_for_size(tmp_path, 3, 1.0)
-    assert caught.value.code == "MW-ENG-007"
-    cluster, stopped = FakeCluster(tmp_path), threading.Event()
+@contextmanager
+def three_nodes(folder: Path) -> Iterator[FakeCluster]:
+    """And whoever gives them another size."""
+    cluster, stopped = FakeCluster(folder), threading.Event()
     for _ in range(3):
         cluster.add_node()
     thread = threading.Thread(target=serve_sizes, args=(cluster, stopped.wait))
     thread.start()
     try:
-        while not (tmp_path / STATE).exists():
+        while not (folder / STATE).exists():
             stopped.wait(0.01)
+        yield cluster
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def test_what_the_load_advises_is_done_by_two_commands(tmp_path: Path) -> None:
+    """Thus a timer or an autoscaler does it, and nobody has to look."""
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    with managing() as server, three_nodes(tmp_path) as cluster:
+        asked = ["--management", f"http://127.0.0.1:{server.server_port}", "--username", "op"]
+        advised = CliRunner().invoke(app, ["advise", *asked, "--password-file", str(password)])
+        done = CliRunner().invoke(app, ["scale", advised.output.strip(), "--directory", str(tmp_path)])
+        assert [json.loads(line)["node"] for line in done.output.splitlines()] == ["n1", "n2", "n3", "n4"]
+        assert len(cluster.nodes) == 4
+
+
+def test_who_asks_for_a_size_gets_it_or_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="no cluster") as caught:
+        ask_for_size(tmp_path, 3, 1.0)
+    assert caught.value.code == "MW-ENG-007"
+    with three_nodes(tmp_path):
         assert [node["name"] for node in ask_for_size(tmp_path, 5, 10.0)] == ["n1", "n2", "n3", "n4", "n5"]
         assert [node["mqtt_port"] for node in ask_for_size(tmp_path, 4, 10.0)] == [1, 2, 3, 4]
         with pytest.raises(EngineError, match="not got its size"):
             ask_for_size(tmp_path, 6, 10.0)
         assert json.loads((tmp_path / STATE).read_text())["size"] == 5
-    finally:
-        stopped.set()
-        thread.join()
 
 
 # --- with RabbitMQ --------------------------------------------------------------------------------------------------
