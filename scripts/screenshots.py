@@ -27,6 +27,15 @@ NAME: Final = "ada"
 PASSWORD: Final = "correct horse battery"
 MAC: Final = "0013500500470001"
 STRANGER: Final = "00135005004700ff"
+INSTANCE: Final = """
+[[broker.listener]]
+port = 0
+[broker]
+durability = "memory"
+[broker.instance]
+name = "main"
+node = "one"
+"""
 
 
 class Camera:
@@ -108,6 +117,9 @@ async def first_start(camera: Camera) -> None:
 
 
 async def messaging(camera: Camera) -> None:
+    for account in ("riverside", "hilltop"):
+        await camera.go(f"messaging/accounts/{account}")
+        await camera.press("Assign")
     await camera.go("messaging")
     await camera.fill(id="new-account", title="A new customer")
     await camera.press("Make")
@@ -242,12 +254,15 @@ async def running(*command: str, **environment: str) -> AsyncIterator[asyncio.su
 
 async def take_all(wanted: frozenset[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        state = Path(folder, "state")
+        config, state = Path(folder, "instance.toml"), Path(folder, "state")
+        config.write_text(INSTANCE)  # noqa: ASYNC240 - nothing else runs yet
         async with running("demo", "--headless", "--json", "--nics", "12", "--keep", str(state)) as demo:
             assert demo.stdout is not None
             ready = json.loads(await demo.stdout.readline())
             reading = asyncio.create_task(drained(demo.stdout))
+            instance = running("broker", "--config", str(config), MESHWIRE_STATE=str(state))
             async with (
+                instance,
                 running(
                     "device",
                     "add",

@@ -20,24 +20,21 @@ import structlog
 
 from broker.credentials import UsersFile
 from broker.server import Broker
-from broker.settings import BrokerSettings, InstanceSettings, ListenerKind, ListenerSettings
+from broker.settings import BrokerSettings, ListenerKind, ListenerSettings
 from gateway.gateway import Gateway
 from gateway.lab.boards import HOST, Boards, SeatedBoard
 from gateway.lab.plan import TENANTS, PlannedDevice
 from gateway.lab.subscriber import Arrival, TenantSubscriber
 from gateway.lab.view import ReadySite
-from gateway.messaging.service import ROOT, MessagingService
 from gateway.settings import BridgeSettings, GatewaySettings
 from meshwire.identity import INTERNAL_TENANT, Role, TenantId
 from meshwire.site import Site
 
-__all__ = ["DemoSite", "assign_accounts"]
+__all__ = ["DemoSite"]
 
 _log = structlog.get_logger(__name__)
 
 PREFERRED_PORTS: Final = {"mqtt": 1883, "ws": 8083, "coap": 5683, "http": 8080}
-INSTANCE: Final = "demo"
-"""The messaging service instance that broker and gateway are of."""
 BACK_OFFICE: Final = "backoffice"
 TOKEN_ROLES: Final = (Role.BUBBLE_UP_READ_CONSUMER, Role.BUBBLE_UP_ALERT_CONSUMER, Role.COMMAND_CLIENT)
 TOKEN_TTL_S: Final = 24 * 3600.0
@@ -76,12 +73,10 @@ class DemoSite:
         """
         listener = ListenerSettings(host=HOST, port=_port("mqtt"))
         web = ListenerSettings(kind=ListenerKind.WS, host=HOST, port=_port("ws"))
-        instance = InstanceSettings(name=INSTANCE)
-        broker = Broker(BrokerSettings(listener=(listener, web), instance=instance), site=self._site)
+        broker = Broker(BrokerSettings(listener=(listener, web)), site=self._site)
         async with _beside(broker.run()):
             await broker.ready.wait()
             gateway = Gateway(self._gateway_settings(broker.ports[0]), site=self._site, more_routes=self._routes)
-            assign_accounts(gateway.messaging)
             async with _beside(gateway.run()):
                 await gateway.ready.wait()
                 tenants = self._provision(gateway)
@@ -102,7 +97,7 @@ class DemoSite:
     def _gateway_settings(self, mqtt_port: int) -> GatewaySettings:
         http = f"{HOST}:{_port('http')}"
         bridge = BridgeSettings(port=mqtt_port)
-        return GatewaySettings(listen=[HOST], port=_port("coap"), http=http, bridge=bridge, instance=INSTANCE)
+        return GatewaySettings(listen=[HOST], port=_port("coap"), http=http, bridge=bridge)
 
     def _ready_site(self, mqtt_port: int, gateway: Gateway, tenants: dict[str, dict[str, str]]) -> ReadySite:
         return ReadySite(
@@ -145,20 +140,6 @@ class DemoSite:
         roles = (Role.BUBBLE_UP_READ_CONSUMER_ALL, Role.BUBBLE_UP_ALERT_CONSUMER_ALL)
         users.add(BACK_OFFICE, password, tenant=INTERNAL_TENANT, roles=roles)
         return {"username": BACK_OFFICE, "password": password}
-
-
-def assign_accounts(messaging: MessagingService) -> None:
-    """Have the demo's accounts served by its instance, which has announced itself; the broker learns it while the
-    gateway starts. A folder kept from before there was an instance may hold other accounts, which were served, too.
-    """
-    before = messaging.picture()
-    others = [] if INSTANCE in before.instances else [child.id for child in before.tree.children(ROOT)]
-    for id in dict.fromkeys([ROOT, *map(str, TENANTS), *others]):
-        if id not in before.tree:
-            messaging.add_account(TenantId(id))
-        elif before.tree.instance(id) == INSTANCE:
-            continue
-        messaging.assign(id, INSTANCE)
 
 
 @asynccontextmanager

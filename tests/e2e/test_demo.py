@@ -7,19 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-from broker.accounts import Protection
-from broker.announcement import Announcement, Node
-from gateway.lab.site import assign_accounts
-from gateway.messaging.service import MessagingService
-from gateway.registry import Registry
-from meshwire.identity import TenantId
-from meshwire.site import Site
 
 MESHWIRE = Path(sys.executable).parent / "meshwire"
 pytestmark = pytest.mark.timeout(120)
@@ -31,22 +21,10 @@ def start(*options: str, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def listed(state: Path, *command: str) -> list[dict[str, Any]]:
-    """What a command lists of a site, a JSON object a line."""
-    environment = os.environ | {"MESHWIRE_STATE": str(state)}
-    done = subprocess.run([str(MESHWIRE), *command, "--json"], env=environment, check=True, capture_output=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
 def test_every_board_is_heard(tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
-    demo = start("--keep", str(kept), folder=tmp_path)
+    demo = start(folder=tmp_path)
     assert demo.stdout is not None
     ready = json.loads(demo.stdout.readline())
-    (instance,) = listed(kept, "instance", "list")
-    assert (instance["name"], instance["state"], instance["announced"]) == ("demo", "running", True)
-    assert len(instance["nodes"]) == 1 and instance["options"] == ["plain"]
-    assert set(instance["accounts"]) == {"ssni", "riverside", "hilltop"}
     assert ready["event"] == "ready"
     assert ready["mqtt"].startswith("mqtt://127.0.0.1:")
     assert set(ready["tenants"]) == {"riverside", "hilltop"}
@@ -68,24 +46,6 @@ def test_every_board_is_heard(tmp_path: Path) -> None:
     demo.send_signal(signal.SIGTERM)
     _, talk = demo.communicate(timeout=60)
     assert demo.returncode == 0, talk
-
-
-def test_accounts_of_a_kept_folder_are_served_unless_somebody_has_unassigned_them(tmp_path: Path) -> None:
-    site, now_s = Site(tmp_path), time.time()
-    messaging = MessagingService(Registry(None), site)
-    messaging.add_account(TenantId("acme"))
-    Announcement(site, Node("demo", "one", "embedded", "", now_s, (Protection.PLAIN,), ())).tell(0.0, now_s, lambda: ())
-
-    def served() -> set[str]:
-        tree = messaging.picture().tree
-        return {id for id in tree.accounts if tree.instance(id) == "demo"}
-
-    assign_accounts(messaging)
-    assert served() == {"ssni", "riverside", "hilltop", "acme"}
-    messaging.unassign("acme")
-    messaging.unassign("hilltop")
-    assign_accounts(messaging)
-    assert served() == {"ssni", "riverside", "hilltop"}
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
