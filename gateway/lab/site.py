@@ -65,14 +65,15 @@ class DemoSite:
         self.boards = Boards(devices, self._site, seed, on_replaced)
         """The NICs and their boards."""
         self._on_arrival = on_arrival
+        self._claim = _claim()
 
     async def run(self, on_ready: Callable[[ReadySite], None]) -> None:
         """Start everything in the order of the arrows, say when it is ready, run until cancelled.
 
         What was started last ends first, so that every client takes its leave of a server that is still there.
         """
-        listener = ListenerSettings(host=HOST, port=_port("mqtt"))
-        web = ListenerSettings(kind=ListenerKind.WS, host=HOST, port=_port("ws"))
+        listener = ListenerSettings(host=HOST, port=self._port("mqtt"))
+        web = ListenerSettings(kind=ListenerKind.WS, host=HOST, port=self._port("ws"))
         broker = Broker(BrokerSettings(listener=(listener, web)), site=self._site)
         async with _beside(broker.run()):
             await broker.ready.wait()
@@ -95,9 +96,13 @@ class DemoSite:
         return (api.router(self.boards),)
 
     def _gateway_settings(self, mqtt_port: int) -> GatewaySettings:
-        http = f"{HOST}:{_port('http')}"
+        http = f"{HOST}:{self._port('http')}"
         bridge = BridgeSettings(port=mqtt_port)
-        return GatewaySettings(listen=[HOST], port=_port("coap"), http=http, bridge=bridge)
+        return GatewaySettings(listen=[HOST], port=self._port("coap"), http=http, bridge=bridge)
+
+    def _port(self, name: str) -> int:
+        """The usual port when it is free, so that pasted lines stay the same from run to run; else 0: any free one."""
+        return PREFERRED_PORTS[name] if self._claim is not None and _is_free(name) else 0
 
     def _ready_site(self, mqtt_port: int, gateway: Gateway, tenants: dict[str, dict[str, str]]) -> ReadySite:
         return ReadySite(
@@ -152,8 +157,20 @@ async def _beside(*works: Coroutine[object, object, None]) -> AsyncIterator[None
             task.cancel()
 
 
-def _port(name: str) -> int:
-    """The usual port when it is free, so that pasted lines stay the same from run to run; else 0: any free one."""
+def _claim() -> socket.socket | None:
+    """Whoever has this may take the usual ports; None: another demo has it. To look whether they are free is not enough
+    when two demos start together.
+    """
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind("\0meshwire-demo-ports")
+    except OSError:
+        claim.close()
+        return None
+    return claim
+
+
+def _is_free(name: str) -> bool:
     kind = socket.SOCK_DGRAM if name == "coap" else socket.SOCK_STREAM
     with socket.socket(socket.AF_INET, kind) as probe:
         try:
@@ -161,5 +178,5 @@ def _port(name: str) -> int:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, PREFERRED_PORTS[name]))
         except OSError:
-            return 0
-    return PREFERRED_PORTS[name]
+            return False
+    return True
