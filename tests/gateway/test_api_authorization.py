@@ -35,6 +35,7 @@ COMMANDS = {Role.COMMAND_CLIENT.value, Role.ADMIN.value}
 TABLE = API | PAGES
 ROOMY = ApiSettings(requests_per_s=0, address_requests_per_s=0, login_failures=1_000_000)
 PASSWORD = "correct horse"
+URLENCODED = "application/x-www-form-urlencoded"
 
 
 class NoBoards:
@@ -99,9 +100,18 @@ class World:
             path += "?" + entry.query.replace("{target}", target)
         body: Any = b"" if entry.body is None else _put(entry.body, target)
         if entry.form is not None:
-            body = urlencode({**_put(dict(entry.form), target), **fields})
-            headers = {"content-type": "application/x-www-form-urlencoded", **headers}
+            filled = {**_put(dict(entry.form), target), **fields}
+            kind, body = _parts(filled, entry.upload) if entry.upload else (URLENCODED, urlencode(filled))
+            headers = {"content-type": kind, **headers}
         return await call(self.app, method, path, body, headers)
+
+
+def _parts(fields: dict[str, str], upload: str) -> tuple[str, str]:
+    """Content type and body of a form with a file."""
+    heads = {f'name="{name}"': value for name, value in fields.items()}
+    heads[f'name="{upload}"; filename="x"'] = "octets"
+    parts = [f"--b\r\nContent-Disposition: form-data; {head}\r\n\r\n{value}\r\n" for head, value in heads.items()]
+    return "multipart/form-data; boundary=b", "".join(parts) + "--b--\r\n"
 
 
 def _put(value: Any, target: str) -> Any:
@@ -274,7 +284,7 @@ async def browsers(world: World) -> list[Browser]:
         "POST",
         "/console/sign-out",
         urlencode({"form_token": left.form_token}),
-        {"content-type": "application/x-www-form-urlencoded", **left.headers},
+        {"content-type": URLENCODED, **left.headers},
     )
     return [
         Browser("nobody", "", is_in=False),
@@ -288,9 +298,7 @@ async def browsers(world: World) -> list[Browser]:
 
 async def sign_in(world: World, name: str) -> Browser:
     form = urlencode({"name": name, "password": PASSWORD, "next": ""})
-    answer = await call(
-        world.app, "POST", "/console/sign-in", form, {"content-type": "application/x-www-form-urlencoded"}
-    )
+    answer = await call(world.app, "POST", "/console/sign-in", form, {"content-type": URLENCODED})
     cookie = answer.headers["set-cookie"].partition("=")[2].partition(";")[0]
     page = await call(world.app, "GET", "/console/network", b"", {"cookie": f"{COOKIE}={cookie}"})
     return Browser(name, cookie, page.text.partition('name="form_token" value="')[2].partition('"')[0])

@@ -40,6 +40,8 @@ class Entry:
     query: str = ""
     body: Any = None
     form: Mapping[str, str] | None = None
+    upload: str = ""
+    """The form's field with a file, which makes it a form of parts (RFC 7578)."""
     ok: tuple[int, ...] = (200,)
     spoils: bool = False
     """What was there has to be put back afterwards."""
@@ -251,6 +253,10 @@ PAGES: dict[str, Entry] = {
         Who.PAGE, M | {"command": COMMAND}, form={}, ok=(303,), spoils=True
     ),
     "POST /console/network/{mac}/commands/cancel": Entry(Who.PAGE, M, form={}, ok=(303,), spoils=True),
+    "GET /console/network/{mac}/software": Entry(Who.PAGE, M),
+    "POST /console/network/{mac}/software": Entry(
+        Who.PAGE, M, form={"path": "sys/fw", "ttl": "60"}, upload="image", spoils=True
+    ),
     "GET /console/explain": Entry(Who.PAGE, query="what={target}", alike=200),
     "GET /console/clients": page_admin(),
     "POST /console/clients": page_admin({"tenant": "/"}),
