@@ -139,9 +139,8 @@ class Dialogue:
 
     def _send(self, packet: Packet) -> None:
         data = encode(packet, self._outlet.version)
-        if (
-            len(data) > self._outlet.max_packet_octets
-        ):  # [MQTT-3.1.2-24]; without an answer the client would wait for it
+        if len(data) > self._outlet.max_packet_octets:
+            # [MQTT-3.1.2-24]; without an answer the client would wait for it
             raise PacketError(ReasonCode.PACKET_TOO_LARGE, "the client does not take so long an answer")
         self._outlet.write(data)
 
