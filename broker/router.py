@@ -55,7 +55,7 @@ class Target(Generic[S]):
 
 
 @dataclass(slots=True, eq=False)
-class Turn:
+class Rotation:
     """Counts the messages of one shared subscription, over all its topics, for whoever deals them out."""
 
     count: int = 0
@@ -66,7 +66,7 @@ class ShareGroup(Generic[S]):
     """Clients that share one subscription, as far as they may have the topic."""
 
     members: tuple[Target[S], ...]
-    turn: Turn
+    turn: Rotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class _Share(Generic[S]):
     """One shared subscription: share name and filter."""
 
     members: dict[S, Subscription] = field(default_factory=dict)
-    turn: Turn = field(default_factory=Turn)
+    turn: Rotation = field(default_factory=Rotation)
 
 
 @dataclass(slots=True, eq=False)
