@@ -14,6 +14,7 @@ from typing import Any
 
 import aiomqtt
 import pytest
+from descriptors import open_descriptors, opened_since
 from scripted_broker import ScriptedBroker, until, working
 
 from gateway.addresses import Address
@@ -56,10 +57,6 @@ class Bench:
 
     async def until_empty(self, timeout_s: float = 15.0) -> None:
         await until(lambda: self.outbox.status(0).depth == 0, timeout_s)
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.fixture
@@ -202,9 +199,9 @@ async def test_a_broker_that_refuses_us_is_tried_again_and_costs_nothing(
     bench.store(1)
     async with working(bench.bridge.run):
         await until(lambda: len(broker.versions) == 3)
-        files = open_files()
+        before = open_descriptors()
         await bench.until_empty()
-        assert open_files() <= files + 4, "seven attempts later"
+        assert len(opened_since(before)) <= 4, "seven attempts later"
     assert broker.taken == [b"000001"]
     assert [record for record in caplog.records if record.name == "asyncio"] == []
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import serial
 import serial.rfc2217
+from descriptors import open_descriptors, opened_since
 
 from hardware.errors import CATALOGUE, PortError, PortProblem
 from hardware.holders import holders, lock_holder
@@ -41,10 +42,6 @@ async def read_exactly(pipe: Pipe, count: int) -> bytes:
             assert chunk, "hung up"
             data += chunk
     return data
-
-
-def descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 async def problem_of(uri: str) -> PortError:
@@ -157,7 +154,7 @@ class TestDevices:
 
     async def test_two_hundred_openings_leak_no_descriptor(self, tmp_path: Path) -> None:
         link = str(tmp_path / "board")
-        before = descriptors()
+        before = open_descriptors()
         for turn in range(200):
             board = await open_port(f"pty:{link}")
             nic = await open_port(link)
@@ -167,7 +164,7 @@ class TestDevices:
                 await pipe.aclose()
             with pytest.raises(PortError):
                 await open_port(link)
-        assert descriptors() == before
+        assert opened_since(before) == {}
 
 
 class TestNetwork:
@@ -194,15 +191,17 @@ class TestNetwork:
             assert await pipe.read() == b""
 
     async def test_a_handler_of_pyserial_by_threads(self) -> None:
+        before = set(threading.enumerate())
         pipe = await open_port("loop://")
         pipe.write(b"round")
         pipe.write(b"trip")
         assert await read_exactly(pipe, 9) == b"roundtrip"
-        assert len([thread for thread in threading.enumerate() if thread.name.startswith("loop://")]) == 2
+        own = [thread for thread in threading.enumerate() if thread not in before and thread.name.startswith("loop://")]
+        assert len(own) == 2
         await pipe.drain()
         await pipe.aclose()
         pipe.write(b"late")
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("loop://")]
+        assert not any(thread.is_alive() for thread in own)
 
     async def test_nobody_there(self) -> None:
         for uri in ("socket://127.0.0.1:1", "rfc2217://127.0.0.1:1"):

@@ -7,9 +7,9 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
+from descriptors import open_descriptors, opened_since
 
 from meshwire import link as link_module
 from meshwire.hdlc.events import DataReceived, DownReason, Event, LinkDown, LinkUp
@@ -99,10 +99,6 @@ async def running(*links: Link) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
@@ -315,12 +311,12 @@ class TestReplug:
             return pipe
 
         link = Link(open_board, FakeStation(), name="board")
-        tasks, before = len(asyncio.all_tasks()), descriptors()
+        tasks, before = asyncio.all_tasks(), open_descriptors()
         async with running(link):
             await until(lambda: link.status.counters.pipe_losses >= 200, timeout_s=20)
-            assert descriptors() <= before + 2
-        assert descriptors() == before
-        assert len(asyncio.all_tasks()) == tasks
+            assert len(opened_since(before)) <= 2
+        assert opened_since(before) == {}
+        assert asyncio.all_tasks() <= tasks
 
 
 def joined(primary: PrimaryStation, secondary: SecondaryStation) -> tuple[Link, Link]:
