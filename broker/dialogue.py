@@ -293,7 +293,7 @@ class Dialogue:
         wanted = packet.subscriptions
         if self._is_bridge:
             wanted = tuple(replace(item, no_local=True, retain_as_published=True) for item in wanted)
-        result = self._engine.subscribe(self._session, wanted, identifiers[0] if identifiers else 0)
+        result = self._engine.subscriptions.subscribe(self._session, wanted, identifiers[0] if identifiers else 0)
         key = self._session.key
         for item, code in zip(wanted, result.codes, strict=True):
             if is_failure(code):
@@ -306,7 +306,8 @@ class Dialogue:
         self._engine.send_retained(self._session, result.retained_for, now)
 
     def _on_unsubscribe(self, packet: Unsubscribe, _now: float) -> None:
-        self._send(UnsubAck(packet.packet_id, self._engine.unsubscribe(self._session, packet.topic_filters)))
+        codes = self._engine.subscriptions.unsubscribe(self._session, packet.topic_filters)
+        self._send(UnsubAck(packet.packet_id, codes))
 
     def _on_pingreq(self, _packet: PingReq, _now: float) -> None:
         self._outlet.write(b"\xd0\x00")

@@ -1,42 +1,39 @@
-"""The broker without its sockets: sessions, subscriptions, retained messages and wills, and the way of a message
-between them.
+"""The broker without its sockets: sessions, retained messages and wills, and the way of a message between them.
 
-Does: opens, takes over, keeps and ends sessions; routes; asks the policy at subscribing and again at delivery;
-publishes wills.
-Does not: authenticate (that is done before `open`), parse, write to sockets, or look at a clock: `now` is loop time in
-seconds.
+Does: opens, takes over, keeps and ends sessions; routes; publishes wills.
+Does not: authenticate (that is done before `open`), judge and link subscriptions (`subscriptions` does), parse, write
+to sockets, or look at a clock: `now` is loop time in seconds.
 The caller owes: `tick` about once a second.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from broker.addresses.competing import MAX_QOS, CompetingAddress
 from broker.addresses.control import CONTROL_TOPIC
 from broker.addresses.control import answer as answer_about_addresses
 from broker.addresses.outcome import Outcome, Receipt
 from broker.addresses.space import AddressSpace
 from broker.inheritance import inheritance_of
 from broker.journal import Journal
-from broker.message import Message
+from broker.message import Message, message_of_will
 from broker.outlet import ConnectionFacts
 from broker.plugins import Hooks
-from broker.policy import NOTHING, Permissions, filter_of_subscription
+from broker.policy import NOTHING, Permissions
 from broker.retained import RetainedMessages
-from broker.router import ShareGroup, Subscription, SubscriptionTree, Target
+from broker.router import ShareGroup, Subscription, Target
 from broker.session import Outlet, Session, SessionKey
 from broker.settings import BrokerSettings
 from broker.statistics import Drop, Statistics
+from broker.subscriptions import Subscriptions
 from broker.tenants import Tenant, Tenants
 from broker.topics_seen import TopicsSeen
 from meshwire.identity import Principal
-from meshwire.mqtt import NO_PROPERTIES, Properties, ReasonCode, TopicSubscription, Will
+from meshwire.mqtt import NO_PROPERTIES, Will
 
-__all__ = ["Engine", "OpenRequest", "RetainHandling", "SubscribeResult"]
+__all__ = ["Engine", "OpenRequest"]
 
 NEVER_EXPIRES: Final = 0xFFFF_FFFF
 """Session Expiry Interval that means "does not expire" (MQTT 5.0 section 3.1.2.11.2)."""
@@ -47,14 +44,6 @@ FULL_PAUSE_S: Final = 0.25
 """The queues of the broker are full: publishers are slowed, not stopped, for those they reach may be connected."""
 
 _log = structlog.get_logger()
-
-
-class RetainHandling(Enum):
-    """MQTT 5.0 section 3.8.3.1."""
-
-    SEND = 0
-    SEND_IF_NEW = 1
-    DO_NOT_SEND = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +58,6 @@ class OpenRequest:
     expiry_s: int
     will: Will | None = None
     facts: ConnectionFacts | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SubscribeResult:
-    """Reason codes for the SUBACK, and the subscriptions whose retained messages go out after it."""
-
-    codes: tuple[int, ...]
-    retained_for: tuple[Subscription, ...]
 
 
 class Engine:
@@ -104,8 +85,8 @@ class Engine:
         self._total = self.tenants.total
         self.sessions: dict[SessionKey, Session] = {}
         self.retained = RetainedMessages(self.limits.max_retained_messages, self.limits.max_retained_octets)
-        self.subscriptions: SubscriptionTree[Session] = SubscriptionTree(_may_receive)
         self.addresses = AddressSpace(self)
+        self.subscriptions = Subscriptions(self.limits, self.statistics, self.hooks, self.addresses.competed_for)
         self.topics_seen = TopicsSeen()
         self.controls: dict[str, Callable[[Message, float], Message]] = {
             CONTROL_TOPIC: lambda asked, now: answer_about_addresses(self.addresses, asked, now)
@@ -167,7 +148,7 @@ class Engine:
         """Takes a session from the store, with its subscriptions, its queue and its journal; nobody is connected."""
         self.sessions[session.key] = session
         for held in session.subscriptions.values():
-            self._link(session, held)
+            self.subscriptions.link(session, held)
         self.revise(session, permissions)
         if session.expires_at is not None:
             self._away[session.key] = session
@@ -203,12 +184,12 @@ class Engine:
         """The session has these rights from now on; subscriptions and waiting messages they do not cover are gone."""
         if session.permissions != permissions:
             if session.subscriptions:
-                self.subscriptions.forget()
+                self.subscriptions.tree.forget()
             session.publishable.clear()
         session.permissions = permissions
         for held in list(session.subscriptions.values()):
             if not permissions.may_subscribe(held.topic_filter):
-                self._remove_subscription(session, held.topic_filter)
+                self.subscriptions.remove(session, held.topic_filter)
         session.retain_only(lambda item: permissions.may_receive(item.message.topic))
 
     def revoke(self, session: Session, now: float) -> None:
@@ -257,9 +238,9 @@ class Engine:
         """A will that still waits goes out when the session ends ([MQTT-3.1.2-8]), and what it held of a shared
         subscription goes to another member.
         """
-        inheritance = inheritance_of(session, self.subscriptions)
+        inheritance = inheritance_of(session, self.subscriptions.tree)
         for held in session.subscriptions.values():
-            self._unlink(session, held)
+            self.subscriptions.unlink(session, held)
         session.clear()
         if session.journal is not None:
             session.journal.ended(session)
@@ -281,10 +262,7 @@ class Engine:
         if not session.permissions.may_publish(will.topic):
             self.lost(session, will.topic, Drop.PUBLISH_REFUSED)
             return
-        properties = will.properties
-        if properties.will_delay_interval is not None:
-            properties = replace(properties, will_delay_interval=None)
-        message = self.message_of(will, properties, session, now)
+        message = message_of_will(will, session, now)
         if not self.addresses.offer(message, None, now):
             self.publish(message, now)
 
@@ -302,109 +280,19 @@ class Engine:
         if self.addresses:
             self.addresses.tick(now)
 
-    # --- subscriptions ----------------------------------------------------------------------------------------------
-
-    def subscribe(self, session: Session, wanted: Iterable[TopicSubscription], identifier: int) -> SubscribeResult:
-        """Judges and adds each filter on its own (MQTT 5.0 section 3.8.4)."""
-        codes: list[int] = []
-        retained_for: list[Subscription] = []
-        for item in wanted:
-            refusal = self._refusal(session, item.topic_filter)
-            if refusal is not None:
-                self.statistics.subscriptions_refused += 1
-                codes.append(refusal)
-                continue
-            address = self.addresses.competed_for(item.topic_filter)
-            qos = item.qos if address is None else min(item.qos, MAX_QOS)
-            held = Subscription(item.topic_filter, qos, item.no_local, item.retain_as_published, identifier)
-            session.subscriptions[item.topic_filter] = held
-            is_new = self._link(session, held)
-            if session.journal is not None:
-                session.journal.subscribed(session, held)
-            handling = RetainHandling(item.retain_handling)
-            wants = handling is RetainHandling.SEND or (handling is RetainHandling.SEND_IF_NEW and is_new)
-            if wants and address is None:
-                retained_for.append(held)
-            codes.append(qos)
-            if self.hooks.subscribe:
-                self.hooks.fire(self.hooks.subscribe, session.client, item.topic_filter, qos)
-        return SubscribeResult(tuple(codes), tuple(retained_for))
-
-    def _refusal(self, session: Session, topic_filter: str) -> ReasonCode | None:
-        if filter_of_subscription(topic_filter).count("/") >= self.limits.max_topic_levels:
-            return ReasonCode.TOPIC_FILTER_INVALID
-        if not session.permissions.may_subscribe(topic_filter):
-            return ReasonCode.NOT_AUTHORIZED
-        held = session.subscriptions
-        if topic_filter not in held and len(held) >= self.limits.max_subscriptions:
-            return ReasonCode.QUOTA_EXCEEDED
-        return None
-
-    def send_retained(self, session: Session, subscriptions: Iterable[Subscription], now: float) -> None:
-        """Retained messages of new subscriptions; a shared one gets none (MQTT 5.0 section 4.8.2)."""
-        for held in subscriptions:
-            if held.group is not None:
-                continue
-            identifiers = (held.identifier,) if held.identifier else ()
-            for message in self.retained.matching(held.levels):
-                if message.is_expired(now):
-                    self._forget_retained(message.topic)
-                elif session.permissions.may_receive(message.topic):
-                    session.deliver_retained(message, min(message.qos, held.qos), True, identifiers)
-        session.pump(now)
-
-    def unsubscribe(self, session: Session, topic_filters: Iterable[str]) -> tuple[int, ...]:
-        """Reason codes for the UNSUBACK (MQTT 5.0 section 3.11.3)."""
-        return tuple(
-            ReasonCode.SUCCESS if self._remove_subscription(session, text) else ReasonCode.NO_SUBSCRIPTION_EXISTED
-            for text in topic_filters
-        )
-
-    def _remove_subscription(self, session: Session, topic_filter: str) -> bool:
-        held = session.subscriptions.pop(topic_filter, None)
-        if held is None:
-            return False
-        if session.journal is not None:
-            session.journal.unsubscribed(session, topic_filter)
-        return self._unlink(session, held)
-
-    def _link(self, session: Session, held: Subscription) -> bool:
-        """Puts a subscription where its messages come from: an address it competes for, or the tree of all others."""
-        address = self.addresses.competed_for(held.topic_filter)
-        return self.subscriptions.add(session, held) if address is None else address.attach(session, held)
-
-    def _unlink(self, session: Session, held: Subscription) -> bool:
-        address = self.addresses.competed_for(held.topic_filter)
-        return self.subscriptions.remove(session, held) if address is None else address.detach(session, held)
-
-    def is_addressed(self, topic: str) -> bool:
-        """The topic belongs to an address, or to what the broker itself answers: use `offer`."""
-        return topic in self.controls or self.addresses.of_topic(topic) is not None
-
-    def release_subscriptions(self, address: CompetingAddress) -> None:
-        """The address goes; those who competed for it have ordinary subscriptions from now on."""
-        for session, held in address.subscribers():
-            address.detach(session, held)
-            self.subscriptions.add(session, held)
-
     def on_addresses_changed(self, now: float) -> None:
         """Subscriptions of new addresses move to them, and nobody remembers which topics were addresses."""
         for session in self.sessions.values():
             session.publishable.clear()
-            for held in session.subscriptions.values():
-                address = self.addresses.competed_for(held.topic_filter)
-                if address is not None and self.subscriptions.remove(session, held):
-                    address.attach(session, held)
+            self.subscriptions.move_to_addresses(session)
             session.pump(now)
         self.addresses.settle(now)
 
     # --- messages ---------------------------------------------------------------------------------------------------
 
-    def message_of(self, source: Will, properties: Properties, publisher: Session, now: float) -> Message:
-        """A Will as the message it becomes."""
-        life = properties.message_expiry_interval
-        expires_at = None if life is None else now + life
-        return Message(source.topic, source.payload, source.qos, source.retain, properties, expires_at, publisher)
+    def is_addressed(self, topic: str) -> bool:
+        """The topic belongs to an address, or to what the broker itself answers: use `offer`."""
+        return topic in self.controls or self.addresses.of_topic(topic) is not None
 
     def offer(self, message: Message, receipt: Receipt | None, now: float) -> None:
         """A message for an address, which answers; where the address has just gone, an ordinary message. Requests to
@@ -431,7 +319,7 @@ class Engine:
             self.tell_hooks(message)
         if message.retain:
             self._retain(message)
-        match = self.subscriptions.match(message.topic)
+        match = self.subscriptions.tree.match(message.topic)
         qos, retain, publisher = message.qos, message.retain, message.publisher
         reached = 0
         for target in match.targets:
@@ -455,7 +343,7 @@ class Engine:
 
     def targets(self, message: Message) -> list[Target[Session]]:
         """Everyone a message reaches now, one member of each share group among them."""
-        match, publisher = self.subscriptions.match(message.topic), message.publisher
+        match, publisher = self.subscriptions.tree.match(message.topic), message.publisher
         found = [item for item in match.targets if not (item.no_local and item.subscriber is publisher)]
         return found + [self._member(group) for group in match.groups]
 
@@ -484,6 +372,19 @@ class Engine:
         if self.journal is not None:
             self.journal.retained(topic, None)
 
+    def send_retained(self, session: Session, subscriptions: Iterable[Subscription], now: float) -> None:
+        """Retained messages of new subscriptions; a shared one gets none (MQTT 5.0 section 4.8.2)."""
+        for held in subscriptions:
+            if held.group is not None:
+                continue
+            identifiers = (held.identifier,) if held.identifier else ()
+            for message in self.retained.matching(held.levels):
+                if message.is_expired(now):
+                    self._forget_retained(message.topic)
+                elif session.permissions.may_receive(message.topic):
+                    session.deliver_retained(message, min(message.qos, held.qos), True, identifiers)
+        session.pump(now)
+
     def _deal(self, group: ShareGroup[Session], message: Message, qos: int, now: float) -> None:
         """Gives a message to one member."""
         target = self._member(group)
@@ -506,10 +407,6 @@ class Engine:
         """A retained message of the broker itself, under `$SYS/`; nobody listening is no loss worth counting."""
         message = Message(topic, payload.encode(), 0, True, NO_PROPERTIES)
         self.retained.store(message)
-        match = self.subscriptions.match(topic)
+        match = self.subscriptions.tree.match(topic)
         if match.targets or match.groups:
             self.publish(message, now)
-
-
-def _may_receive(session: Session, topic: str) -> bool:
-    return session.permissions.may_receive(topic)

@@ -4,9 +4,9 @@ alike.
 
 from dataclasses import replace
 
-from meshwire.mqtt import NO_PROPERTIES, Properties, ProtocolVersion, publish_parts
+from meshwire.mqtt import NO_PROPERTIES, Properties, ProtocolVersion, Will, publish_parts
 
-__all__ = ["Message"]
+__all__ = ["Message", "message_of_will"]
 
 _V3 = ProtocolVersion.V3_1_1
 _V5 = ProtocolVersion.V5
@@ -127,3 +127,12 @@ class Message:
                 others.clear()  # a queued message must not collect one encoding a second
             others[key] = found
         return found
+
+
+def message_of_will(will: Will, publisher: object, now: float) -> Message:
+    """A will as the message it becomes; its delay is over."""
+    properties, life = will.properties, will.properties.message_expiry_interval
+    if properties.will_delay_interval is not None:
+        properties = replace(properties, will_delay_interval=None)
+    expires_at = None if life is None else now + life
+    return Message(will.topic, will.payload, will.qos, will.retain, properties, expires_at, publisher)

@@ -64,7 +64,7 @@ class SysTopics:
         engine, statistics = self._engine, self._statistics
         inflight = sum(session.inflight_count for session in engine.sessions.values())
         stored = len(engine.retained) + engine.tenants.total.queued_messages + inflight
-        shared = engine.subscriptions.shared_count
+        shared = engine.subscriptions.tree.shared_count
         figures: Figures = {
             "messages/received": statistics.packets_received,
             "messages/sent": statistics.packets_sent,
@@ -79,7 +79,7 @@ class SysTopics:
             "publish/bytes/received": sum(statistics.payload_octets_received),
             "publish/bytes/sent": sum(statistics.payload_octets_sent),
             "retained messages/count": len(engine.retained),
-            "subscriptions/count": len(engine.subscriptions) - shared,
+            "subscriptions/count": len(engine.subscriptions.tree) - shared,
             "shared_subscriptions/count": shared,
             "subscriptions/refused": statistics.subscriptions_refused,
             "queues/inflight": inflight,

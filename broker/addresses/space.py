@@ -128,7 +128,7 @@ class AddressSpace:
     def show(self, message: Message, now: float) -> None:
         """To subscriptions that match but do not compete: they see a copy."""
         message.retain = False
-        match = self._engine.subscriptions.match(message.topic)
+        match = self._engine.subscriptions.tree.match(message.topic)
         if match.targets or match.groups:
             self._engine.publish(message, now)
         else:
@@ -221,7 +221,7 @@ class AddressSpace:
             return live.receivers
         if live.address.topic is None:
             return None
-        match = self._engine.subscriptions.match(live.address.topic)
+        match = self._engine.subscriptions.tree.match(live.address.topic)
         everyone = {target.subscriber for target in match.targets}
         everyone |= {target.subscriber for group in match.groups for target in group.members}
         return sum(session.outlet is not None for session in everyone)
@@ -250,7 +250,7 @@ class AddressSpace:
         del self._live[key]
         self._wide = [(wide, other) for wide, other in self._wide if other is not live]
         if isinstance(live, CompetingAddress):
-            self._engine.release_subscriptions(live)
+            self._engine.subscriptions.release(live)
             del self._competing[live.address.topic_filter]
             self.dirty.discard(live)
         dropped = live.close()

@@ -54,7 +54,7 @@ async def test_each_message_crosses_the_bridge_once(
     configuration.write_text(CONFIGURATION.format(port=port, broker_port=running.port, version=version))
     mosquitto = await asyncio.create_subprocess_exec("mosquitto", "-c", configuration, stdout=DEVNULL, stderr=DEVNULL)
     try:
-        await eventually(lambda: len(running.broker.engine.subscriptions) == 1)
+        await eventually(lambda: len(running.broker.engine.subscriptions.tree) == 1)
         here = await join(running, Connect("here", ProtocolVersion.V5))
         there = await join(AtMosquitto(port), Connect("there", ProtocolVersion.V5))
         for client in (here, there):

@@ -34,7 +34,7 @@ async def publish(running: Any, version: str, *arguments: str) -> int:
 
 
 async def subscribed(running: Any, eventually: Any, count: int) -> None:
-    await eventually(lambda: len(running.broker.engine.subscriptions) == count)
+    await eventually(lambda: len(running.broker.engine.subscriptions.tree) == count)
 
 
 @pytest.mark.parametrize("version", ["mqttv31", "mqttv311", "mqttv5"])

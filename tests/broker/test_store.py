@@ -68,7 +68,9 @@ class Life:
         return opened[0], outlet, opened[1]
 
     def subscribe(self, session: Session, *filters: str, identifier: int = 0) -> None:
-        self.engine.subscribe(session, [TopicSubscription(text, 2, True, True) for text in filters], identifier)
+        self.engine.subscriptions.subscribe(
+            session, [TopicSubscription(text, 2, True, True) for text in filters], identifier
+        )
 
     def publish(self, topic: str, payload: bytes = b"x", qos: int = 1, **more: object) -> None:
         self.engine.publish(Message(topic, payload, qos, **more), self.now)  # type: ignore[arg-type]
@@ -98,7 +100,7 @@ def test_a_session_comes_back_as_it_was(life: Life) -> None:
     session, outlet, present = life.open()
     assert not present
     life.subscribe(session, "a/#", "$share/g/b/+", "gone", identifier=7)
-    life.engine.unsubscribe(session, ["gone"])
+    life.engine.subscriptions.unsubscribe(session, ["gone"])
     life.publish("a/flight", b"1", 2, properties=properties, expires_at=60.0)
     life.publish("a/released", b"2", 2)
     session.acknowledge(2, Answer.PUBREC, 0.0)
@@ -119,7 +121,7 @@ def test_a_session_comes_back_as_it_was(life: Life) -> None:
     assert first.message.properties == properties
     assert first.message.expires_at == pytest.approx(45.0)
     assert (third.retain, third.identifiers, third.message.payload) == (True, (7,), b"3")
-    assert {target.subscriber for target in again.engine.subscriptions.match("a/x").targets} == {restored}
+    assert {target.subscriber for target in again.engine.subscriptions.tree.match("a/x").targets} == {restored}
 
 
 def test_wills_wait_on_and_those_of_cut_connections_go_out(life: Life) -> None:

@@ -57,7 +57,7 @@ class Life:
         key = SessionKey("ssni", LoginKind.PASSWORD, "r")
         opened = self.engine.open(OpenRequest(key, ADMIN, permissions_of(ADMIN), outlet, False, expiry_s), self.now)
         assert opened is not None
-        self.engine.subscribe(opened[0], [TopicSubscription(TOPIC, 1)], 0)
+        self.engine.subscriptions.subscribe(opened[0], [TopicSubscription(TOPIC, 1)], 0)
         opened[0].pump(self.now)
         return opened[0], outlet
 
