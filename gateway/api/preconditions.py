@@ -7,7 +7,8 @@ added takes part without a line of its own.
 
 A resource shows live figures, too (when a device was heard last). They are part of what If-None-Match compares, and no
 part of what If-Match does: the tag is `"<what is administered>.<the rest>"`, and an update looks at the first part.
-Updates of one resource by this API are carried out one after the other, so nothing comes between check and change.
+Updates of one resource by this API are carried out one after the other, so nothing comes between check and change; the
+body of each is here before its turn comes, so nobody waits for a client that sends slowly.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.problems import problem
@@ -82,6 +84,11 @@ class Preconditions:
             await self._app(scope, receive, _Tagging(scope["path"], send, headers.get("if-none-match")))
         elif scope["method"] in ("PUT", "PATCH", "DELETE") or action is not None:
             path = action[1] if action is not None else scope["path"]
+            try:
+                receive = await _read(receive)
+            except HTTPException as error:
+                await problem(error.status_code, error.detail, headers=error.headers)(scope, receive, send)
+                return
             async with self._locks.setdefault(path, asyncio.Lock()):
                 if (refusal := await self._refusal(scope, path, headers)) is not None:
                     await refusal(scope, receive, send)
@@ -125,6 +132,19 @@ class Preconditions:
 
         await self._app(asked, receive, send)
         return status, entity_tag(path, bytes(octets)) if status == 200 else None
+
+
+async def _read(receive: Receive) -> Receive:
+    """Wait for the whole body; gives what tells it once more."""
+    messages = [await receive()]
+    while messages[-1].get("more_body", False):
+        messages.append(await receive())
+    messages.reverse()
+
+    async def receive_again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return receive_again
 
 
 class _Tagging:

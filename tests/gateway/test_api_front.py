@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -166,6 +167,12 @@ async def test_a_long_body_is_refused_whether_its_length_is_told_or_not(tmp_path
     assert api.refused("body") == 2
 
 
+async def test_a_long_body_of_an_update_is_refused_too(tmp_path: Path) -> None:
+    api = Api(tmp_path, max_body_octets=1024)
+    answer = await api.call("PATCH", f"/api/devices/{MAC}", b"x" * 2000, content_length="", transfer_encoding="chunked")
+    assert (answer.status, answer.headers["content-type"], api.refused("body")) == (413, PROBLEM, 1)
+
+
 async def test_json_is_asked_for_by_media_type_but_of_the_vendor_s_clients(api: Api) -> None:
     for media_type, status in [
         ("application/json", 201),
@@ -286,6 +293,26 @@ async def test_an_update_of_what_has_changed_meanwhile_is_refused(api: Api) -> N
     assert (await api.call("DELETE", path, if_match="*")).status == 204
     assert (await api.call("DELETE", path, if_match="*")).status == 412, "there is nothing to match"
     assert (await api.call("DELETE", path)).status == 404
+
+
+async def test_nobody_waits_for_a_body_that_does_not_come(api: Api) -> None:
+    """Not even those who have a token, for somebody who has none."""
+    path, waits = f"/api/devices/{MAC}", asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        waits.set()
+        return await asyncio.Future()
+
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"2")]
+    scope = {"type": "http", "method": "PATCH", "path": path, "query_string": b"", "headers": headers}
+    slow = asyncio.ensure_future(api.app(scope, receive, send))
+    await waits.wait()
+    async with asyncio.timeout(10):
+        assert (await api.call("PATCH", path, {"tags": ["a"]})).status == 200
+    slow.cancel()
 
 
 async def test_live_figures_do_not_stop_an_update(api: Api) -> None:
