@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
@@ -96,11 +97,29 @@ def elsewhere(pages: Pages) -> APIRouter:
 
 
 def _must_be_here(request: Request) -> None:
-    """Whoever comes first becomes the administrator, so the first one has to sit at this machine."""
+    """Whoever comes first becomes the administrator, so the first one has to sit at this machine.
+
+    And asks for it by address: a name from elsewhere that is made to lead here would let that site's page do it.
+    """
     host = request.client.host if request.client else ""
+    if not (_is_loopback(host) and _names_loopback(request.headers.get("host", ""))):
+        raise HTTPException(
+            403,
+            "the administrator is made from the gateway's own machine: open this page there, at localhost or 127.0.0.1",
+        )
+
+
+def _names_loopback(asked: str) -> bool:
+    """Whether a `Host` is `localhost`, or a loopback address, with a port or without."""
     try:
-        is_here = ipaddress.ip_address(host).is_loopback
+        name = urlsplit(f"//{asked}").hostname or ""
     except ValueError:
-        is_here = False
-    if not is_here:
-        raise HTTPException(403, "the administrator is made from the gateway's own machine: open this page there")
+        return False
+    return name == "localhost" or _is_loopback(name)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

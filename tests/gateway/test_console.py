@@ -65,6 +65,30 @@ async def test_the_first_visitor_makes_the_administrator_and_the_next_one_signs_
     assert other.hops[-1] == "/console/network" and other.status == 200
 
 
+async def test_no_page_elsewhere_makes_the_administrator(browser: Browser) -> None:
+    """Neither by a name of its own that it lets lead to this machine, nor by a form that hides where it comes from."""
+    form = {"name": "eve", "password": PASSWORD, "again": PASSWORD}
+    elsewhere = f"elsewhere.example:{browser.port}"
+    for headers in (
+        {"Host": elsewhere, "Origin": f"http://{elsewhere}"},
+        {"Host": f"localhost.{elsewhere}"},
+        {"Host": f"127.0.0.1.{elsewhere}"},
+        {"Host": "[nonsense"},
+        {"Origin": "null"},
+        {"Origin": f"http://127.0.0.1:{browser.port + 1}", "Sec-Fetch-Site": "same-site"},
+    ):
+        await browser.go("/console/setup", form, **headers)
+        assert browser.status == 403, headers
+    await browser.go("/console/setup", Host=elsewhere)
+    assert browser.status == 403 and "open this page there, at localhost" in browser.text
+    for host in ("localhost", f"[::1]:{browser.port}", f"LOCALHOST:{browser.port}", "127.0.0.9"):
+        await browser.go("/console/setup", Host=host)
+        assert browser.status == 200, host
+    own = {"Origin": f"http://127.0.0.1:{browser.port}", "Sec-Fetch-Site": "same-origin"}
+    await browser.go("/console/setup", form, **own)
+    assert browser.hops == ["/console/setup", "/console/start"]
+
+
 async def test_the_session_is_a_cookie_that_scripts_and_other_sites_do_not_get_and_ends(browser: Browser) -> None:
     await set_up(browser)
     await browser.go("/console/sign-out", {})
