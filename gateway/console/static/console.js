@@ -2,6 +2,7 @@
 
 // Live figures: one event stream a page; figures and plots are told by their data-field and data-plot.
 const KEPT = 900;
+const AGAIN_MS = 10000;
 
 function draw(svg, values) {
   const top = Math.max(...values, 0) || 1;
@@ -43,26 +44,47 @@ function showAlarms(alarms) {
 // told: of each event's data; live, away, ended: how the stream is; afresh: done when it was interrupted.
 function listen(url, { told, live, away, ended, afresh = () => {} }) {
   let source = null;
+  let waiting = 0;
   let isOver = false;
   let hasGap = document.hidden;
   const close = () => {
+    clearTimeout(waiting);
     if (source) source.close();
     source = null;
   };
+  const end = () => {
+    isOver = true;
+    close();
+    ended();
+  };
+  // A browser gives a stream up for good when it is refused, and does not say why: an ordinary request learns it.
+  const refused = async () => {
+    close();
+    const looked = new AbortController();
+    try {
+      const answer = await fetch(url, { signal: looked.signal });
+      looked.abort(); // it may be a stream by now
+      if (answer.redirected || answer.status === 404) return end(); // to the sign-in page; or it is not the visitor's
+    } catch {
+      // away again: as after any other refusal
+    }
+    if (!source && !document.hidden) waiting = setTimeout(open, AGAIN_MS);
+  };
   const open = () => {
+    clearTimeout(waiting);
     source = new EventSource(url);
     source.onopen = () => {
       live();
       if (hasGap) afresh();
       hasGap = true; // when it opens the next time
     };
-    source.onerror = away;
+    source.onerror = () => {
+      away();
+      if (source.readyState === EventSource.CLOSED) refused();
+    };
     source.onmessage = (event) => told(JSON.parse(event.data));
     source.addEventListener("over", (event) => {
-      if (JSON.parse(event.data) !== "ended") return; // after its time the browser opens it anew by itself
-      isOver = true;
-      close();
-      ended();
+      if (JSON.parse(event.data) === "ended") end(); // after its time the browser opens it anew by itself
     });
   };
   document.addEventListener("visibilitychange", () => {
@@ -115,11 +137,12 @@ function follow(section) {
 }
 
 document.querySelectorAll("[data-live]").forEach(follow);
-for (const form of document.querySelectorAll("form[data-confirm]")) {
-  form.addEventListener("submit", (event) => {
-    if (!confirm(form.dataset.confirm)) event.preventDefault();
-  });
-}
+
+// Forms with data-ask ask first, those that come later, too.
+document.addEventListener("submit", (event) => {
+  const { ask } = event.target.dataset;
+  if (ask && !confirm(ask)) event.preventDefault();
+});
 
 // Copy what stands in front of the button; where the clipboard is out of reach (plain HTTP from elsewhere), select it.
 for (const button of document.querySelectorAll("button[data-copy]")) {

@@ -68,7 +68,7 @@ function watchFrames(section) {
       return make("li", { class: "notice", "data-kind": "event", "data-text": text.toLowerCase() }, text);
     }
     frames += 1;
-    const from = record.from === "nic" ? "NIC → board" : "board → NIC";
+    const from = record.kind === "event" ? "" : record.from === "nic" ? "NIC → board" : "board → NIC";
     const summary = make(
       "summary", {},
       make("time", {}, clock(record.t)), " ", make("span", { class: "from" }, from), " ", make("span", { class: "words" }, record.line),

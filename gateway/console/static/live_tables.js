@@ -1,7 +1,7 @@
 "use strict";
 
 // Tables that follow what they show: fetched again every two seconds and taken over cell by cell, so that the focus,
-// the selection and what is unfolded stay where they are. Forms with data-ask ask first, rows that come later, too.
+// the selection and what is unfolded stay where they are.
 const REFRESH_MS = 2000;
 
 function takeOverRows(old, fresh) {
@@ -62,7 +62,7 @@ function keepFresh(section) {
     if (isPaused || document.hidden) return;
     try {
       const answer = await fetch(section.dataset.refresh);
-      if (answer.redirected) location.reload();
+      if (answer.redirected) return location.reload(); // to the sign-in page
       const text = await answer.text();
       if (isPaused) return;
       takeOver(body, new DOMParser().parseFromString(text, "text/html").body);
@@ -77,10 +77,6 @@ function keepFresh(section) {
 }
 
 document.querySelectorAll("[data-refresh]").forEach(keepFresh);
-document.addEventListener("submit", (event) => {
-  const { ask } = event.target.dataset;
-  if (ask && !confirm(ask)) event.preventDefault();
-});
 
 // A form of an address shows the bounds that the chosen type has a use for.
 function fitToType(form) {

@@ -6,7 +6,7 @@ const WORDS = { online: "online", offline: "offline", unheard: "never heard" };
 const FLASH_MS = 1200;
 const MOST_SMOOTH = 30;
 const COARSE_MS = 1000;
-const LARGE_AGAIN_MS = 15000;
+const AGAIN_LATER_MS = 15000;
 
 function ago(seconds) {
   if (seconds < 120) return `${Math.max(0, Math.round(seconds))} s`;
@@ -28,6 +28,7 @@ function showMesh(section) {
   let pause = 0;
   let isLarge = false;
   let waiting = 0;
+  let next = 0;
   const flashes = new Map();
   const rows = new Map([...document.querySelectorAll("tr[data-mac]")].map((row) => [row.dataset.mac, row]));
 
@@ -240,19 +241,22 @@ function showMesh(section) {
   // --- data
 
   async function load() {
+    let isLoaded = false;
     try {
       const answer = await fetch(section.dataset.mesh);
-      if (!answer.ok) throw new Error(answer.status === 200 ? "" : `${answer.status}`);
+      if (!answer.ok) throw new Error(`${answer.status}`);
       const map = await answer.json();
       drawn = forest(map);
       isLarge = map.clusters.length > 0;
       picked = picked && drawn.byId.get(picked.id) ? drawn.byId.get(picked.id) : null;
       fit();
       tally();
+      isLoaded = true;
     } catch {
-      said.textContent = "not loaded: the gateway does not answer";
+      said.textContent = "not loaded: the gateway does not answer; trying again";
     }
-    if (isLarge) setTimeout(load, LARGE_AGAIN_MS);
+    clearTimeout(next);
+    next = isLarge || !isLoaded ? setTimeout(load, AGAIN_LATER_MS) : 0;
   }
 
   function tally() {

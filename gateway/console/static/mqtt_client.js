@@ -98,14 +98,14 @@ class TryPage {
     this.find("publish").elements.topic.placeholder = topics[0] || (publish === "" ? "this role may publish nothing" : "");
   }
 
-  #enable(isConnected) {
+  #enable(isConnected, isBusy = isConnected) {
     for (const name of ["subscribe", "publish"]) {
       for (const control of this.find(name).elements) control.disabled = !isConnected;
     }
-    for (const control of this.find("connect").elements) control.disabled = isConnected;
-    this.find("disconnect").hidden = !isConnected;
+    for (const control of this.find("connect").elements) control.disabled = isBusy;
+    this.find("disconnect").hidden = !isBusy || !this.client;
     this.find("disconnect").disabled = false;
-    this.find("go").hidden = isConnected;
+    this.find("go").hidden = isBusy && Boolean(this.client);
   }
 
   #say(kind, words) {
@@ -118,15 +118,15 @@ class TryPage {
     const form = this.find("connect");
     this.#say("unheard", "connecting");
     const fields = new URLSearchParams(new FormData(form));
+    this.client = null;
+    this.#enable(false, true);
     let pass;
     try {
-      const answer = await fetch(form.action, { method: "POST", body: fields });
-      const isOurs = (answer.headers.get("Content-Type") || "").startsWith("application/json");
-      pass = isOurs ? await answer.json() : { detail: `status ${answer.status}; reload the page and sign in again` };
-      if (!isOurs || !answer.ok) throw new Error(pass.detail);
+      pass = await this.#pass(form.action, fields);
     } catch (error) {
+      this.#enable(false);
       this.#say("offline", "no token");
-      this.find("why").textContent = `The gateway makes no token: ${error.message}`;
+      this.find("why").textContent = `No token: ${error.message}.`;
       return;
     }
     this.#clearSubscriptions();
@@ -140,6 +140,19 @@ class TryPage {
       onPublished: (topic, isTaken, words) => this.#onPublished(topic, isTaken, words),
     });
     this.client.connect(pass);
+    this.#enable(false, true);
+  }
+
+  // A token and what belongs to it; throws why there is none, in words.
+  async #pass(place, fields) {
+    const answer = await fetch(place, { method: "POST", body: fields }).catch(() => {
+      throw new Error("the gateway does not answer");
+    });
+    const isOurs = (answer.headers.get("Content-Type") || "").startsWith("application/json");
+    if (!isOurs) throw new Error("the session has ended: load the page again, and sign in");
+    const pass = await answer.json();
+    if (!answer.ok) throw new Error(pass.detail);
+    return pass;
   }
 
   #onState(isConnected, why, pass) {

@@ -18,7 +18,9 @@ class TryClient {
     this.socket.binaryType = "arraybuffer";
     this.socket.onopen = () =>
       this.#send(Mqtt.encode.connect({ level: this.level, clientId, username, password: token, keepAliveS: KEEP_ALIVE_S }));
+    this.isHeard = true;
     this.socket.onmessage = (event) => {
+      this.isHeard = true;
       try {
         for (const packet of this.stream.feed(new Uint8Array(event.data))) this.#take(packet);
       } catch (error) {
@@ -27,7 +29,14 @@ class TryClient {
     };
     const neverOpened = "the WebSocket can't be opened: is this address reachable from your browser?";
     this.socket.onclose = () => this.#end(this.isReady ? "the connection was lost" : neverOpened);
-    this.pinging = setInterval(() => this.isReady && this.#send(Mqtt.encode.ping()), KEEP_ALIVE_S * 500);
+    this.pinging = setInterval(() => this.isReady && this.#ping(), KEEP_ALIVE_S * 500);
+  }
+
+  // A path that is cut says nothing: a ping without an answer is how it shows.
+  #ping() {
+    if (!this.isHeard) return this.#end("the broker does not answer any more");
+    this.isHeard = false;
+    return this.#send(Mqtt.encode.ping());
   }
 
   disconnect() {

@@ -148,6 +148,7 @@ function showReadings(section) {
   async function load() {
     try {
       const answer = await fetch(section.dataset.readings);
+      if (answer.redirected) return location.reload(); // to the sign-in page
       if (!answer.ok) throw new Error(String(answer.status));
       const found = await answer.json();
       const several = new Set(found.map(({ path }) => path)).size > 1;
