@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import SecretStr
 
 from gateway.aliases.catalogue import Kind
-from gateway.aliases.errors import AliasError, InvalidAlias
+from gateway.aliases.errors import AliasError, FieldProblem, InvalidAlias
 from gateway.aliases.records import AliasSettings
 from gateway.aliases.service import AliasService
 from gateway.aliases.store import build
@@ -48,7 +48,7 @@ def _fields() -> dict[str, list[dict[str, Any]]]:
             groups.setdefault(title, []).append(
                 {
                     "name": name,
-                    "label": label.replace("_", " ").capitalize(),
+                    "label": label.replace("_", " ").capitalize().replace("qos", "QoS"),
                     "kind": kind,
                     "default": default if isinstance(default, str | int) else "",
                     "hint": (field.description or "").replace("\n", " "),
@@ -59,6 +59,7 @@ def _fields() -> dict[str, list[dict[str, Any]]]:
 
 
 FIELDS: Final = _fields()
+LABELS: Final = {field["name"]: field["label"] for fields in FIELDS.values() for field in fields}
 
 
 def router(pages: Pages, service: AliasService) -> APIRouter:
@@ -70,7 +71,7 @@ def router(pages: Pages, service: AliasService) -> APIRouter:
         visitor: Visitor,
         *,
         status: int = 200,
-        error: str | None = None,
+        error: AliasError | None = None,
         problems: Mapping[str, str] | None = None,
         values: Mapping[str, str] | None = None,
         walked: tuple[str, list[Step]] | None = None,
@@ -92,6 +93,7 @@ def router(pages: Pages, service: AliasService) -> APIRouter:
             aliases=aliases,
             groups=FIELDS,
             problems=problems or {},
+            labels=LABELS,
             values=values,
             walked=walked,
             stores={"truststore": sorted(catalogue.truststores), "keystore": sorted(catalogue.keystores)},
@@ -104,10 +106,11 @@ def router(pages: Pages, service: AliasService) -> APIRouter:
         try:
             await asyncio.to_thread(what, form)
         except InvalidAlias as error:
-            problems = {each.field: each.message for each in error.problems}
-            return listing(form.visitor, status=422, error=str(error), problems=problems, values=form.fields)
+            problems = {each.field: _in_words(each) for each in error.problems}
+            return listing(form.visitor, status=422, problems=problems, values=form.fields)
         except AliasError as error:
-            return listing(form.visitor, status=409, error=str(error))
+            typed = form.fields if "host" in form.fields else None  # the buttons of the list bring none
+            return listing(form.visitor, status=409, error=error, values=typed)
         await service.apply()
         return pages.go(PLACE)
 
@@ -140,11 +143,16 @@ def router(pages: Pages, service: AliasService) -> APIRouter:
         try:
             alias = store.catalogue.alias(name)
         except AliasError as error:
-            return listing(form.visitor, status=404, error=str(error))
+            return listing(form.visitor, status=404, error=error)
         steps = await asyncio.to_thread(lambda: list(walk(alias, store.catalogue, store.site, store.environment)))
         return listing(form.visitor, walked=(name, steps))
 
     return routes
+
+
+def _in_words(problem: FieldProblem) -> str:
+    """A pattern says nothing to people; the field's own description is beside it."""
+    return "It is not of this form." if problem.message.startswith("String should match pattern") else problem.message
 
 
 def _values(form: Form) -> dict[str, Any]:

@@ -126,6 +126,9 @@ def router(
             tenant = TenantId(form.text("tenant"))
         except IdentityError as error:
             return await listing(form.visitor, status=422, error=str(error), tenant=form.text("tenant"))
+        if tenant not in await asyncio.to_thread(registry.tenants):
+            unknown = f"There is no account {tenant}: choose one, or make it under Messaging."
+            return await listing(form.visitor, status=422, error=unknown)
         made = await asyncio.to_thread(registry.add_client, tenant, CLIENT_ROLES, by=form.visitor.name)
         endpoints = await asyncio.to_thread(endpoints_of, tenant.value)
         lines = connection_lines(tenant.value, made.id, made.secret, places(), endpoints)

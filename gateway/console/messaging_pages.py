@@ -5,7 +5,7 @@ settings, endpoints, credentials, and the next step of the walk to a working acc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,8 +24,9 @@ from meshwire.identity import IdentityError, TenantId
 __all__ = ["WalkStep", "router", "walk_of"]
 
 T = TypeVar("T")
+NOTHING: Mapping[str, str] = {}
 PLACE = "/console/messaging"
-NO_INSTANCE = "there is no instance yet; a broker that belongs to none serves every account"
+NO_INSTANCE = "not needed: a broker that belongs to no instance serves every account"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,15 @@ class WalkStep:
 def walk_of(picture: Picture, id: str, clients: Sequence[str]) -> list[WalkStep]:
     """How far an account is on its way to a client that connects."""
     standing, endpoints = picture.tree.standing(id, picture.instances), picture.endpoints_of(id)
-    is_served, may = standing.instance is not None, words(standing.options)
-    nowhere = "every instance refuses it" if picture.instances else NO_INSTANCE
+    is_served, is_free = standing.instance is not None, not picture.instances
+    nowhere, whatever = "every instance refuses it", "follow from the instance"
+    if is_free:
+        nowhere, whatever = NO_INSTANCE, "what its broker offers"
+    may = words(standing.options) if is_served else whatever
     return [
         WalkStep("Created", True, f"level {picture.tree.level(id)}"),
-        WalkStep("Assigned", is_served, f"to {standing.instance}" if is_served else nowhere),
-        WalkStep("Connection settings", bool(standing.options), may if is_served else "follow from the instance"),
+        WalkStep("Assigned", is_served or is_free, f"to {standing.instance}" if is_served else nowhere),
+        WalkStep("Connection settings", bool(standing.options) or is_free, may),
         WalkStep("Endpoint", bool(endpoints), ", ".join(each.url for each in endpoints) or "clients know no address"),
         WalkStep(
             "Credentials",
@@ -62,7 +66,13 @@ def router(pages: Pages, registry: Registry, service: MessagingService) -> APIRo
     async def do(act: Callable[..., T], *arguments: Any, **named: Any) -> T:
         return await asyncio.to_thread(act, *arguments, **named)
 
-    async def overview(visitor: Visitor, *, status: int = 200, error: str | None = None) -> Response:
+    async def overview(
+        visitor: Visitor,
+        *,
+        status: int = 200,
+        error: MessagingError | None = None,
+        typed: Mapping[str, str] = NOTHING,
+    ) -> Response:
         states, picture = await do(service.instance_states), await do(service.picture)
         tree = picture.tree
         accounts = [tree.accounts[tree.root], *tree.below(tree.root)]
@@ -70,23 +80,26 @@ def router(pages: Pages, registry: Registry, service: MessagingService) -> APIRo
             {"account": each, "level": tree.level(each.id), "standing": tree.standing(each.id, picture.instances)}
             for each in accounts
         ]
-        return pages.page("messaging.html", visitor, status=status, error=error, states=states, rows=rows, words=words)
+        return pages.page(
+            "messaging.html", visitor, status=status, error=error, states=states, rows=rows, typed=typed, words=words
+        )
 
     async def account_page(
         visitor: Visitor,
         id: str,
         *,
         status: int = 200,
-        error: str | None = None,
+        error: MessagingError | None = None,
         confirm: dict[str, Any] | None = None,
         checked: tuple[str, list[Step]] | None = None,
         editing: str = "",
+        typed: Mapping[str, Mapping[str, str]] | None = None,
     ) -> Response:
         states, picture = await do(service.instance_states), await do(service.picture)
         try:
             account = picture.account(id)
         except UnknownError as unknown:
-            return await overview(visitor, status=404, error=str(unknown))
+            return await overview(visitor, status=404, error=unknown)
         tree, tenant = picture.tree, TenantId(id)
         clients = [each.name for each in await do(registry.account_records, "client", tenant)]
         own = [each for each in picture.endpoints if each.account == id]
@@ -108,11 +121,19 @@ def router(pages: Pages, registry: Registry, service: MessagingService) -> APIRo
             confirm=confirm,
             checked=checked,
             editing=editing,
+            typed=typed or {},
             words=words,
         )
 
-    async def change(request: Request, id: str, act: Callable[[Form], Callable[[], object]]) -> Response:
-        """One change of an account; what breaks a rule is said on the account's own page."""
+    async def change(
+        request: Request, id: str, act: Callable[[Form], Callable[[], object]], *, where: str = "", editing: str = ""
+    ) -> Response:
+        """One change of an account; what breaks a rule is said on the account's own page, in front of what was typed.
+
+        Args:
+            where: the name of its form on the page.
+            editing: the endpoint that it changes.
+        """
         await pages.administrator(request)
         form = await pages.form(request)
         try:
@@ -121,9 +142,10 @@ def router(pages: Pages, registry: Registry, service: MessagingService) -> APIRo
             confirm = {"uses": error.uses, "path": request.url.path, "fields": dict(form.fields)}
             return await account_page(form.visitor, id, status=409, confirm=confirm)
         except UnknownError as error:
-            return await overview(form.visitor, status=404, error=str(error))
-        except (MessagingError, ValueError) as error:
-            return await account_page(form.visitor, id, status=409, error=str(error))
+            return await overview(form.visitor, status=404, error=error)
+        except MessagingError as error:
+            typed = {where: form.fields}
+            return await account_page(form.visitor, id, status=409, error=error, editing=editing, typed=typed)
         return pages.go(f"{PLACE}/accounts/{id}")
 
     @routes.get(PLACE)
@@ -138,8 +160,11 @@ def router(pages: Pages, registry: Registry, service: MessagingService) -> APIRo
         try:
             id, parent = TenantId(form.text("id")), form.text("parent") or ROOT
             await do(service.add_account, id, parent=parent, title=form.text("title"), by=form.visitor.name)
-        except (MessagingError, IdentityError) as error:
-            return await overview(form.visitor, status=409, error=str(error))
+        except IdentityError as error:
+            failed = MessagingError("the account can't be made", evidence=str(error), fix="choose another id")
+            return await overview(form.visitor, status=409, error=failed, typed=form.fields)
+        except MessagingError as error:
+            return await overview(form.visitor, status=409, error=error, typed=form.fields)
         return pages.go(f"{PLACE}/accounts/{id}")
 
     @routes.get(f"{PLACE}/accounts/{{id}}")
@@ -162,21 +187,21 @@ def router(pages: Pages, registry: Registry, service: MessagingService) -> APIRo
             chosen = frozenset(option for option in Option if form.text(option.value))
             return lambda: service.set_options(id, chosen or None, by=form.visitor.name)
 
-        return await change(request, id, act)
+        return await change(request, id, act, where="options")
 
     @routes.post(f"{PLACE}/accounts/{{id}}/endpoints")
     async def add_endpoint(request: Request, id: str) -> Response:
         def act(form: Form) -> Callable[[], object]:
-            scheme, port = Scheme(form.text("scheme")), int(form.text("port"))
+            scheme, port = _scheme_and_port(form)
             domain, secure = form.text("domain"), bool(form.text("secure"))
             return lambda: service.add_endpoint(id, scheme, domain, port, secure=secure, by=form.visitor.name)
 
-        return await change(request, id, act)
+        return await change(request, id, act, where="endpoint")
 
     @routes.post(f"{PLACE}/accounts/{{id}}/endpoints/{{endpoint}}")
     async def set_endpoint(request: Request, id: str, endpoint: str) -> Response:
         def act(form: Form) -> Callable[[], object]:
-            scheme, port = Scheme(form.text("scheme")), int(form.text("port"))
+            scheme, port = _scheme_and_port(form)
             domain, secure = form.text("domain"), bool(form.text("secure"))
             return lambda: service.set_endpoint(
                 endpoint,
@@ -188,7 +213,7 @@ def router(pages: Pages, registry: Registry, service: MessagingService) -> APIRo
                 by=form.visitor.name,
             )
 
-        return await change(request, id, act)
+        return await change(request, id, act, where=endpoint, editing=endpoint)
 
     @routes.post(f"{PLACE}/accounts/{{id}}/endpoints/{{endpoint}}/remove")
     async def remove_endpoint(request: Request, id: str, endpoint: str) -> Response:
@@ -207,7 +232,16 @@ def router(pages: Pages, registry: Registry, service: MessagingService) -> APIRo
         try:
             found = (await do(service.picture)).endpoint(endpoint)
         except UnknownError as error:
-            return await overview(form.visitor, status=404, error=str(error))
+            return await overview(form.visitor, status=404, error=error)
         return await account_page(form.visitor, id, checked=(endpoint, await check_endpoint(found)))
 
     return routes
+
+
+def _scheme_and_port(form: Form) -> tuple[Scheme, int]:
+    """Of an endpoint's form; MessagingError when one of them is none."""
+    scheme, port = form.text("scheme"), form.text("port")
+    if scheme not in list(Scheme) or not (port.isascii() and port.isdigit() and len(port) < 6):
+        evidence = f"schema {scheme!r}, port {port!r}"
+        raise MessagingError("the endpoint can't be read", evidence=evidence, fix="choose schema and port")
+    return Scheme(scheme), int(port)

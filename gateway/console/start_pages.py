@@ -19,7 +19,7 @@ from gateway.console.serial_boards import Found, SerialBoards, refuse_port
 from gateway.console.visitors import Visitor
 from gateway.decoders import DecoderSettings
 from gateway.errors import RegistryError
-from gateway.registry import Registry
+from gateway.registry import Device, Registry
 from meshwire.identity import DeviceId, IdentityError, TenantId
 from meshwire.notification import decode_reading
 
@@ -64,7 +64,7 @@ def router(
             news=heard,
             devices=devices,
             device=device,
-            mac=device["mac"] or (devices[0].mac.value if devices else EXAMPLE_MAC),
+            mac=_example(device["mac"], devices),
             board=next((each for each in found or () if each.is_board), None),
             tenants=[each.value for each in await asyncio.to_thread(registry.tenants)],
             places=places(),
@@ -132,6 +132,14 @@ def router(
                 await pulse.next()
 
     return routes
+
+
+def _example(typed: str, devices: Sequence[Device]) -> str:
+    """The MAC in the line to paste: what was typed or heard if it is one, else a known one's."""
+    try:
+        return DeviceId.parse(typed).value
+    except IdentityError:
+        return devices[0].mac.value if devices else EXAMPLE_MAC
 
 
 def _is_known(registry: Registry, mac: str) -> bool:

@@ -170,6 +170,8 @@ async def test_a_client_is_made_shown_once_connects_and_is_removed(browser: Brow
     await browser.go("/console/clients")
     await browser.go("/console/clients", {"tenant": "no such/tenant"})
     assert browser.status == 422 and 'role="alert"' in browser.text
+    await browser.go("/console/clients", {"tenant": "acne"})
+    assert browser.status == 422 and "no account acne" in browser.text, "a slip of the pen makes no account"
     await browser.go("/console/clients", {"tenant": "acme"})
     client_id, secret = re.findall(r'<dd class="mono">([^<]+)</dd>', browser.text)
     account = await Credentials(gateway.registry).verify(client_id, secret, "client")

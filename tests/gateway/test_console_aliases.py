@@ -54,6 +54,8 @@ async def test_what_does_not_fit_is_said_at_its_field_and_the_password_is_never_
     assert browser.status == 422 and 'id="problem-keep_alive_s"' in browser.text
     assert 'value="ssl://broker.example:8883"' in browser.text, "what was typed stays"
     assert "very secret" not in browser.text
+    await browser.go(PLACE, fields | {"name": "not a name"})
+    assert "Name: It is not of this form." in browser.text and "pattern" not in browser.text
     await browser.go(PLACE, fields)
     assert browser.status in (200, 422) and "very secret" not in browser.text
 

@@ -49,9 +49,12 @@ async def test_a_new_account_walks_to_a_working_one_and_is_cut_off_again(browser
         "Created": True, "Assigned": False, "Connection settings": False, "Endpoint": False, "Credentials": False
     }  # fmt: skip
     await browser.go(f"{place}/assign", {"instance": "field-broker"})
+    assert "<option>safe-broker" in browser.text and "<option>field-broker" not in browser.text, "to another one"
+    assert "are cut at once" in browser.text, "and that is asked first"
     assert steps(browser)["Assigned"] and steps(browser)["Connection settings"]
     await browser.go(f"{place}/options", {"tls": "yes"})
     assert browser.status == 409 and 'role="alert"' in browser.text and "tls" in browser.text, "wider than the instance"
+    assert re.search(r'name="tls" value="yes" checked', browser.text), "what was chosen stays"
     await browser.go(f"{place}/options", {"plain": "yes"})
     assert browser.status == 200 and re.search(r'name="plain" value="yes" checked', browser.text)
     await browser.go(f"{place}/endpoints", {"scheme": "mqtt", "domain": "Broker.Example.com", "port": "1883"})
@@ -83,10 +86,13 @@ async def test_a_grandchild_inherits_and_can_not_change_it(browser: Browser) -> 
     await browser.go(f"{PLACE}/accounts/grandchild/assign", {"instance": "field-broker"})
     assert browser.status == 409 and "inherit" in browser.text
     await browser.go(PLACE)
-    await browser.go(f"{PLACE}/accounts", {"id": "child", "parent": "ssni"})
-    assert browser.status == 409 and "exists" in browser.text
+    await browser.go(f"{PLACE}/accounts", {"id": "child", "parent": "grandchild", "title": "Typed <once>"})
+    assert browser.status == 409 and "exists" in browser.text and "MW-MSG-001" in browser.text
+    assert 'value="Typed &lt;once&gt;"' in browser.text and "<option selected>grandchild" in browser.text
+    await browser.go(f"{PLACE}/accounts", {"id": "no id!", "parent": "ssni"})
+    assert browser.status == 409 and "choose another id" in browser.text
     await browser.go(f"{PLACE}/accounts/nobody")
-    assert browser.status == 404 and "no such account" in browser.text
+    assert browser.status == 404 and "There is no such account" in browser.text
 
 
 async def test_an_endpoint_is_tried_step_by_step(browser: Browser) -> None:
@@ -100,3 +106,19 @@ async def test_an_endpoint_is_tried_step_by_step(browser: Browser) -> None:
     assert '<li class="failed">' in browser.text and "What to do" in browser.text
     await browser.go(f"{place}/endpoints", {"scheme": "gopher", "domain": "x", "port": "1"})
     assert browser.status == 409 and "gopher" in browser.text
+    await browser.go(f"{place}/endpoints", {"scheme": "ws", "domain": "no domain", "port": "8083", "secure": "yes"})
+    assert browser.status == 409 and 'value="no domain"' in browser.text and 'value="8083"' in browser.text
+    assert "<option selected>ws<" in browser.text and 'name="secure" value="yes" checked' in browser.text
+    await browser.go(f"{place}/endpoints/{endpoint[1]}", {"scheme": "mqtt", "domain": "nor this", "port": "7"})
+    assert browser.status == 409 and 'New domain name <input name="domain" value="nor this"' in browser.text
+
+
+async def test_where_no_broker_belongs_to_an_instance_nothing_is_left_to_assign(gateway: Gateway) -> None:
+    browser = await set_up(Browser(gateway.http_port))
+    await browser.go(PLACE)
+    assert "No broker of this site belongs to an instance" in browser.text and "any broker" in browser.text
+    await browser.go(f"{PLACE}/accounts", {"id": "new-account", "parent": "ssni"})
+    assert steps(browser) == {
+        "Created": True, "Assigned": True, "Connection settings": True, "Endpoint": False, "Credentials": False
+    }  # fmt: skip
+    assert "not needed" in browser.text

@@ -41,6 +41,7 @@ async def test_a_stranger_is_named_added_and_its_first_reading_shown(
     assert f'name="mac" value="{NEW_MAC}"' in browser.text, "the page proposes who was refused"
     await browser.go("/console/start/devices", {"mac": "none", "tenant": "acme"})
     assert browser.status == 422 and 'name="mac" value="none"' in browser.text
+    assert "--mac none" not in browser.text, "no line to paste with what is no MAC"
     await browser.go("/console/start/devices", {"mac": str(NEW_MAC), "tenant": "acme"})
     assert browser.status == 200 and 'name="mac" value=""' in browser.text
     assert (await nic.request(message.code, *pairs, payload=payload)).code == codes.CHANGED
