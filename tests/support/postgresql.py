@@ -7,10 +7,13 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
+
+from free_ports import free_port
+from patience import PATIENCE_S
 
 __all__ = ["PASSWORD", "USER", "PostgresServer", "programs"]
 
@@ -33,8 +36,7 @@ class PostgresServer:
         assert folder is not None
         self._numbers = itertools.count(1)
         self.folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._as: dict[str, object] = {}
         if os.getuid() == 0:
             user = next(pwd.getpwnam(name) for name in _UNPRIVILEGED if _exists(name))
@@ -47,25 +49,28 @@ class PostgresServer:
         self._run(
             folder / "initdb", "-D", data, "-U", USER, "-A", "scram-sha-256", f"--pwfile={password}", "-E", "UTF8", "-N"
         )
-        self._process = subprocess.Popen(
-            [folder / "postgres", "-D", data, "-k", self.folder, "-h", "127.0.0.1", "-p", str(self.port), "-F"],
-            cwd=self.folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            **self._as,  # type: ignore[call-overload]
-        )
+        self._log = self.folder / "log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [folder / "postgres", "-D", data, "-k", self.folder, "-h", "127.0.0.1", "-p", str(self.port), "-F"],
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                **self._as,  # type: ignore[call-overload]
+            )
         self._pg_isready = folder / "pg_isready"
 
     def wait(self) -> None:
         """Until it takes connections."""
-        for _ in range(300):
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
             ready = subprocess.run([self._pg_isready, "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "1"])
             if ready.returncode == 0:
                 return
-            assert self._process.poll() is None, "postgres has ended"
+            assert self._process.poll() is None, f"postgres has ended:\n{self._log.read_text()}"
             # The program answers at once when nobody listens yet.
-            _pause(0.05)
-        raise AssertionError("postgres does not start")
+            time.sleep(0.05)
+        raise AssertionError(f"postgres does not start:\n{self._log.read_text()}")
 
     def database(self) -> str:
         """The URL of a new, empty database, without the password."""
@@ -80,7 +85,7 @@ class PostgresServer:
     def stop(self) -> None:
         self._process.send_signal(signal.SIGINT)  # "fast": does not wait for clients to go
         try:
-            self._process.wait(20)
+            self._process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -96,12 +101,6 @@ class PostgresServer:
             **self._as,  # type: ignore[call-overload]
         )
         assert done.returncode == 0, done.stderr
-
-
-def _pause(timeout_s: float) -> None:
-    import select
-
-    select.select([], [], [], timeout_s)
 
 
 def _exists(name: str) -> bool:
