@@ -12,6 +12,7 @@ from back_office import PersistentSubscriber
 from process_site import ProcessSite, wait_for
 
 MAC = "0013500500470001"
+PORTION = 50
 
 
 def resident_kib(pid: int) -> int:
@@ -28,16 +29,26 @@ def noise(chance: random.Random) -> bytes:
 
 
 def flood(port: int, count: int, seed: int) -> None:
+    """So many datagrams, in portions that fit into the buffer of a reader who is busy."""
     chance = random.Random(seed)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.connect(("127.0.0.1", port))
-        sender.setblocking(False)
-        for _ in range(count):
-            try:
+        for mid in range(1, count // PORTION + 1):
+            for _ in range(PORTION):
                 sender.send(noise(chance))
-                sender.recv(2048)
-            except (BlockingIOError, ConnectionRefusedError):
-                continue
+            wait_for(lambda mid=mid: is_read(sender, mid), f"a ping of port {port} is answered")  # type: ignore[misc]
+
+
+def is_read(sender: socket.socket, mid: int) -> bool:
+    """Ping (RFC 7252 section 4.3), and pass over all other answers: what was sent before it has been read, too."""
+    sender.settimeout(2)
+    try:
+        sender.send(bytes((0x40, 0, *mid.to_bytes(2, "big"))))
+        while sender.recv(2048) != bytes((0x70, 0, *mid.to_bytes(2, "big"))):
+            pass
+    except TimeoutError:
+        return False
+    return True
 
 
 async def crowd(port: int, count: int, seed: int) -> None:
@@ -68,13 +79,13 @@ def bombard(site: ProcessSite, datagrams: int, connections: int) -> None:
     back_office = PersistentSubscriber(site, "riverside")
     doors = {"gateway": site.coap, f"nic-{MAC}": nic_port(site)}
     try:
-        wait_for(lambda: len(back_office.lines()) >= 2, 20, f"first readings\n{site.logs()}")
+        site.wait_for(lambda: len(back_office.lines()) >= 2, "first readings")
         before = {name: resident_kib(site.processes[name].pid) for name in (*doors, "broker")}
         for name, port in doors.items():
             flood(port, datagrams, seed=len(name))
         asyncio.run(crowd(site.mqtt, connections, seed=3))
         had = len(back_office.lines())
-        wait_for(lambda: len(back_office.lines()) >= had + 3, 20, f"readings after the noise\n{site.logs()}")
+        site.wait_for(lambda: len(back_office.lines()) >= had + 3, "readings after the noise")
         for name, kib in before.items():
             assert site.processes[name].poll() is None, f"{name} has ended\n{site.logs()}"
             assert resident_kib(site.processes[name].pid) - kib < 60_000, name

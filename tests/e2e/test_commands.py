@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from process_site import ProcessSite, wait_for
+from patience import PATIENCE_S
+from process_site import ProcessSite
 from udp_nic import Manner, UdpNic
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(500)]
 
 MAC = "0013500500470001"
 DOMAIN = "SG.YEL01.SSN.SSNSGS.NET"
@@ -43,7 +44,7 @@ class Listener:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_a_stored_command_by_each_way_to_a_board_that_comes_later(site: ProcessS
         publish(token, "riverside", "by-mqtt", method="PUT", path=f"{target}C", mode="stored")
         return "accepted" in listener.kinds("by-mqtt")
 
-    wait_for(accepted, 60, f"an order by MQTT\n{site.logs()}")
+    site.wait_for(accepted, "an order by MQTT")
     place = f"http://127.0.0.1:{site.http}/api/solutions/x/devices/{MAC}/commands"
     order = {"method": "PUT", "path": f"{target}F", "mode": "stored", "ttl": 100, "id": "by-http"}
     headers = ["-H", f"Authorization: {token}", "-H", "Content-Type: application/json"]
@@ -102,7 +103,7 @@ def test_a_stored_command_by_each_way_to_a_board_that_comes_later(site: ProcessS
     site.await_servers()
     site.add_board_and_nic(MAC, "riverside", "standard", "temp")
     for id in ("by-mqtt", "by-http", coap_id, shell_id):
-        wait_for(lambda id=id: "answered" in listener.kinds(id), 90, f"{id}: {listener.events()}\n{site.logs()}")  # type: ignore[misc]
+        site.wait_for(lambda id=id: "answered" in listener.kinds(id), f"{id} is answered", 90)  # type: ignore[misc]
         events = {event["number"]: event for _, event in listener.events() if event["id"] == id}
         assert [events[number]["event"] for number in sorted(events)][:3] == ["accepted", "queued", "sent"]
         assert events[max(events)]["success"] and sorted(events) == list(range(1, max(events) + 1))
@@ -118,7 +119,7 @@ def test_a_stored_command_by_each_way_to_a_board_that_comes_later(site: ProcessS
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(800)
 @pytest.mark.parametrize("count", [1000])
 def test_stored_commands_to_devices_that_come_and_go_while_the_gateway_is_killed(
     site: ProcessSite, listener: Listener, count: int
@@ -172,7 +173,7 @@ async def come_and_go(site: ProcessSite, listener: Listener, count: int) -> None
         return found
 
     # The longest life is 8 s; an answer may be waited for 5 s more.
-    await asyncio.to_thread(wait_for, lambda: finals().keys() >= expires.keys(), 90, f"final events\n{site.logs()}")
+    await asyncio.to_thread(site.wait_for, lambda: finals().keys() >= expires.keys(), "final events", 90)
     stop.set()
     await blowing
     ends = finals()
@@ -199,7 +200,7 @@ async def come_and_go(site: ProcessSite, listener: Listener, count: int) -> None
 def submit(site: ProcessSite, token: str, macs: list[str], numbers: range, part: int) -> dict[str, float]:
     """Order by HTTP, one connection; gives when each expires."""
     dice = random.Random(part)
-    connection = http.client.HTTPConnection("127.0.0.1", site.http, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", site.http, timeout=PATIENCE_S)
     headers = {"Authorization": token, "Content-Type": "application/json"}
     expires = {}
     for number in numbers:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from free_ports import free_port
-from process_site import BIN, ProcessSite, is_open, wait_for
+from patience import PATIENCE_S
+from process_site import BIN, ProcessSite, is_open
 
 REAL = "00135005f1000001"
 NICS = 30
@@ -43,11 +44,12 @@ def start_second_gateway(site: ProcessSite) -> tuple[int, dict[str, str]]:
         site.processes["second"] = subprocess.Popen(
             [str(BIN / "meshwire"), "gateway"], env=environment, cwd=site.folder, stdout=log, stderr=log
         )
-    wait_for(lambda: is_open(http), 60, f"second gateway\n{site.logs()}")
+    site.wait_for(lambda: is_open(http), "the second gateway serves")
     return coap, environment
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_each_reading_arrives_once_whichever_gateway_took_it(site: ProcessSite) -> None:
     site.start_servers()
     second, its_environment = start_second_gateway(site)
@@ -55,7 +57,7 @@ def test_each_reading_arrives_once_whichever_gateway_took_it(site: ProcessSite) 
     site.meshwire("fleet", "--nics", str(NICS), "--write-import", devices, "--tenant", "acme")
     site.meshwire("device", "import", devices)
     command = [str(BIN / "meshwire"), "device", "import", devices]
-    subprocess.run(command, env=its_environment, cwd=site.folder, check=True, capture_output=True, timeout=30)
+    subprocess.run(command, env=its_environment, cwd=site.folder, check=True, capture_output=True, timeout=PATIENCE_S)
     token = site.token("acme")
     subscribe = [
         "meshwire",
@@ -76,9 +78,10 @@ def test_each_reading_arrives_once_whichever_gateway_took_it(site: ProcessSite) 
     site.start("subscriber", *subscribe)
     site.add_board_and_nic(REAL, "acme", "standard", "temp")
     log = site.folder / "subscriber.log"
-    wait_for(lambda: REAL in log.read_text(), 40, f"the real board's reading\n{site.logs()}")
+    site.wait_for(lambda: REAL in log.read_text(), "the real board's reading")
     gateways = ["--gateway", f"coap://127.0.0.1:{site.coap}", "--gateway", f"coap://127.0.0.1:{second}"]
-    said = site.meshwire("fleet", "--nics", str(NICS), "--period", "1", "--for", "4", "--json", *gateways, timeout=60)
+    fleet = ["fleet", "--nics", str(NICS), "--period", "1", "--for", "4", "--json", *gateways]
+    said = site.meshwire(*fleet, timeout=2 * PATIENCE_S)
     last = json.loads(said.splitlines()[-1])
     assert last["dropped"] == 0 and last["taken"] >= 2 * NICS
 
@@ -86,7 +89,7 @@ def test_each_reading_arrives_once_whichever_gateway_took_it(site: ProcessSite) 
         lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
         return [line["topic"] + str(line["payload"]) for line in lines if "00135005f0" in line["topic"]]
 
-    wait_for(lambda: len(topics()) >= last["taken"], 20, f"all readings\n{site.logs()}")
+    site.wait_for(lambda: len(topics()) >= last["taken"], "all readings")
     assert len(set(topics())) == len(topics()), "nothing was published twice"
     assert len({topic.split("/")[2] for topic in topics()}) == NICS
     for name in ("gateway", "second"):

@@ -9,9 +9,10 @@ import sys
 
 import pytest
 from free_ports import free_port
-from process_site import ProcessSite, wait_for
+from patience import PATIENCE_S
+from process_site import ProcessSite
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 
 STANDARD, MILLI = "0013500500470001", "0013500500470002"
 DOMAIN = "SG.YEL01.SSN.SSNSGS.NET"
@@ -42,18 +43,18 @@ def test_foreign_clients_read_set_observe_and_subscribe(site: ProcessSite) -> No
     riverside, hilltop = site.token("riverside"), site.token("hilltop")
 
     # mosquitto_sub with a token gets its own tenant's readings, octet for octet a CBOR record.
-    got = subscribe(site, "notused", riverside, "riverside/read/#", "-C", "2", "-W", "30")
+    got = subscribe(site, "notused", riverside, "riverside/read/#", "-C", "2", "-W", "60")
     assert got.returncode == 0, got.stderr + site.logs()
     for line in got.stdout.splitlines():
         topic, payload = line.split()
         assert topic == f"riverside/read/{STANDARD}/temp"
         assert payload.startswith("a2006474656d7001")
-    got = subscribe(site, "notused", hilltop, "hilltop/read/#", "-C", "1", "-W", "40")
+    got = subscribe(site, "notused", hilltop, "hilltop/read/#", "-C", "1", "-W", "60")
     assert got.stdout.startswith(f"hilltop/read/{MILLI}/temp"), got.stderr + site.logs()
 
     # With a password an internal client sees all tenants.
     password = site.meshwire("user", "add", "backoffice", "--role", "BUBBLE_UP_READ_CONSUMER_ALL").strip()
-    got = subscribe(site, "backoffice", password, "+/read/#", "-C", "4", "-W", "30")
+    got = subscribe(site, "backoffice", password, "+/read/#", "-C", "4", "-W", "60")
     assert {line.split("/")[0] for line in got.stdout.splitlines()} >= {"riverside"}, got.stderr
 
     # Nothing of another tenant, whatever the filter.
@@ -78,17 +79,17 @@ def test_foreign_clients_read_set_observe_and_subscribe(site: ProcessSite) -> No
         observe(site, sys.executable, "-c", AIOCOAP_OBSERVER, proxy, uri(mac, "snsr/arduino/temp?sens"), token)
         # coap-client of libcoap
         arguments = ["-P", proxy, uri(mac, "snsr/arduino/temp?sens", token)]
-        read = site.attempt("coap-client-notls", "-B", "20", *arguments)
+        read = site.attempt("coap-client-notls", "-B", "60", *arguments)
         assert "temp" in read.stdout, read.stdout + read.stderr + site.logs()
         put = site.attempt(
-            "coap-client-notls", "-m", "put", "-B", "20", "-P", proxy, uri(mac, "snsr/arduino/temp?cfg=F", token)
+            "coap-client-notls", "-m", "put", "-B", "60", "-P", proxy, uri(mac, "snsr/arduino/temp?cfg=F", token)
         )
         assert "4.0" not in put.stderr, put.stderr
-        observe(site, "coap-client-notls", "-s", "12", "-B", "20", *arguments)
+        observe(site, "coap-client-notls", "-s", "60", "-B", "90", *arguments)
 
     # A session belongs to libcoap's source port: the directory of the tenant's devices, and nothing after its end.
     port = free_port(socket.SOCK_DGRAM)
-    client = ["coap-client-notls", "-p", str(port), "-B", "20"]
+    client = ["coap-client-notls", "-p", str(port), "-B", "60"]
     site.attempt(*client, "-m", "post", "-e", riverside, f"{proxy}/sessions")
     endpoints = site.attempt(*client, f"{proxy}/rd-lookup/ep")
     assert STANDARD in endpoints.stdout and MILLI not in endpoints.stdout, endpoints.stderr
@@ -138,7 +139,7 @@ def observe(site: ProcessSite, *command: str, count: int = 3) -> None:
     with out.open("wb") as file:
         process = subprocess.Popen(command, env=site.environment, stdout=file, stderr=subprocess.DEVNULL)
         try:
-            wait_for(lambda: out.read_bytes().count(b"temp") >= count, 30, f"{count} of {command[:2]}: {site.logs()}")
+            site.wait_for(lambda: out.read_bytes().count(b"temp") >= count, f"{count} of {command[:2]}")
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(PATIENCE_S)

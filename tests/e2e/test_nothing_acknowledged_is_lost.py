@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import pytest
 from back_office import PersistentSubscriber
 from cutting_proxy import CuttingProxy
-from process_site import ProcessSite, wait_for
+from process_site import ProcessSite
 
 from meshwire.coap import CON, Message, MessageError, decode, encode
 from meshwire.coap.codes import CHANGED, POST
@@ -25,7 +25,7 @@ from meshwire.coap.options import URI_PATH, URI_QUERY
 from meshwire.identity import DeviceId
 from meshwire.notification import Notification, uplink_request
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 
 MACS = [DeviceId(f"{0x0013500500470001 + number:016x}") for number in range(3)]
 
@@ -102,9 +102,9 @@ class Load:
         return sum(len(feeder.acknowledged) for feeder in self._feeders)
 
 
-def warm_up(feeder: Feeder, back_office: PersistentSubscriber) -> None:
+def warm_up(site: ProcessSite, feeder: Feeder, back_office: PersistentSubscriber) -> None:
     """Post until the subscription stands; what was published before it had no subscriber and does not count."""
-    wait_for(lambda: feeder.post() and bool(back_office.lines()), 15, "the first one arrives")
+    site.wait_for(lambda: feeder.post() and bool(back_office.lines()), "the first one arrives")
     feeder.acknowledged.clear()
 
 
@@ -129,11 +129,11 @@ def run_rounds(
     feeders = [Feeder(site.coap, mac, 10_000_000 * place) for place, mac in enumerate(MACS, 1)]
     chance = random.Random(5)
     try:
-        warm_up(feeders[0], back_office)
+        warm_up(site, feeders[0], back_office)
         with Load(feeders) as load:
             for number in range(rounds):
                 before = load.acknowledged
-                wait_for(lambda b=before: load.acknowledged - b >= per_round // 2, 60, "the load runs")  # type: ignore[misc]
+                site.wait_for(lambda b=before: load.acknowledged - b >= per_round // 2, "the load runs")  # type: ignore[misc]
                 time.sleep(chance.random() * 0.1)
                 match victims[number % len(victims)]:
                     case "connection":
@@ -143,13 +143,13 @@ def run_rounds(
                     case victim:
                         site.kill(victim)
                         site.start(victim)
-                wait_for(lambda b=before: load.acknowledged - b >= per_round, 60, "the load goes on")  # type: ignore[misc]
+                site.wait_for(lambda b=before: load.acknowledged - b >= per_round, "the load goes on")  # type: ignore[misc]
         acknowledged = {number for feeder in feeders for number in feeder.acknowledged}
 
         def missing() -> set[int]:
             return acknowledged - {int(bytes.fromhex(line)) for line in back_office.lines()}
 
-        wait_for(lambda: not missing(), 60, f"all of {len(acknowledged)} acknowledged\n{site.logs()}")
+        site.wait_for(lambda: not missing(), f"all of {len(acknowledged)} acknowledged")
         assert len(acknowledged) >= rounds * per_round
         if qos == 2:
             twice = [line for line, times in Counter(back_office.lines()).items() if times > 1]

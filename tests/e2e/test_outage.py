@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from process_site import ProcessSite, is_open, wait_for
 
 from meshwire.coap import CON, Message, encode
@@ -45,12 +46,12 @@ class Mosquitto:
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
-        wait_for(lambda: is_open(self._port), 10, "mosquitto listens")
+        wait_for(lambda: is_open(self._port), "mosquitto listens")
 
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(20)
+            self._process.wait(PATIENCE_S)
             self._process = None
 
     def subscriber(self, *more: str) -> subprocess.Popen[bytes]:
@@ -127,10 +128,10 @@ def resident_kb(pid: int) -> int:
 def run_outage(site: ProcessSite, count: int, allowed_kb: int) -> None:
     mosquitto = Mosquitto(site.folder, site.mqtt)
     mosquitto.start()
-    mosquitto.subscriber("-E").wait(10)
+    mosquitto.subscriber("-E").wait(PATIENCE_S)
     mosquitto.stop()
     site.start("gateway", "meshwire", "gateway")
-    wait_for(lambda: is_open(site.http), 20, f"the gateway serves\n{site.logs()}")
+    site.wait_for(lambda: is_open(site.http), "the gateway serves")
     site.meshwire("device", "add", str(MAC), "--tenant", "acme")
     pid = site.processes["gateway"].pid
     # From here on the tables that recognise repetitions are full, or as full as they get.
@@ -154,7 +155,7 @@ def run_outage(site: ProcessSite, count: int, allowed_kb: int) -> None:
     assert resident[-1] - resident[0] < allowed_kb and max(resident) - resident[0] < allowed_kb, resident
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(900)
 def test_what_came_in_while_the_broker_was_away_is_delivered_in_order(site: ProcessSite) -> None:
     run_outage(site, 6_000, 40_000)
 

@@ -8,35 +8,23 @@ import pty
 import re
 import signal
 import subprocess
-import sys
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from demo_process import MESHWIRE, demo
+from patience import PATIENCE_S
 
-MESHWIRE = Path(sys.executable).parent / "meshwire"
 MAC = "0013500500470001"
 COLD = "sim://standard?sensor=temp=20&period=1"
-pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    return os.environ | {"TMPDIR": str(tmp_path), "MESHWIRE_RUN": str(tmp_path / "run"), "COLUMNS": "200"}
-
-
-def events(demo: subprocess.Popen[str], until: Callable[[dict[str, Any]], bool]) -> Iterator[dict[str, Any]]:
-    """What the demo says, up to and with the first event that `until` wants."""
-    assert demo.stdout is not None
-    for line in demo.stdout:
-        event = json.loads(line)
-        yield event
-        if until(event):
-            return
-    raise AssertionError("the demo ended")
+    return {"TMPDIR": str(tmp_path), "MESHWIRE_RUN": str(tmp_path / "run"), "COLUMNS": "200"}
 
 
 def is_reading(event: dict[str, Any]) -> bool:
@@ -52,19 +40,24 @@ def sampled_at(event: dict[str, Any]) -> float:
 
 
 def test_by_command_and_over_http_subscribers_notice_only_fresher_data(environment: dict[str, str]) -> None:
-    command = [str(MESHWIRE), "demo", "--headless", "--json", "--nics", "1"]
-    demo = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        ready, *_ = events(demo, is_reading)
+    with demo("--nics", "1", environment=environment) as running:
+        ready, *_ = running.until(is_reading)
         run = subprocess.run(
-            [str(MESHWIRE), "replace", f"{MAC}={COLD}", "--json"], env=environment, capture_output=True, text=True
+            [str(MESHWIRE), "replace", f"{MAC}={COLD}", "--json"],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
         )
+        replaced_at = time.time()
         assert run.returncode == 0, run.stderr
         assert json.loads(run.stdout)["port"] == COLD
-        seen = list(events(demo, is_cold))
+        seen = running.until(is_cold)
         replaced = seen.index(next(event for event in seen if event["event"] == "replaced"))
-        assert not any(is_reading(event) for event in seen[replaced + 1 : -1]), "the old board was heard after the new"
-        seen += [event for _ in range(3) for event in events(demo, is_reading)]
+        on_their_way = [event for event in seen[replaced + 1 : -1] if is_reading(event)]
+        assert all(sampled_at(event) <= replaced_at for event in on_their_way), "the old board was heard after the new"
+        new = [event for _ in range(3) for event in running.until(is_reading)]
+        assert all(is_cold(event) for event in new), "the old board was heard beside the new"
+        seen += new
 
         def call(method: str, path: str, body: dict[str, str] | None = None, token: str = "") -> tuple[int, Any]:
             request = urllib.request.Request(
@@ -74,7 +67,7 @@ def test_by_command_and_over_http_subscribers_notice_only_fresher_data(environme
                 headers={"Authorization": token or ready["admin"]["token"], "Content-Type": "application/json"},
             )
             try:
-                with urllib.request.urlopen(request, timeout=20) as answer:
+                with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
                     return answer.status, json.load(answer)
             except urllib.error.HTTPError as error:
                 return error.code, None
@@ -88,21 +81,22 @@ def test_by_command_and_over_http_subscribers_notice_only_fresher_data(environme
         assert call("PUT", f"/api/lab/boards/{MAC}", {"port": "sim", "profile": "other"})[0] == 422
         status, board = call("PUT", f"/api/lab/boards/{MAC}", {"port": "sim"})
         assert (status, board["simulated"], board["profile"]) == (200, True, "standard")
-        seen += list(events(demo, lambda event: is_reading(event) and not is_cold(event)))
+        seen += running.until(lambda event: is_reading(event) and not is_cold(event))
         times = [sampled_at(event) for event in seen if is_reading(event)]
         assert times == sorted(times)
-    finally:
-        demo.send_signal(signal.SIGINT)
-        _, talk = demo.communicate(timeout=30)
-    assert demo.returncode == 0, talk
-    assert "Traceback" not in talk
+        running.end(signal.SIGINT)
+        assert "Traceback" not in running.talk()
 
 
 @pytest.mark.slow
 def test_by_the_key_r(environment: dict[str, str]) -> None:
     near, far = pty.openpty()
-    demo = subprocess.Popen(
-        [str(MESHWIRE), "demo", "--nics", "1"], env=environment, stdin=far, stdout=far, stderr=subprocess.DEVNULL
+    shell = subprocess.Popen(
+        [str(MESHWIRE), "demo", "--nics", "1"],
+        env=os.environ | environment,
+        stdin=far,
+        stdout=far,
+        stderr=subprocess.DEVNULL,
     )
     os.close(far)
     shown = ""
@@ -125,11 +119,11 @@ def test_by_the_key_r(environment: dict[str, str]) -> None:
         read_until("now has sim://standard")
         read_until("68.00 °F")
     finally:
-        demo.send_signal(signal.SIGINT)
+        shell.send_signal(signal.SIGINT)
         try:
             while os.read(near, 65_536):
                 pass
         except OSError:
             pass
         os.close(near)
-        assert demo.wait(30) == 0
+        assert shell.wait(PATIENCE_S) == 0

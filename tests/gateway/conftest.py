@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from fake_nic import FakeNic, serving
 from free_ports import free_port
+from patience import PATIENCE_S
+from servers import serving as serving_server
 
 from gateway.addresses import Address
 from gateway.gateway import Gateway
@@ -52,7 +54,7 @@ class RawClient:
     def send(self, octets: bytes) -> None:
         self.socket.send(octets)
 
-    async def receive(self, timeout_s: float = 5.0) -> Message:
+    async def receive(self, timeout_s: float = PATIENCE_S) -> Message:
         async with asyncio.timeout(timeout_s):
             return decode(await asyncio.get_running_loop().sock_recv(self.socket, 65_535))
 
@@ -76,7 +78,7 @@ class RawClient:
         payload: bytes = b"",
         mtype: int = CON,
         token: bytes = b"tk",
-        timeout_s: float = 5.0,
+        timeout_s: float = PATIENCE_S,
     ) -> Message:
         """Send one request and give the first datagram that comes back."""
         segments = tuple((options.URI_PATH, part.encode()) for part in path.split("/") if part)
@@ -152,18 +154,8 @@ async def run_gateway(gateway: Gateway) -> AsyncIterator[Gateway]:
     """The gateway at work; two tenants with a device each."""
     gateway.registry.add_device(MAC, TENANT)
     gateway.registry.add_device(FOREIGN_MAC, FOREIGN_TENANT)
-    task = asyncio.create_task(gateway.run())
-    ready = asyncio.create_task(gateway.ready.wait())
-    await asyncio.wait({task, ready}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        ready.cancel()
-        await task
-    try:
+    async with serving_server(gateway):
         yield gateway
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 @pytest.fixture
@@ -219,7 +211,7 @@ class Mosquitto:
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
-        self._config = folder / "mosquitto.conf"
+        self._config, self._log = folder / "mosquitto.conf", folder / "mosquitto.log"
         self.configure("allow_anonymous true")
         self._process: asyncio.subprocess.Process | None = None
 
@@ -227,23 +219,24 @@ class Mosquitto:
         self._config.write_text(f"listener {self.port} 127.0.0.1\n{text}\n")
 
     async def start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            str(mosquitto_path()), "-c", str(self._config), stderr=asyncio.subprocess.DEVNULL
-        )
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                str(mosquitto_path()), "-c", str(self._config), stderr=log
+            )
         # It opens one listener after the other.
         for port in re.findall(r"^listener (\d+)", self._config.read_text(), re.MULTILINE):
             await self._listens(self._process, int(port))
 
-    @staticmethod
-    async def _listens(process: asyncio.subprocess.Process, port: int) -> None:
-        async with asyncio.timeout(20):
-            while process.returncode is None:
-                with contextlib.suppress(OSError):
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                    writer.close()
-                    return
-                await asyncio.sleep(0.02)
-        raise AssertionError(f"mosquitto has ended with {process.returncode} before it listened on {port}")
+    async def _listens(self, process: asyncio.subprocess.Process, port: int) -> None:
+        end = time.monotonic() + PATIENCE_S
+        while process.returncode is None and time.monotonic() < end:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                return
+            await asyncio.sleep(0.02)
+        said = self._log.read_text(errors="replace")
+        raise AssertionError(f"mosquitto does not listen on {port}, exit status {process.returncode}:\n{said}")
 
     async def kill(self) -> None:
         if self._process is not None:

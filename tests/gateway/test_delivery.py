@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_broker import ScriptedBroker, until
+from patience import until
+from scripted_broker import ScriptedBroker
 from typer.testing import CliRunner
 
 from gateway import losses as losses_module

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_broker import ScriptedBroker, until
+from patience import until
+from scripted_broker import ScriptedBroker
 
 from gateway import shared_port, steering
 from gateway.errors import AddressInUseError
@@ -168,9 +169,9 @@ async def test_a_worker_that_dies_is_replaced_and_its_outbox_published(
             # The socket lives on in the main process: what comes now waits for the next worker.
             client.send(request(bubble_up, mac, 2))
         for _ in MACS:
-            assert (await client.receive(20)).code == codes.CHANGED
+            assert (await client.receive()).code == codes.CHANGED
         expected = {b"%s %d" % (mac.value.encode(), number) for mac in MACS for number in (1, 2)}
-        await until(lambda: set(readings(broker)) == expected, 20)
+        await until(lambda: set(readings(broker)) == expected)
         assert [worker["restarts"] for worker in gateway.status()["workers"]] == [1, 1]  # type: ignore[attr-defined]
         assert gateway.status()["counters"]["workers"] == {"restarted": 2}  # type: ignore[index]
 
@@ -197,7 +198,7 @@ async def test_workers_end_with_the_main_process(tmp_path: Path) -> None:
     environment = os.environ | {"MESHWIRE_STATE": str(tmp_path), "MESHWIRE__GATEWAY__BRIDGE__WORKERS": "2"}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", "--json", "--port", "0", "--http", "",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=environment,
+        stdout=asyncio.subprocess.PIPE, env=environment,
     )  # fmt: skip
     assert process.stdout is not None
     assert b"ready" in await process.stdout.readline()

@@ -15,12 +15,11 @@ import aiocoap
 from aiocoap import oscore
 from aiocoap.message import Direction
 from aiocoap.pipe import IterablePipe, run_driving_pipe
+from patience import PATIENCE_S
 
 from meshwire.oscore import NicKey
 
 __all__ = ["ForeignSite", "ask", "context_of"]
-
-PATIENCE_S = 10.0
 
 
 def context_of(folder: Path, key: NicKey, *, as_gateway: bool = False) -> Any:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from patience import PATIENCE_S
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -78,7 +80,7 @@ async def call(
             if received or not message.get("more_body"):
                 over.set()
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await app(scope, receive, send)
     return Answer(status, answered, bytes(received))
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from patience import PATIENCE_S
 from process_site import ProcessSite
 
 
@@ -30,8 +31,9 @@ class PersistentSubscriber:
             self.process = subprocess.Popen(self.command, stdout=file, stderr=subprocess.DEVNULL)
 
     def lines(self) -> list[str]:
-        return self.out.read_text().split()
+        whole, _, _ = self.out.read_text().rpartition("\n")
+        return whole.split()
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
+from patience import PATIENCE_S
+
 PASSWORD = "correct horse"
 
 
@@ -26,7 +28,7 @@ class Browser:
     hops: list[str] = field(default_factory=list)
 
     def _send(self, method: str, path: str, fields: dict[str, str] | bytes | None, headers: dict[str, str]) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         body = urlencode(fields) if isinstance(fields, dict) else fields
         headers = {"Cookie": self.cookie, "Content-Type": "application/x-www-form-urlencoded"} | headers
         connection.request(method, path, body, headers)

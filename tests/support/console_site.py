@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator
@@ -14,6 +13,8 @@ from typing import Any
 import aiomqtt
 import cbor2
 from console_browser import Browser, set_up
+from patience import PATIENCE_S
+from servers import serving
 
 from broker.server import Broker
 from broker.settings import BrokerSettings, InstanceSettings, ListenerSettings
@@ -85,7 +86,7 @@ class ConsoleSite:
         )
         try:
             nic.sendto(encode(Message(CON, codes.POST, number, b"up", tuple(pairs), RECORD)))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 answer = decode(await answers.get())
         finally:
             nic.close()
@@ -103,19 +104,15 @@ class ConsoleSite:
 
     async def until_let_in(self, tenant: str, broker: Broker | None = None) -> None:
         """Brokers learn of an assignment at their next tick."""
-        for _ in range(500):
-            if await self.is_let_in(tenant, broker):
-                return
-            await asyncio.sleep(0.02)
-        raise AssertionError(f"{tenant} is not let in")
+        async with asyncio.timeout(PATIENCE_S):
+            while not await self.is_let_in(tenant, broker):  # noqa: ASYNC110 - only a connection tells
+                await asyncio.sleep(0.02)
 
     async def until_refused(self, tenant: str, broker: Broker | None = None) -> None:
         """The other way round."""
-        for _ in range(500):
-            if not await self.is_let_in(tenant, broker):
-                return
-            await asyncio.sleep(0.02)
-        raise AssertionError(f"{tenant} is still let in")
+        async with asyncio.timeout(PATIENCE_S):
+            while await self.is_let_in(tenant, broker):  # noqa: ASYNC110 - only a connection tells
+                await asyncio.sleep(0.02)
 
 
 class _Answers(asyncio.DatagramProtocol):
@@ -124,21 +121,3 @@ class _Answers(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         self._answers.put_nowait(data)
-
-
-@asynccontextmanager
-async def serving(server: Any) -> AsyncIterator[None]:
-    """Anything with `run` and `ready`, until the block ends."""
-    task = asyncio.create_task(server.run())
-    ready = asyncio.create_task(server.ready.wait())
-    await asyncio.wait({task, ready}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
-    ready.cancel()
-    if task.done():
-        await task
-    assert server.ready.is_set(), "not ready in a minute"
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

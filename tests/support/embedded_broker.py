@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 from argon2 import PasswordHasher
+from servers import serving
 
 from broker.addresses.address import Address
 from broker.addresses.book import AddressBook
@@ -30,11 +30,5 @@ async def embedded_broker(site: Site, *addresses: Address, **settings: Any) -> A
         book.put(address)
     values: dict[str, Any] = {"durability": "memory", "listener": (ListenerSettings(port=0),)}
     broker = Broker(BrokerSettings(**(values | settings)), site=site)
-    task = asyncio.create_task(broker.run())
-    await broker.ready.wait()
-    try:
+    async with serving(broker):
         yield broker
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

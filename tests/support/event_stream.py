@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from console_browser import Browser
+from patience import PATIENCE_S
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Stream:
 
     async def next(self) -> tuple[str, Any]:
         """Name and data of the next event; comments are passed over."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 text = (await self.reader.readuntil(b"\n\n")).decode()
                 fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
@@ -31,7 +32,7 @@ class Stream:
 
     async def end(self) -> str:
         """Why it ends."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while (last := await self.next())[0] != "over":
                 pass
             return str(last[1])

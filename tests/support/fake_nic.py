@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiocoap
+from patience import until
 
 from meshwire.coap import codes, options
 from meshwire.identity import DeviceId
@@ -56,9 +57,7 @@ class FakeNic:
             pipe.add_response(aiocoap.Message(code=aiocoap.CONTENT, payload=payload, observe=observe, **options))
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
-            while not condition():  # noqa: ASYNC110 - the condition is in another task's hands, and has no event
-                await asyncio.sleep(0.005)
+        await until(condition, lambda: f"{len(self.requests)} requests, {len(self.observers)} observers")
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from patience import PATIENCE_S, until
+
 from broker.addresses.address import Address, AddressType
 from broker.server import Broker
 from gateway.gateway import Gateway
@@ -51,7 +53,8 @@ class Client:
     async def ask(self, method: str, path: str, *more: str, **query: object) -> Answer:
         command = self.arguments(method, path, "-w", "\n%{http_code}", *more, **query)
         curl = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-        out, _ = await asyncio.wait_for(curl.communicate(), 30)
+        async with asyncio.timeout(PATIENCE_S):
+            out, _ = await curl.communicate()
         text, _, status = out.decode().rpartition("\n")
         return Answer(int(status), text)
 
@@ -115,9 +118,10 @@ class Place:
 
     async def receivers(self, name: str, count: int = 1) -> None:
         """Wait until so many receive from an address."""
-        async with asyncio.timeout(20):
-            while True:
-                live = self.broker.engine.addresses.of("acme", name)
-                if live is not None and self.broker.engine.addresses.receivers(live) == count:
-                    return
-                await asyncio.sleep(0.01)
+        addresses = self.broker.engine.addresses
+
+        def are_there() -> bool:
+            live = addresses.of("acme", name)
+            return live is not None and addresses.receivers(live) == count
+
+        await until(are_there, lambda: f"{count} receive from {name}")

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from patience import until
+
 from hardware.ports import open_port
 from meshwire.identity import DeviceId
 from meshwire.pipe import Pipe
@@ -59,11 +61,13 @@ async def nic_and_board(
     nic = Nic(settings, open_pipe)
     tasks = [asyncio.create_task(board.run())]
     try:
-        await opened.wait()
+        await until(lambda: opened.is_set() or tasks[0].done(), lambda: "the board has its pseudo-terminal")
         tasks.append(asyncio.create_task(nic.run()))
-        async with asyncio.timeout(30):
-            while not nic.uplink_report()["reachable"]:  # noqa: ASYNC110 - the NIC tells nobody but its log
-                await asyncio.sleep(0.02)
+        # The NIC tells nobody but its log.
+        await until(lambda: nic.uplink_report()["reachable"] or any(task.done() for task in tasks), nic.uplink_report)
+        for task in tasks:
+            if task.done():
+                task.result()
         yield nic
     finally:
         for task in reversed(tasks):

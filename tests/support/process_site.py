@@ -13,11 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from free_ports import free_port
+from patience import PATIENCE_S
 
 BIN = Path(sys.executable).parent
 
 
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def wait_for(condition: Callable[[], object], what: str, seconds: float = PATIENCE_S) -> None:
     """Poll until `condition` holds; a process of its own tells nothing by events."""
     end = time.monotonic() + seconds
     while not condition():
@@ -62,15 +63,15 @@ class ProcessSite:
     def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
         process = self.processes.pop(name)
         process.send_signal(how)
-        process.wait(20)
+        process.wait(PATIENCE_S)
 
-    def meshwire(self, *arguments: str, timeout: float = 30) -> str:
+    def meshwire(self, *arguments: str, timeout: float = PATIENCE_S) -> str:
         """Run a client command to its end and give its standard output."""
         done = self.attempt("meshwire", *arguments, timeout=timeout)
         assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stderr}{self.logs()}"
         return done.stdout
 
-    def attempt(self, *command: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    def attempt(self, *command: str, timeout: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command,
             env=self.environment,
@@ -81,6 +82,21 @@ class ProcessSite:
             timeout=timeout,
         )
 
+    def wait_for(self, condition: Callable[[], object], what: str, seconds: float = PATIENCE_S) -> None:
+        """Poll until `condition` holds; the logs are told if it does not, or when a process has ended by itself."""
+
+        def holds() -> bool:
+            if condition():
+                return True
+            ended = {name: process.returncode for name, process in self.processes.items() if process.poll() is not None}
+            assert not ended, f"ended by themselves: {ended}"
+            return False
+
+        try:
+            wait_for(holds, what, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.logs()}") from None
+
     def start_servers(self) -> None:
         self.start("broker", "meshwire", "broker")
         self.start("gateway", "meshwire", "gateway")
@@ -88,7 +104,7 @@ class ProcessSite:
 
     def await_servers(self) -> None:
         for port in (self.mqtt, self.http):
-            wait_for(lambda port=port: is_open(port), 60, f"port {port} open\n{self.logs()}")  # type: ignore[misc]
+            self.wait_for(lambda port=port: is_open(port), f"port {port} is open")  # type: ignore[misc]
 
     def add_board_and_nic(self, mac: str, tenant: str, profile: str, sensor: str, *, period: float = 1.0) -> None:
         """Provision, and start a board on a symlinked pty and a NIC on it."""
@@ -110,11 +126,15 @@ class ProcessSite:
         answer = self.attempt("curl", "-s", "-H", f"Authorization: {token}", f"http://127.0.0.1:{self.http}/api/status")
         return dict(json.loads(answer.stdout))
 
+    def log(self, name: str) -> str:
+        """All that a process has logged."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
     def logs(self) -> str:
         """The ends of all logs, for a failed assertion."""
         parts = []
         for path in sorted(self.folder.glob("*.log")):
-            parts.append(f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}")
+            parts.append(f"--- {path.name}\n{path.read_text(errors='replace')[-4000:]}")
         return "\n".join(parts)
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""A broker whose verdicts are the test's, and two ways to wait for what others do."""
+"""A broker whose verdicts are the test's, and a task that works as long as a block."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+
+from free_ports import free_port
 
 from meshwire.mqtt import (
     ConnAck,
@@ -45,13 +47,13 @@ class ScriptedBroker:
         self.released: list[int] = []
         self._held: set[int] = set()
         self.max_underway = 0
-        self.port = 0
+        self.port = free_port()
+        """Its own, also while it is stopped."""
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         if self._server is not None:
@@ -121,12 +123,6 @@ class ScriptedBroker:
             case Disconnect():
                 return False
         return True
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - the condition is in another task's hands, and has no event
-            await asyncio.sleep(0.005)
 
 
 @contextlib.asynccontextmanager

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from patience import PATIENCE_S
+
 from meshwire.coap import ACK, CON, NON, RST, Message, codes, decode, encode, options
 
 
@@ -94,7 +96,7 @@ class UdpNic(asyncio.DatagramProtocol):
     def requests(self) -> list[Message]:
         return [message for message, _ in self.datagrams if message.code != codes.EMPTY]
 
-    async def until(self, count: int, what: str = "executed", seconds: float = 10.0) -> None:
+    async def until(self, count: int, what: str = "executed", seconds: float = PATIENCE_S) -> None:
         """Return when there are so many."""
         async with asyncio.timeout(seconds):
             while len(getattr(self, what)) < count:

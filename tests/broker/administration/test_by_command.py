@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from process_site import ProcessSite, wait_for
+from process_site import ProcessSite
 
 from broker.adapters.connection import BrokerAddress
 from broker.addresses.traffic import Login, Place, request, send
@@ -92,7 +92,7 @@ class Desk:
 
     def start(self) -> None:
         self.site.start("broker", "meshwire", "broker")
-        wait_for(lambda: "broker ready" in self.site.logs(), 60, "the broker")
+        self.site.wait_for(lambda: "broker ready" in self.site.log("broker"), "the broker is ready")
 
     def place(self, user: str, password: str) -> Place:
         return Place(BrokerAddress("127.0.0.1", self.site.mqtt), Login(user, password))
