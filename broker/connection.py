@@ -7,28 +7,27 @@ reason. What the packets of an ACTIVE client mean is `dialogue`.
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Final, cast
 
 import structlog
 
 from broker import handshake
-from broker.accounts import Accounts, Protection
-from broker.admission import Admission
+from broker.accounts import Protection
 from broker.credentials import RefusedLogin
 from broker.dialogue import Dialogue
-from broker.doorman import Credentials, Doorman
-from broker.engine import Engine, OpenRequest
-from broker.handshake import RefusedConnect
+from broker.doorman import Credentials
+from broker.engine import OpenRequest
+from broker.handshake import GrantedConnect, RefusedConnect
 from broker.outlet import ConnectionFacts
 from broker.output import Output
 from broker.policy import Permissions
 from broker.session import Session
-from broker.settings import BrokerSettings, ListenerSettings
-from broker.statistics import Ending, Statistics
-from broker.turn import Turn
+from broker.settings import ListenerSettings
+from broker.statistics import Ending
+from broker.surroundings import Surroundings
 from meshwire.identity import Principal
 from meshwire.mqtt import (
     NO_PROPERTIES,
@@ -46,7 +45,7 @@ from meshwire.mqtt import (
     encode,
 )
 
-__all__ = ["Connection", "Surroundings"]
+__all__ = ["Connection"]
 
 _V5: Final = ProtocolVersion.V5
 LOGGED_CLIENT_ID_MAX: Final = 256
@@ -68,28 +67,6 @@ class State(Enum):
 
 _CLOSED: Final = State.CLOSED
 _VERIFYING: Final = State.VERIFYING
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all connections of a broker share."""
-
-    loop: asyncio.AbstractEventLoop
-    settings: BrokerSettings
-    engine: Engine
-    doorman: Doorman
-    accounts: Accounts
-    permissions_of: Callable[[Principal], Permissions]
-    """By the role table of now."""
-    admission: "Admission[Connection]"
-    turn: Turn
-    statistics: Statistics
-    connections: "set[Connection]"
-    spawn: Callable[[Coroutine[None, None, None]], None]
-    wall_clock: Callable[[], float]
-    """Unix time in seconds."""
-    log: structlog.typing.FilteringBoundLogger
-    """For what is told of each connection: ready, where the module's own is put together anew for each line."""
 
 
 class Connection(asyncio.Protocol):
@@ -375,22 +352,12 @@ class Connection(asyncio.Protocol):
             self.end(Ending.INTERNAL_ERROR, ReasonCode.UNSPECIFIED_ERROR)
 
     def _on_login(self, packet: Connect, login: Principal | RefusedLogin) -> None:
-        if isinstance(login, RefusedLogin):
-            self._refuse(handshake.judge_login(login), packet.client_id, detail=login.detail)
-            return
-        words = self._around.accounts.refusal(login, self._protection())
-        if words is not None:
-            not_served = RefusedConnect(ReasonCode.NOT_AUTHORIZED, "account-not-served", words)
-            self._refuse(not_served, packet.client_id, detail=words, tenant=login.tenant.value)
-            return
-        permissions = self._around.permissions_of(login)
-        self._statistics.roles_without_effect += len(permissions.refused_roles)
-        plan = self._around.engine.tenants.of(login.tenant.value).plan
-        refused = handshake.judge_rights(packet, permissions, self._around.settings.limits, plan)
-        if refused is not None:
-            self._refuse(refused, packet.client_id, tenant=login.tenant.value)
+        judged = handshake.judge_login(packet, login, self._protection(), self._around)
+        if isinstance(judged, RefusedConnect):
+            tenant = login.tenant.value if isinstance(login, Principal) else None
+            self._refuse(judged, packet.client_id, tenant)
         else:
-            self._accept(packet, login, permissions)
+            self._accept(packet, judged)
 
     def _protection(self) -> Protection:
         """How this connection is protected."""
@@ -419,14 +386,12 @@ class Connection(asyncio.Protocol):
             self._with_will = False
             self.end(Ending.ACCOUNT_NOT_SERVED, ReasonCode.NOT_AUTHORIZED, words=words)
 
-    def _refuse(
-        self, refused: RefusedConnect, client_id: str = "", *, detail: str = "", tenant: str | None = None
-    ) -> None:
+    def _refuse(self, refused: RefusedConnect, client_id: str = "", tenant: str | None = None) -> None:
         self._statistics.logins_refused[refused.cause] += 1
         _log.warning(
             "connect refused",
             cause=refused.cause,
-            detail=detail or None,
+            detail=refused.detail or refused.words or None,
             address=self._address,
             tenant=tenant,
             client_id=client_id[:LOGGED_CLIENT_ID_MAX] or None,
@@ -435,25 +400,19 @@ class Connection(asyncio.Protocol):
         self._send(handshake.refusal_packet(refused, self.output.version))
         self.end(Ending.LOGIN_REFUSED, refused.reason)
 
-    def _accept(self, packet: Connect, principal: Principal, permissions: Permissions) -> None:
+    def _accept(self, packet: Connect, granted: GrantedConnect) -> None:
         """Everything was judged; from here on things change."""
         around, limits, now = self._around, self._around.settings.limits, self._clock()
+        principal, permissions, key = granted.principal, granted.permissions, granted.key
+        self._statistics.roles_without_effect += len(permissions.refused_roles)
         self.output.receive_maximum = min(limits.max_inflight, packet.properties.receive_maximum or limits.max_inflight)
-        key = handshake.session_key(packet, principal)
-        tenant = around.engine.tenants.of(key.tenant)
-        refused = handshake.judge_answer(packet, key, limits)
-        if refused is None and not around.engine.is_connected(key):
-            refused = handshake.judge_plan(tenant)
-        if refused is not None:
-            self._refuse(refused, packet.client_id, detail=refused.words, tenant=key.tenant)
-            return
         wanted = handshake.session_expiry_s(packet)
         facts = self._facts(principal)
         request = OpenRequest(key, principal, permissions, self.output, packet.clean_start, wanted, packet.will, facts)
         opened = around.engine.open(request, now)
         if opened is None:
             refused = RefusedConnect(ReasonCode.QUOTA_EXCEEDED, "too-many-sessions")
-            self._refuse(refused, packet.client_id, tenant=key.tenant)
+            self._refuse(refused, packet.client_id, key.tenant)
             return
         session, present = opened
         self._session, self._state = session, State.ACTIVE
@@ -469,7 +428,7 @@ class Connection(asyncio.Protocol):
             is_bridge=packet.is_bridge,
         )
         self._statistics.client_joined()
-        tenant.connections += 1
+        session.tenant.connections += 1
         self._stream.max_packet_octets = limits.max_packet_octets
         self._log_connected(packet, principal, permissions, present)
         self._send(handshake.welcome(packet, key, session.expiry_s, present, limits))
@@ -506,7 +465,7 @@ class Connection(asyncio.Protocol):
 
     def _send(self, packet: ConnAck | Disconnect) -> None:
         """Without its words where they would make it too long for the client ([MQTT-3.2.2-19], [MQTT-3.14.2-3]), and
-        not at all where even that does not help. A CONNACK that welcomes fits: `handshake.judge_answer` saw to it.
+        not at all where even that does not help. A CONNACK that welcomes fits: `handshake` saw to it.
         """
         output = self.output
         data = encode(packet, output.version)

@@ -1,29 +1,30 @@
-"""CONNECT: what it is judged by, in order, and what the answer says. Pure but for the login itself, which `Connection`
-asks for.
+"""CONNECT: what it is judged by, in order, and what the answer says. Changes nothing. The login itself is asked of the
+doorman by `Connection`, between `judge_connect` and `judge_login`.
 """
 
 import secrets
 from dataclasses import dataclass
 from typing import Final
 
+from broker.accounts import Protection
 from broker.aliases import OutgoingAliases
 from broker.credentials import Refusal, RefusedLogin
 from broker.engine import NEVER_EXPIRES
 from broker.policy import Permissions
 from broker.session import SessionKey
 from broker.settings import Limits
+from broker.surroundings import Surroundings
 from broker.tenants import Plan, Tenant
 from meshwire.identity import Principal
 from meshwire.mqtt import NO_PROPERTIES, ConnAck, Connect, Properties, ProtocolVersion, ReasonCode, encode
 from meshwire.mqtt.reasons import connect_return_code
 
 __all__ = [
+    "GrantedConnect",
     "RefusedConnect",
-    "judge_answer",
     "judge_connect",
     "judge_login",
-    "judge_plan",
-    "judge_rights",
+    "keep_alive_s",
     "outgoing_aliases",
     "refusal_packet",
     "session_expiry_s",
@@ -41,6 +42,17 @@ class RefusedConnect:
     cause: str
     words: str = ""
     """For the client, where MQTT 5 has room for them."""
+    detail: str = ""
+    """For the log; empty: the words."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedConnect:
+    """Who may connect, as what and to which session."""
+
+    principal: Principal
+    permissions: Permissions
+    key: SessionKey
 
 
 _LOGIN_REASONS: Final[dict[Refusal, ReasonCode]] = {
@@ -64,12 +76,24 @@ def judge_connect(packet: Connect) -> RefusedConnect | None:
     return None
 
 
-def judge_login(login: RefusedLogin) -> RefusedConnect:
-    """The code of a refused login (MQTT 5.0 section 3.2.2.2); an unknown user looks like a wrong password."""
-    return RefusedConnect(_LOGIN_REASONS[login.cause], login.cause.value)
+def judge_login(
+    packet: Connect, login: Principal | RefusedLogin, protection: Protection, around: Surroundings
+) -> GrantedConnect | RefusedConnect:
+    """What there is to say after the login. An unknown user looks like a wrong password (MQTT 5.0 section 3.2.2.2)."""
+    if isinstance(login, RefusedLogin):
+        return RefusedConnect(_LOGIN_REASONS[login.cause], login.cause.value, detail=login.detail)
+    words = around.accounts.refusal(login, protection)
+    if words is not None:
+        return RefusedConnect(ReasonCode.NOT_AUTHORIZED, "account-not-served", words)
+    permissions, key = around.permissions_of(login), session_key(packet, login)
+    limits, tenant = around.settings.limits, around.engine.tenants.of(login.tenant.value)
+    refused = _judge_will(packet, permissions, limits, tenant.plan) or _judge_answer(packet, key, limits)
+    if refused is None and not around.engine.is_connected(key):
+        refused = _judge_plan(tenant)
+    return refused or GrantedConnect(login, permissions, key)
 
 
-def judge_rights(packet: Connect, permissions: Permissions, limits: Limits, plan: Plan) -> RefusedConnect | None:
+def _judge_will(packet: Connect, permissions: Permissions, limits: Limits, plan: Plan) -> RefusedConnect | None:
     """A will is a message like any other: it must be allowed, and small enough, before the connection is taken."""
     will = packet.will
     if will is None:
@@ -85,7 +109,7 @@ def judge_rights(packet: Connect, permissions: Permissions, limits: Limits, plan
     return None
 
 
-def judge_plan(tenant: Tenant) -> RefusedConnect | None:
+def _judge_plan(tenant: Tenant) -> RefusedConnect | None:
     """Whether the tenant may have one more connection."""
     if tenant.has_room:
         return None
@@ -93,7 +117,7 @@ def judge_plan(tenant: Tenant) -> RefusedConnect | None:
     return RefusedConnect(ReasonCode.QUOTA_EXCEEDED, "connections-above-plan", words)
 
 
-def judge_answer(packet: Connect, key: SessionKey, limits: Limits) -> RefusedConnect | None:
+def _judge_answer(packet: Connect, key: SessionKey, limits: Limits) -> RefusedConnect | None:
     """Whether the client takes a CONNACK as long as ours would be ([MQTT-3.1.2-24])."""
     most = packet.properties.maximum_packet_size
     if most is None:

@@ -16,7 +16,7 @@ from broker.addresses.book import AddressBook
 from broker.administration.counter import Counter
 from broker.admission import Admission
 from broker.announcement import Announcement, own_node
-from broker.connection import Connection, Surroundings
+from broker.connection import Connection
 from broker.credentials import Authenticator, UsersFile, open_users
 from broker.doorman import Doorman
 from broker.engine import Engine
@@ -31,6 +31,7 @@ from broker.role_table import RoleTable
 from broker.settings import BrokerSettings, Durability, ListenerSettings
 from broker.statistics import Ending, Statistics
 from broker.store import Store
+from broker.surroundings import Surroundings
 from broker.sys_topics import SysTopics
 from broker.throttle import Throttle
 from broker.turn import Turn
