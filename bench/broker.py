@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.brokers import MISSING_PEER, Contender, mosquitto, mosquitto_path, ours
-from bench.mqtt_load import Outcome
+from bench.mqtt_load.job import Outcome
 from bench.result import Comparison, Figure, Result
 from broker.certificates import TrialAuthority
 from meshwire.identity import TenantId

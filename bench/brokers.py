@@ -20,7 +20,7 @@ from typing import Final
 
 from argon2 import PasswordHasher
 
-from bench.mqtt_load import Job, Outcome
+from bench.mqtt_load.job import Job, Outcome
 from broker.credentials import UsersFile
 
 __all__ = ["MISSING_PEER", "Contender", "mosquitto", "mosquitto_path", "ours", "pinned"]

@@ -9,7 +9,11 @@ import pytest
 
 from bench.broker import CASES, _Plan
 from bench.brokers import ours
-from bench.mqtt_load import Job, LoadError, Publisher, Subscriber, Wire, _packet
+from bench.mqtt_load.job import Job, LoadError
+from bench.mqtt_load.packets import publish_packet
+from bench.mqtt_load.publisher import Publisher
+from bench.mqtt_load.subscriber import Subscriber
+from bench.mqtt_load.wire import Wire
 from bench.result import Comparison, Figure
 
 
@@ -39,7 +43,7 @@ class TestPublisher:
         publisher = Publisher(wire(), 0, JOB)
         publisher.advance()
         publisher.advance()
-        assert sent(publisher) == b"".join(_packet(0, index, 1) for index in range(3))
+        assert sent(publisher) == b"".join(publish_packet(0, index, 1) for index in range(3))
         publisher.on_data(b"\x40\x02\x00\x01\x40\x02\x00\x02")
         publisher.advance()
         assert publisher.sent == 3  # acknowledged, not delivered yet
@@ -52,9 +56,9 @@ class TestPublisher:
         publisher.advance()
         publisher.delivered = 5_000
         publisher.advance()
-        size = len(_packet(0, 0, 0))
+        size = len(publish_packet(0, 0, 0))
         assert len(sent(publisher)) == 10_000 * size
-        assert sent(publisher)[5_120 * size :][:size] == _packet(0, 0, 0)
+        assert sent(publisher)[5_120 * size :][:size] == publish_packet(0, 0, 0)
 
     def test_receipts_are_released_whatever_comes_between(self) -> None:
         publisher = Publisher(wire(), 0, replace(JOB, qos=2))
@@ -66,7 +70,7 @@ class TestPublisher:
 class TestSubscriber:
     @pytest.mark.parametrize("qos", [0, 1, 2])
     def test_segments_may_end_anywhere(self, qos: int) -> None:
-        octets = b"".join(_packet(0, index, qos) for index in range(5))
+        octets = b"".join(publish_packet(0, index, qos) for index in range(5))
         if qos == 2:
             octets += bytes.fromhex("62020001")
         for cut in range(len(octets)):
@@ -83,11 +87,11 @@ class TestSubscriber:
     def test_loss_repetition_and_disorder_are_noticed(self, orders: tuple[int, int]) -> None:
         subscriber = Subscriber(wire(), JOB)
         with pytest.raises(LoadError):
-            subscriber.on_data(b"".join(_packet(0, index, 1) for index in orders))
+            subscriber.on_data(b"".join(publish_packet(0, index, 1) for index in orders))
 
     def test_messages_of_many_publishers_are_told_apart(self) -> None:
         subscriber = Subscriber(wire(), replace(JOB, publishers=3))
-        subscriber.on_data(_packet(2, 0, 1) + _packet(0, 0, 1) + _packet(2, 1, 1))
+        subscriber.on_data(publish_packet(2, 0, 1) + publish_packet(0, 0, 1) + publish_packet(2, 1, 1))
         assert subscriber.by_publisher == {2: 2, 0: 1}
 
 
