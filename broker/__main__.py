@@ -21,7 +21,10 @@ __all__ = ["app"]
 app = typer.Typer(add_completion=False, help="The MQTT broker: 3.1, 3.1.1 and 5.0, tenants kept apart by roles.")
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(
+    invoke_without_command=True,
+    epilog="The policy for brokers of other makers, over HTTP: `meshwire broker authority`.",
+)
 def run(
     config: Annotated[
         Path | None,

@@ -44,7 +44,13 @@ COMMANDS: Final[dict[str, Command]] = {
         "nic_sim.fleet.__main__:app", "thousands of light NICs with their boards in one process, for load"
     ),
     "gateway": Command("gateway.__main__:app", "the CoAP gateway and bridge to MQTT", logging.INFO, True),
-    "broker": Command("broker.__main__:app", "the tenant-segregated MQTT broker", logging.INFO, True),
+    "broker": Command(
+        "broker.__main__:app",
+        "the tenant-segregated MQTT broker",
+        logging.INFO,
+        True,
+        {"authority": "broker.authority.__main__:verb_app"},
+    ),
     "ports": Command("hardware.cli:ports_app", "serial ports of this machine and who holds them"),
     "probe": Command("hardware.probe_cli:app", "find the board on a serial port, or say why there is none"),
     "link": Command("hardware.shell.cli:app", "a shell over HDLC to one board: get, put, observe, time, raw frames"),

@@ -16,19 +16,30 @@ from meshwire.cli import main
 from meshwire.config import load_config, read_settings
 from meshwire.logs import tell
 
-__all__ = ["app", "authority"]
+__all__ = ["app", "authority", "verb_app"]
 
 app = typer.Typer(add_completion=False, help="The broker's policy as a service for RabbitMQ, EMQX, VerneMQ, Mosquitto.")
+"""`meshwire broker-authority`, the same in one word."""
+verb_app = typer.Typer(add_completion=False)
+"""Has the verb `authority` of `meshwire broker`."""
+
+
+@verb_app.callback()
+def broker() -> None:
+    """The MQTT broker, and its policy for brokers of other makers."""
 
 
 @app.callback(invoke_without_command=True)
+@verb_app.command()
 def authority(
     config: Annotated[
         Path | None,
-        typer.Option("--config", envvar="MESHWIRE_CONFIG", help="Configuration (TOML: [authority], [broker])."),
+        typer.Option("--config", envvar="MESHWIRE_CONFIG", help="Configuration (TOML, sections authority and broker)."),
     ] = None,
 ) -> None:
-    """Serve until interrupted. The address is told on stderr, one line, when brokers may ask."""
+    """Serve the broker's policy to RabbitMQ, EMQX, VerneMQ, Mosquitto until interrupted. The address is told on stderr,
+    one line, when brokers may ask.
+    """
     tree = load_config(config)
     settings = read_settings(AuthoritySettings, "authority", tree)
     if settings.engine is not None:

@@ -50,6 +50,7 @@ def test_the_overview_names_every_command_and_loads_none_of_them() -> None:
         (["coap", "get", "xyz", "/", "--tenant", "t"], 2, "MW-NET-005"),
         (["mqtt", "sub", "-p", "9", "-t", "a"], 4, "MW-NET-001"),
         (["mqtt", "pub", "-t", "a"], 2, "exactly one"),
+        (["broker", "authority", "--config", "/nonexistent.toml"], 3, "MW-CFG-001"),
         (["nic", "--mac", "0013500500470001", "--serial", "/dev/nonexistent", "--gateway", "nonsense"], 3, "MW-CFG"),
         (["help", "mw-ser-001"], 0, "MW-SER-001"),
         (["help", "MW-XXX-999"], 1, "no code"),
