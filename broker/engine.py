@@ -324,8 +324,10 @@ class Engine:
         reached = 0
         for target in match.targets:
             session = target.subscriber
-            if target.no_local and session is publisher:
-                continue  # [MQTT-3.8.3-3]
+            if target.no_local and session is publisher:  # [MQTT-3.8.3-3]
+                if target.for_own is None:
+                    continue
+                target = target.for_own
             session.deliver(
                 message,
                 qos if qos < target.qos else target.qos,
@@ -344,8 +346,8 @@ class Engine:
     def targets(self, message: Message) -> list[Target[Session]]:
         """Everyone a message reaches now, one member of each share group among them."""
         match, publisher = self.subscriptions.tree.match(message.topic), message.publisher
-        found = [item for item in match.targets if not (item.no_local and item.subscriber is publisher)]
-        return found + [self._member(group) for group in match.groups]
+        found = [item.for_own if item.no_local and item.subscriber is publisher else item for item in match.targets]
+        return [item for item in found if item is not None] + [self._member(group) for group in match.groups]
 
     def tell_hooks(self, message: Message) -> None:
         """A message was accepted."""
@@ -381,6 +383,8 @@ class Engine:
             for message in self.retained.matching(held.levels):
                 if message.is_expired(now):
                     self._forget_retained(message.topic)
+                elif held.no_local and session.is_publisher_of(message):
+                    continue  # [MQTT-3.8.3-3]
                 elif session.permissions.may_receive(message.topic):
                     session.deliver_retained(message, min(message.qos, held.qos), True, identifiers)
         session.pump(now)

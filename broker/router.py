@@ -50,8 +50,11 @@ class Target(Generic[S]):
     subscriber: S
     qos: int
     no_local: bool
+    """One of them does not want the client's own messages, which go to `for_own`."""
     retain_as_published: bool
     identifiers: tuple[int, ...]
+    for_own: "Target[S] | None" = None
+    """Those that take the client's own messages; None: none of them does."""
 
 
 @dataclass(slots=True, eq=False)
@@ -224,10 +227,13 @@ class SubscriptionTree(Generic[S]):
 
 
 def _target(subscriber: S, held: list[Subscription]) -> Target[S]:
+    for_own = [item for item in held if not item.no_local]
+    no_local = len(for_own) < len(held)
     return Target(
         subscriber,
         max(item.qos for item in held),
-        all(item.no_local for item in held),
+        no_local,
         any(item.retain_as_published for item in held),
         tuple(item.identifier for item in held if item.identifier),
+        _target(subscriber, for_own) if no_local and for_own else None,
     )

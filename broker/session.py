@@ -150,6 +150,11 @@ class Session:
         """As hooks see it."""
         return Client(self.key.tenant, self.key.client_id, self.key.kind.value)
 
+    def is_publisher_of(self, message: Message) -> bool:
+        """The client published it, with this session or a former one of the same client id."""
+        publisher = message.publisher
+        return isinstance(publisher, Session) and publisher.key == self.key
+
     def deliveries(self) -> Iterator[Delivery]:
         """Everything that waits or is in flight, in order."""
         yield from self._inflight.values()

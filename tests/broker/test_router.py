@@ -66,8 +66,21 @@ def test_overlapping_subscriptions_of_a_client_are_one_delivery() -> None:
     tree.add("c", Subscription("a/#", 0, True, False, 1))
     tree.add("c", Subscription("a/+", 2, False, True, 2))
     (target,) = tree.match("a/b").targets
-    assert (target.qos, target.no_local, target.retain_as_published) == (2, False, True)
+    assert (target.qos, target.retain_as_published) == (2, True)
     assert sorted(target.identifiers) == [1, 2]
+
+
+def test_own_messages_go_to_those_overlapping_subscriptions_that_take_them() -> None:
+    tree: SubscriptionTree[str] = SubscriptionTree()
+    tree.add("c", Subscription("a/#", 2, True, True, 1))
+    tree.add("c", Subscription("a/+", 0, False, False, 2))
+    tree.add("d", Subscription("a/#", 1, True, False, 3))
+    mixed, alone = sorted(tree.match("a/b").targets, key=lambda target: target.subscriber)
+    assert mixed.no_local
+    assert mixed.for_own is not None
+    own = mixed.for_own
+    assert (own.qos, own.no_local, own.retain_as_published, own.identifiers) == (0, False, False, (2,))
+    assert (alone.no_local, alone.for_own) == (True, None)
 
 
 def test_the_same_filter_replaces_and_is_told_apart() -> None:

@@ -47,6 +47,21 @@ def test_an_empty_retained_message_is_delivered_clears_and_is_not_kept(
     assert late.fenced() == []
 
 
+def test_no_local_holds_for_retained_messages(server: Any, connect: Any, keep: Any, topic: str) -> None:
+    client, other = keep(V5), connect(V5)
+    client.publish(f"{topic}/mine", b"mine", 1, retain=True)
+    other.publish(f"{topic}/other", b"of another", 1, retain=True)
+    client.subscribe(f"{topic}/#", no_local=True)
+    assert client.payloads() == [b"of another"]
+    client.close()
+    server.noticed_leaving(client.client_id)
+    again = connect(V5, client.client_id)  # another session of the same client
+    again.subscribe(f"{topic}/#", no_local=True)
+    assert again.payloads() == [b"of another"]
+    again.subscribe(f"{topic}/#")
+    assert sorted(again.payloads()) == [b"mine", b"of another"]
+
+
 @BOTH
 def test_a_message_without_the_flag_changes_nothing_retained(
     connect: Any, topic: str, version: ProtocolVersion

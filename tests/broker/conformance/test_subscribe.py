@@ -146,6 +146,19 @@ def test_no_local(server: Any, connect: Any, keep: Any, topic: str, no_local: bo
     assert again.payloads() == ([] if no_local else [b"mine"])
 
 
+def test_no_local_holds_among_overlapping_subscriptions(connect: Any, topic: str) -> None:
+    """What comes is for those alone that take one's own messages: their QoS and identifiers."""
+    client, other = connect(V5), connect(V5)
+    client.subscribe(f"{topic}/#", qos=2, properties=Properties(subscription_identifiers=(9,)), no_local=True)
+    client.subscribe(f"{topic}/+", qos=0, properties=Properties(subscription_identifiers=(8,)))
+    client.send(Publish(f"{topic}/a", b"mine", 0))
+    [mine] = client.fenced()
+    assert (mine.qos, mine.properties.subscription_identifiers) == (0, (8,))
+    other.publish(f"{topic}/a", b"of another", 1)
+    [foreign] = client.fenced()
+    assert (foreign.qos, sorted(foreign.properties.subscription_identifiers)) == (1, [8, 9])
+
+
 def test_no_local_on_a_shared_subscription_is_a_protocol_error(connect: Any) -> None:
     client = connect(V5)
     client.send(Subscribe(1, (TopicSubscription("$share/g/a", 1, False),)))
