@@ -164,16 +164,18 @@ class Connection(asyncio.Protocol):
     def _slow_down(self, pause_s: float) -> None:
         """Publishers above their tenant's rate, or faster than the store, are not read for a while; TCP tells them."""
         transport = self._transport
-        if transport is not None and "pause" not in self._timers:
+        if transport is not None and "pause" not in self._timers and self._state is not _CLOSED:
             transport.pause_reading()
             self._statistics.pauses += 1
             self._arm("pause", pause_s, self._on_pause_end)
 
     def _on_pause_end(self) -> None:
+        """What was read before goes first, and may lead to the next pause."""
         del self._timers["pause"]
         self._heard_at = self._clock()
         if self._transport is not None:
             self._transport.resume_reading()
+            self._work()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()

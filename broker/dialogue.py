@@ -91,6 +91,7 @@ class Dialogue:
         "_statistics",
         "has_published",
         "tenant",
+        "work",
     )
 
     def __init__(
@@ -117,15 +118,17 @@ class Dialogue:
         has_bounds = plan.max_messages_per_s is not None or plan.max_payload_octets is not None
         self._plan = plan if has_bounds else None
         self._handlers = _TELLING_HANDLERS if tells_messages() else _HANDLERS
+        self.work = self._work_within_rate if self.tenant.is_rated else self._work
+        """Works off every complete packet of a stream that the tenant's rate allows; to be called again after
+        `Engine.pause_s`. The other argument is loop time in seconds. Raises PacketError.
+
+        Whoever ends the connection meanwhile discards the stream.
+        """
         self._aliases: dict[int, str] = {}
         self.has_published = False
         """Set by every PUBLISH, for whoever asks and takes it back."""
 
-    def work(self, stream: PacketStream, now: float) -> None:
-        """Works off every complete packet; `now` is loop time in seconds. Raises PacketError.
-
-        Whoever ends the connection meanwhile discards the stream.
-        """
+    def _work(self, stream: PacketStream, now: float) -> None:
         taken = 0
         try:
             while (packet := stream.next_packet()) is not None:
@@ -136,6 +139,17 @@ class Dialogue:
                 handler(self, packet, now)
         finally:
             self._statistics.packets_received += taken
+
+    def _work_within_rate(self, stream: PacketStream, now: float) -> None:
+        """One segment may hold thousands of messages, so the rate is asked after each of them."""
+        while (packet := stream.next_packet()) is not None:
+            self._statistics.packets_received += 1
+            handler = self._handlers.get(type(packet))
+            if handler is None:
+                raise PacketError(ReasonCode.PROTOCOL_ERROR, "packet is not for a server")
+            handler(self, packet, now)
+            if self.has_published and self.tenant.pause_s(now):
+                return
 
     def _send(self, packet: Packet) -> None:
         data = encode(packet, self._outlet.version)

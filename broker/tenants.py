@@ -18,7 +18,8 @@ BURST_S: Final = 1.0
 """A tenant that was quiet may send so many seconds' worth at once."""
 FULL_LEVEL: Final = 0.99
 """Of the broker's bound for all queues, from which on publishers are slowed."""
-LONGEST_PAUSE_S: Final = 5.0
+LONGEST_PAUSE_S: Final = 10.0
+"""What a tenant is ahead of its rate is not counted beyond so many seconds' worth."""
 
 
 class Plan(BaseModel):
@@ -116,7 +117,10 @@ class Tenant:
         if self._refill_at is not None:
             self._tokens = min(self._tokens + (now - self._refill_at) * rate, rate * BURST_S)
         self._refill_at = now
-        return min(LONGEST_PAUSE_S, -self._tokens / rate) if self._tokens < 0 else 0.0
+        if self._tokens >= 0:
+            return 0.0
+        self._tokens = max(self._tokens, -rate * LONGEST_PAUSE_S)
+        return -self._tokens / rate
 
 
 class Tenants:

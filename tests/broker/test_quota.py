@@ -12,6 +12,7 @@ from meshwire.identity import TenantId
 from meshwire.mqtt import (
     ConnAck,
     Connect,
+    Disconnect,
     PingReq,
     PingResp,
     Properties,
@@ -144,15 +145,44 @@ async def test_a_publisher_above_its_rate_is_read_more_slowly_and_loses_nothing(
     await other.ask(hello(running, "else", "other"))
     begin = asyncio.get_running_loop().time()
     client.send(*[Publish(REQUEST, b"x", 1, packet_id=number) for number in range(1, 301)])
-    for _ in range(300):
-        await client.next()
     client.send(PingReq())
+    await client.next()
     assert await other.ask(PingReq()) == PingResp()
     assert asyncio.get_running_loop().time() - begin < 0.4, "others are not slowed"
+    for _ in range(299):
+        assert isinstance(await client.next(), PubAck)
     assert await client.next() == PingResp()
     assert 0.3 < asyncio.get_running_loop().time() - begin < 2.0
     assert running.broker.statistics.pauses >= 1
     assert TenantId("acme")
+
+
+async def test_one_segment_of_many_messages_is_no_way_around_the_rate(start: Any, dial: Any) -> None:
+    running = await start(plan={"acme": Plan(max_messages_per_s=20)})
+    clients = [await dial(running), await dial(running)]
+    for number, client in enumerate(clients):
+        await client.ask(hello(running, f"c{number}"))
+    clients[0].send(*[Publish(REQUEST, b"x", 1, packet_id=number) for number in range(1, 1_001)])
+    begin = asyncio.get_running_loop().time()
+    for _ in range(30):
+        assert isinstance(await clients[0].next(), PubAck)
+    passed_s = asyncio.get_running_loop().time() - begin
+    assert sum(running.broker.statistics.messages_received) <= 21 + 20 * passed_s, "a second's worth at once, no more"
+    clients[1].send(Publish(REQUEST, b"x", 1, packet_id=1))
+    assert isinstance(await clients[1].next(), PubAck), "others of the tenant have their turn"
+
+
+async def test_a_client_that_leaves_ahead_of_its_rate_is_heard_to_its_end(
+    start: Any, dial: Any, eventually: Any
+) -> None:
+    running = await start(plan={"acme": Plan(max_messages_per_s=20)})
+    client = await dial(running)
+    await client.ask(hello(running, "c"))
+    client.send(*[Publish(REQUEST, b"x") for _ in range(26)], Disconnect())
+    await eventually(lambda: not running.broker.statistics.clients_connected)
+    assert sum(running.broker.statistics.messages_received) == 26
+    assert running.broker.statistics.protocol_errors == {}
+    assert not running.broker._connections
 
 
 async def test_full_queues_of_the_broker_slow_publishers_down(start: Any, join: Any, eventually: Any) -> None:
