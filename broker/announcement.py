@@ -34,7 +34,7 @@ def protections(listeners: Iterable[ListenerSettings]) -> list[Protection]:
     offered = set()
     for listener in listeners:
         offered.add(Protection.TLS if listener.is_tls else Protection.PLAIN)
-        if LoginKind.CERTIFICATE in listener.authentication:
+        if LoginKind.CERTIFICATE in listener.authentication or listener.enable_client_cert_validation:
             offered.add(Protection.MUTUAL)
     return [each for each in Protection if each in offered]
 

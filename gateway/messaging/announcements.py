@@ -51,14 +51,13 @@ class Announcement(BaseModel):
         return now_s - self.at <= STALE_S
 
 
-def read_announcements(site: Site) -> list[Announcement]:
-    """What all nodes say, in the order of their names; a file that can't be read says nothing."""
-    found = []
-    for path in sorted(site.path("messaging", "instances", "x").parent.glob("*.json")):
-        announcement = _read(path)
-        if announcement is not None:
-            found.append(announcement)
-    return found
+def read_announcements(site: Site, now_s: float) -> list[Announcement]:
+    """What all nodes that live say, in the order of their names. A file that can't be read says nothing, nor does that
+    of a node that was killed.
+    """
+    paths = sorted(site.path("messaging", "instances", "x").parent.glob("*.json"))
+    said = (_read(path) for path in paths)
+    return [each for each in said if each is not None and each.is_alive(now_s)]
 
 
 def _read(path: Path) -> Announcement | None:

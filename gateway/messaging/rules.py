@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -75,12 +75,25 @@ class Instance:
     """It asks clients for certificates."""
     options: frozenset[Option] = frozenset({Option.PLAIN})
     """What it offers to its accounts."""
+    has_plain: bool = True
+    """It has a listener without TLS."""
 
     @property
     def possible(self) -> frozenset[Option]:
         """What it could offer as it is configured."""
-        secure = {Option.TLS} if self.has_tls else set()
-        return frozenset({Option.PLAIN} | secure | ({Option.MUTUAL} if self.has_tls and self.has_mutual else set()))
+        configured = {
+            Option.PLAIN: self.has_plain,
+            Option.TLS: self.has_tls,
+            Option.MUTUAL: self.has_tls and self.has_mutual,
+        }
+        return frozenset(option for option, there in configured.items() if there)
+
+    def configured_as(self, told: Instance) -> Instance:
+        """The same instance with the engine and the listeners that it tells of now. What these add is offered, what
+        they can no longer do is not; what an administrator has taken out of the offer stays out.
+        """
+        kept, new = self.options & told.possible, told.possible - self.possible
+        return replace(told, title=self.title, options=kept | new or told.possible)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +204,10 @@ def refuse_instance(instance: Instance) -> str | None:
         return f"instance name {instance.name!r} is not 1 to 64 of A-Z a-z 0-9 _ . - beginning with a letter or digit"
     if not instance.options:
         return "an instance offers at least one connection option"
-    if missing := instance.options - instance.possible:
+    missing = instance.options - instance.possible
+    if Option.PLAIN in missing:
+        return f"plain needs a listener without TLS on instance {instance.name}, and there is none"
+    if missing:
         return f"{words(missing)} needs TLS enabled and configured on instance {instance.name}, and it is not"
     return None
 

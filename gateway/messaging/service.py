@@ -106,16 +106,14 @@ class MessagingService:
     def instance_states(self, now_s: float | None = None) -> list[InstanceState]:
         """All instances with their nodes, those that have just announced themselves included."""
         self.discover()
-        now_s = time.time() if now_s is None else now_s
-        announcements = read_announcements(self._site)
+        announcements = read_announcements(self._site, time.time() if now_s is None else now_s)
         with self._database.reading() as connection:
             rows = connection.execute(select(schema.instances).order_by(schema.instances.c.name)).all()
         states = []
         for row in rows:
             nodes = tuple(each for each in announcements if each.instance == row.name)
-            alive = tuple(node for node in nodes if node.is_alive(now_s))
-            state = "running" if alive else "stopped" if row.announced or nodes else "unknown"
-            states.append(InstanceState(_instance(row), row.announced, alive, state))
+            state = "running" if nodes else "stopped" if row.announced else "unknown"
+            states.append(InstanceState(_instance(row), row.announced, nodes, state))
         return states
 
     # --- instances
@@ -123,7 +121,7 @@ class MessagingService:
     def discover(self) -> None:
         """Take in what started instances say of themselves: new ones, and others when their listeners have changed."""
         said: dict[str, tuple[str, frozenset[Option]]] = {}
-        for each in read_announcements(self._site):
+        for each in read_announcements(self._site, time.time()):
             _, options = said.get(each.instance, ("", frozenset()))
             said[each.instance] = (each.engine, options | frozenset(each.options))
         if not said:
@@ -132,15 +130,16 @@ class MessagingService:
             known = {row.name: _instance(row) for row in connection.execute(select(schema.instances))}
         for name, (engine, possible) in said.items():
             told = Instance(
-                name, engine, has_tls=bool(possible & {Option.TLS, Option.MUTUAL}), has_mutual=Option.MUTUAL in possible
+                name,
+                engine,
+                has_plain=Option.PLAIN in possible,
+                has_tls=bool(possible & {Option.TLS, Option.MUTUAL}),
+                has_mutual=Option.MUTUAL in possible,
+                options=possible,
             )
             before = known.get(name)
-            if before is None:
-                candidate = replace(told, options=possible)
-            elif (before.engine, before.has_tls, before.has_mutual) != (engine, told.has_tls, told.has_mutual):
-                kept = before.options & told.possible
-                candidate = replace(told, title=before.title, options=kept or possible)
-            else:
+            candidate = told if before is None else before.configured_as(told)
+            if candidate == before:
                 continue
             if rules.refuse_instance(candidate) is None:
                 self._store_instance(candidate, "instance.announce", SYSTEM, announced=True)
@@ -220,6 +219,7 @@ class MessagingService:
                     name=instance.name,
                     engine=instance.engine,
                     title=instance.title,
+                    has_plain=instance.has_plain,
                     has_tls=instance.has_tls,
                     has_mutual=instance.has_mutual,
                     options=_text(instance.options),
@@ -385,7 +385,7 @@ class MessagingService:
     def _uses(self, connection: Connection, picture: Picture, endpoint: Endpoint) -> list[str]:
         """Accounts that are served under it and have something that could use it."""
         connected: dict[str, int] = {}
-        for node in read_announcements(self._site):
+        for node in read_announcements(self._site, time.time()):
             for account, clients in node.accounts.items():
                 connected[account] = connected.get(account, 0) + clients
         devices = _counts(connection, schema.devices.c.tenant)
@@ -499,7 +499,13 @@ def _text(options: Iterable[Option]) -> str:
 
 def _instance(row: Any) -> Instance:
     return Instance(
-        row.name, row.engine, row.title, bool(row.has_tls), bool(row.has_mutual), _options(row.options) or frozenset()
+        row.name,
+        row.engine,
+        row.title,
+        has_plain=bool(row.has_plain),
+        has_tls=bool(row.has_tls),
+        has_mutual=bool(row.has_mutual),
+        options=_options(row.options) or frozenset(),
     )
 
 

@@ -48,7 +48,13 @@ def _to_5(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE devices ADD COLUMN sealed_key TEXT NOT NULL DEFAULT ''"))
 
 
-MIGRATIONS: Final[dict[int, Callable[[Connection], None]]] = {2: _to_2, 4: _to_4, 5: _to_5}
+def _to_6(connection: Connection) -> None:
+    """Instances of which it was not known whether they have a plain listener; before version 3 there were none."""
+    if "instances" in inspect(connection).get_table_names():
+        connection.execute(text("ALTER TABLE instances ADD COLUMN has_plain BOOLEAN NOT NULL DEFAULT TRUE"))
+
+
+MIGRATIONS: Final[dict[int, Callable[[Connection], None]]] = {2: _to_2, 4: _to_4, 5: _to_5, 6: _to_6}
 """By the version that a step leads to."""
 
 

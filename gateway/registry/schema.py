@@ -41,7 +41,7 @@ __all__ = [
     "tenants",
 ]
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 
 metadata = MetaData()
 _Serial = BigInteger().with_variant(Integer, "sqlite")
@@ -172,6 +172,7 @@ instances = Table(
     Column("name", String(64), primary_key=True),
     Column("engine", String(64), nullable=False),
     Column("title", Text, nullable=False),
+    Column("has_plain", Boolean, nullable=False),
     Column("has_tls", Boolean, nullable=False),
     Column("has_mutual", Boolean, nullable=False),
     Column("options", Text, nullable=False),

@@ -185,6 +185,10 @@ def test_what_listeners_offer() -> None:
     assert protections([plain]) == ["plain"]
     assert protections([tls]) == ["tls"]
     assert protections([mutual, plain]) == ["plain", "tls", "mutual"]
+    beside_a_password = ListenerSettings(
+        kind=ListenerKind.MQTTS, certificate_file=here, client_ca_file=here, enable_client_cert_validation=True
+    )
+    assert protections([beside_a_password]) == ["tls", "mutual"]
 
 
 async def test_a_started_instance_says_so_until_it_ends(

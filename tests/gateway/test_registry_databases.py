@@ -416,6 +416,15 @@ def test_the_first_release_s_file_is_taken_over(tmp_path: Path) -> None:
     assert marked == (SCHEMA_VERSION,), "an old release refuses it"
 
 
+def test_instances_of_a_release_before_are_taken_over(another: Open, tmp_path: Path) -> None:
+    database = another()
+    MessagingService(Registry(database), Site(tmp_path)).add_instance(Instance("main", "mosquitto"))
+    with database.writing() as connection:
+        connection.execute(text("ALTER TABLE instances DROP COLUMN has_plain"))
+        connection.execute(text("UPDATE registry_state SET schema_version = 5"))
+    assert MessagingService(Registry(another()), Site(tmp_path)).picture().instance("main").possible == {Option.PLAIN}
+
+
 def test_what_was_just_noted_is_read(another: Open) -> None:
     log = AuditLog(another())
     log.note("ada", "token.issue", "console-1", "acme", role="ADMIN")

@@ -91,6 +91,40 @@ def test_what_an_instance_tells_of_itself_is_followed(bench: Bench) -> None:
     assert (instance.options, instance.has_tls, instance.title) == ({PLAIN}, False, "Main")
 
 
+def test_what_listeners_add_is_offered_and_what_an_administrator_took_out_is_not(bench: Bench) -> None:
+    def told(*options: str) -> frozenset[Option]:
+        bench.announce("main", *options)
+        bench.service.keep()
+        return bench.service.picture().instance("main").options
+
+    assert told("plain") == {PLAIN}
+    assert told("plain", "tls") == {PLAIN, TLS}
+    bench.service.set_instance("main", options=frozenset({TLS}))
+    assert told("plain", "tls", "mutual") == {TLS, MUTUAL}
+    assert told("tls") == {TLS}
+    with pytest.raises(MessagingError, match="plain needs a listener without TLS"):
+        bench.service.set_instance("main", options=frozenset({PLAIN, TLS}))
+
+
+def test_a_node_that_was_killed_says_nothing_any_more(bench: Bench) -> None:
+    service, dead_s = bench.service, announcements.STALE_S + 1
+    bench.announce("main", "plain", "tls", acme=3)
+    bench.announce("main", "plain", node="two")
+    service.add_account(TenantId("acme"))
+    service.keep()
+    service.assign("acme", "main")
+    endpoint = service.add_endpoint("acme", Scheme.MQTT, "broker.example.net", 1883)
+    assert service.uses(endpoint.id) == ["account acme: 3 connected clients"]
+    bench.announce("main", "plain", "tls", age_s=dead_s, acme=3)
+    assert service.uses(endpoint.id) == []
+    service.keep()
+    assert service.picture().instance("main").options == {PLAIN}, "what no node has any more"
+    bench.announce("main", "plain", node="two", age_s=dead_s)
+    service.unassign("acme")
+    service.remove_instance("main")
+    assert service.instance_states() == [], "it does not come back by the file that it left"
+
+
 def test_the_life_of_an_assignment_and_what_brokers_hear(bench: Bench) -> None:
     bench.announce("main")
     bench.announce("other", "plain", "tls")
