@@ -16,6 +16,7 @@ from gateway.console import (
     alias_pages,
     client_pages,
     connection_pages,
+    explain_pages,
     frame_pages,
     link_pages,
     mesh_pages,
@@ -130,6 +131,7 @@ class Console:
         self.router.add(reading_pages.router(pages, registry, row, ask, decoders))
         self.router.add(nic_commands.router(pages, registry, desk, streams))
         self.router.add(nic_pages.router(pages, registry, row, endpoints, desk, ask))
+        self.router.add(explain_pages.router(pages, registry, row, ask))
         self.router.add(software_pages.router(pages, registry, row, desk))
         self.router.add(messaging_pages.router(pages, registry, messaging))
         self.router.add(alias_pages.router(pages, aliases))

@@ -1,26 +1,24 @@
-"""One NIC: how it is, what it has sent and where that is, commands that wait, and a form to send one; and the page that
-follows any notification.
-"""
+"""One NIC: how it is, what it has sent and where that is, commands that wait, and a form to send one."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
-from gateway.api.deliveries import Ask, DeliveryAnswer, RefusalAnswer
+from gateway.api.deliveries import Ask
 from gateway.commands.desk import CommandDesk
 from gateway.commands.documents import command_document
 from gateway.commands.errors import CommandError
 from gateway.commands.orders import OrderBody, order_of
 from gateway.commands.records import FINAL_STATES, Command, Event
 from gateway.commands.store import Filter
+from gateway.console.explain_pages import deliveries_of, refusals_of
 from gateway.console.nic_commands import command_values
 from gateway.console.ownership import device_of, principal_of
 from gateway.console.rendering import PageRoute, Pages
@@ -44,37 +42,6 @@ KNOWN_PATHS: Final = (
 )
 NEW_ORDER: Final = {"method": "GET", "path": KNOWN_PATHS[0], "payload": "", "mode": "direct", "ttl": "3600"}
 """What the form begins with."""
-
-_CURES: Final = {
-    "unknown-device": "provision it: `meshwire device add MAC --tenant TENANT`",
-    "disabled-device": "enable it: `meshwire device set MAC --enable`",
-    "outbox-full": "bring the broker back, or raise gateway.outbox.max_octets; the NIC keeps what it has",
-    "malformed": "see the NIC's log: its request is not of the form the gateway takes",
-    "oscore-required": "start the NIC with its key, --oscore-key FILE; it keeps what it has",
-    "oscore-no-key": "make a key: `meshwire device provision MAC --out FILE`, and give it to the NIC",
-    "oscore-wrong-key": "give the NIC the file of its latest key, or make one: `meshwire device provision MAC --renew`",
-    "oscore-replay": "somebody sends recorded datagrams, or the NIC has lost its state: then renew its key",
-    "no-receiver": "a direct reading; start a service that takes them, the NIC sends it again",
-    "receivers-busy": "a direct reading; start more services that take them, the NIC sends it again",
-    "no-answer": "a direct reading; see why its receivers do not acknowledge, the NIC sends it again",
-    "broker-away": "a direct reading; bring the broker back, the NIC sends it again",
-}
-_WAITS: Final = {
-    False: "its acknowledgement has not come; it is sent again",
-    True: "its receivers have not answered; the NIC waits",
-}
-"""By whether a reading is direct."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One hop of a notification's way, for the page."""
-
-    name: str
-    at: float | None
-    state: str
-    """done, now, failed or open."""
-    words: str
 
 
 def router(
@@ -106,8 +73,8 @@ def router(
             row=row(device, now_s),
             endpoints=endpoints(),
             **await command_values(desk, visitor, device, now_s),
-            deliveries=_deliveries(answers, visitor)[:SHOWN],
-            refusals=_refusals(answers),
+            deliveries=deliveries_of(answers, visitor)[:SHOWN],
+            refusals=refusals_of(answers),
             known_paths=KNOWN_PATHS,
             sent=sent,
             error=error,
@@ -177,65 +144,9 @@ def router(
             return await page(form.visitor, device, status=409, error=str(error))
         return pages.go(f"/console/network/{device.mac}")
 
-    @routes.get("/console/explain")
-    async def explain(request: Request, what: str = "") -> Response:
-        """Where notifications are: by MAC the newest, by key the one."""
-        visitor, what = await pages.visitor(request), what.strip()
-        found: list[dict[str, Any]] = []
-        refusals: list[RefusalAnswer] = []
-        error = None
-        if what:
-            named, _, rest = what.partition("/")
-            try:
-                device = device_of(registry, visitor, named)
-                answers = await ask({"device": device.mac.value, "key": what if rest else None, "limit": 20})
-                found = [{"item": each, "steps": steps(each)} for each in _deliveries(answers, visitor)]
-                refusals = [] if rest else _refusals(answers)
-                if not found and not refusals:
-                    error = "Nothing is known of it: it never came here, or so long ago that it is forgotten."
-            except HTTPException:
-                error = "There is no such device: paste a MAC (16 hex digits) or the `key` of a message."
-        return pages.page("explain.html", visitor, what=what, found=found, refusals=refusals, error=error, cures=_CURES)
-
     return routes
-
-
-def steps(item: DeliveryAnswer) -> list[Step]:
-    """A notification's way hop by hop; what failed is named where it failed."""
-    is_lost = item.state in ("dropped", "refused")
-    way = [Step("sampled at the board", item.sampled_at, "done", "the NIC's own clock")]
-    if item.direct:
-        way.append(Step("came to the gateway", item.received_at, "done", "a direct reading, which is not stored"))
-    else:
-        way.append(Step("stored in the gateway's outbox", item.received_at, "done", "and acknowledged to the NIC"))
-    if item.published_at is not None:
-        way.append(Step("sent to the broker", item.published_at, "done", ""))
-    elif not is_lost:
-        way.append(Step("sent to the broker", None, "now", "it waits for the broker; nothing is lost meanwhile"))
-    if item.acknowledged_at is not None or item.state == "acknowledged":
-        way.append(Step("taken by the broker", item.acknowledged_at, "done", ""))
-    elif is_lost:
-        way.append(Step(item.state, item.dropped_at, "failed", _cure(item.reason or "unknown")))
-    elif item.published_at is not None:
-        way.append(Step("taken by the broker", None, "now", _WAITS[item.direct]))
-    return way
-
-
-def _cure(reason: str) -> str:
-    return f"{reason}: {_CURES.get(reason, 'see the gateway log of that time')}"
 
 
 def _first(error: ValidationError) -> str:
     first = error.errors()[0]
     return f"{first['loc'][0] if first['loc'] else 'form'}: {first['msg']}"
-
-
-def _deliveries(answers: Sequence[Mapping[str, Any]], visitor: Visitor | None) -> list[DeliveryAnswer]:
-    items = [DeliveryAnswer(**item) for answer in answers for item in answer.get("deliveries", ())]
-    mine = visitor is None or visitor.tenant is None
-    shown = [item for item in items if mine or (visitor and visitor.tenant and item.tenant == visitor.tenant.value)]
-    return sorted(shown, key=lambda item: -item.received_at)
-
-
-def _refusals(answers: Sequence[Mapping[str, Any]]) -> list[RefusalAnswer]:
-    return [RefusalAnswer(**item) for answer in answers for item in answer.get("refusals", ())]

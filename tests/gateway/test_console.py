@@ -16,7 +16,7 @@ from fake_nic import FakeNic, serving
 from gateway.addresses import Address
 from gateway.api.deliveries import DeliveryAnswer
 from gateway.console.alarms import Severity, alarms
-from gateway.console.nic_pages import steps
+from gateway.console.explain_pages import Question, question_of, steps
 from gateway.console.pulse import Pulse, Sample
 from gateway.console.visitors import COOKIE, FREE_FAILURES, LIFETIME_S, WAIT_S, Visitors
 from gateway.credentials import Credentials
@@ -317,9 +317,43 @@ async def test_a_notification_is_followed_by_key_and_by_mac(
     assert browser.text.count('<ol class="way">') == 1
     await browser.go(f"/console/network/{MAC}")
     assert "snsr/arduino/temp" in browser.text and "Last notifications" in browser.text
-    for nothing in ("00000000000000aa", "rubbish"):
+    await browser.go("/console/explain?what=00000000000000aa")
+    assert "unknown-device" in browser.text and "meshwire device add" in browser.text, "why nothing of it arrives"
+    for nothing in ("00000000000000ab", "rubbish"):
         await browser.go(f"/console/explain?what={nothing}")
         assert "There is no such device" in browser.text
+    await browser.go(f"/console/explain?what=acme/read/{MAC}/temp")
+    assert key[1] in browser.text, "by its topic"
+    await browser.go(f"/console/explain?what={FOREIGN_MAC}")
+    assert "was never heard" in browser.text, "the first hop that fails"
+
+
+async def test_a_tenants_user_does_not_learn_who_else_was_refused(
+    browser: Browser, gateway: Gateway, raw_client: Any, bubble_up: Any
+) -> None:
+    client = raw_client(gateway.coap_port)
+    client.send(encode(bubble_up(mac=DeviceId("00000000000000aa"), observe=8, mid=8)))
+    assert (await client.receive()).code == codes.FORBIDDEN
+    await Visitors(gateway.registry, Credentials(gateway.registry)).add_tenant_user("tina", PASSWORD, TenantId("acme"))
+    await browser.go("/console/sign-in", {"name": "tina", "password": PASSWORD, "next": ""})
+    await browser.go("/console/explain?what=00000000000000aa")
+    assert "There is no such device" in browser.text and "unknown-device" not in browser.text
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        (MAC.value, Question(MAC.value)),
+        (f"{MAC}/snsr/arduino/temp/1/7", Question(MAC.value, key=f"{MAC}/snsr/arduino/temp/1/7")),
+        (f"acme/read/{MAC}/temp", Question(MAC.value, kind="temp")),
+        (f"acme/alert/{MAC}/door", Question(MAC.value, kind="door")),
+        (f"acme/presence/{MAC}", Question(MAC.value)),
+        ("acme/read/#", Question("acme", key="acme/read/#")),
+        ("rubbish", Question("rubbish")),
+    ],
+)
+def test_a_mac_a_topic_and_a_key_are_told_apart(text: str, question: Question) -> None:
+    assert question_of(text) == question
 
 
 def test_the_way_of_a_lost_notification_ends_where_it_was_lost() -> None:
