@@ -128,6 +128,7 @@ def router(
         name: str,
         *,
         after: int = 0,
+        figures_only: bool = False,
         failed: OperationsError | None = None,
         values: Mapping[str, str] | None = None,
     ) -> Response:
@@ -137,16 +138,16 @@ def router(
         look: Look[Sequence[AddressRow]] | None = None
         address = None
         try:
-            look = await watch.addresses(tenant, now=True)
+            look = await watch.addresses(tenant, now=not figures_only)
             address = next((row for row in look.result if row.name == name), None)
-            if address is not None and address.is_competing:
+            if address is not None and address.is_competing and not figures_only:
                 messages, following = await desk.browse(tenant, name, after, BROWSED_AT_ONCE)
         except OperationsError as failure:
             error = error or failure
         if look is not None and address is None:
             raise HTTPException(404, "there is no such address (any more)")
         return pages.page(
-            "address.html",
+            "_address_figures.html" if figures_only else "address.html",
             visitor,
             status=200 if error is None else status_of(error),
             tenant=tenant,
@@ -168,9 +169,10 @@ def router(
         return await listing(visitor, chosen_tenant(visitor, tenant), page=max(1, page), rows_only=bool(rows))
 
     @routes.get(ONE)
-    async def address(request: Request, name: str, tenant: str = "", after: int = 0) -> Response:
+    async def address(request: Request, name: str, tenant: str = "", after: int = 0, rows: int = 0) -> Response:
         visitor = await pages.visitor(request)
-        return await one(visitor, _must(chosen_tenant(visitor, tenant)), name, after=max(0, after))
+        chosen = _must(chosen_tenant(visitor, tenant))
+        return await one(visitor, chosen, name, after=max(0, after), figures_only=bool(rows))
 
     @routes.post(PLACE)
     async def add(request: Request) -> Response:

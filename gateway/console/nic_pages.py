@@ -25,10 +25,13 @@ from gateway.console.rendering import PageRoute, Pages
 from gateway.console.rows import Row
 from gateway.console.visitors import Visitor
 from gateway.registry import Device, Registry
+from meshwire.frame_text import payload_text
 
 __all__ = ["router"]
 
 SHOWN: Final = 10
+MOST_SAID: Final = 2_000
+"""Characters of a device's answer."""
 WAIT_S: Final = 8.0
 """A page waits so long for a command's end."""
 KNOWN_PATHS: Final = (
@@ -122,7 +125,8 @@ def router(
                         last = event
         command = await desk.again(command)
         result = last if last is not None and last.kind in FINAL_STATES else None
-        return command_document(command, position=desk.position(command), result=result)
+        document = command_document(command, position=desk.position(command), result=result)
+        return document | {"said": _said(result)}
 
     @routes.post("/console/network/{mac}/commands/cancel")
     async def cancel_all(request: Request, mac: str) -> Response:
@@ -145,6 +149,15 @@ def router(
         return pages.go(f"/console/network/{device.mac}")
 
     return routes
+
+
+def _said(end: Event | None) -> str:
+    """A device's answer for people; the document has its octets."""
+    if end is None or end.answer is None or not end.answer.payload:
+        return ""
+    text = end.answer.payload.decode(errors="replace")
+    is_lines = all(line.isprintable() for line in text.splitlines()) and "\ufffd" not in text
+    return text[:MOST_SAID] if is_lines else payload_text(end.answer, MOST_SAID)
 
 
 def _first(error: ValidationError) -> str:

@@ -71,7 +71,7 @@ _FIGURES: Final = {
     "sys/battery": (("Battery", "percent", " %"), ("Battery voltage", "millivolts", " mV")),
     "sys/signal": (("Signal", "rssi_dbm", " dBm"), ("Link quality", "link_quality", " of 255")),
     "sys/temperature": (("Case temperature", "temperature_c", " °C"),),
-    "sys/uplink": (("Waiting for the gateway", "queued", ""), ("Room for", "limit", "")),
+    "sys/uplink": (("Waiting for the gateway", "queued", ""), ("Room in that queue", "limit", "")),
 }
 """Resource: name for people, key, unit."""
 _COUNTERS: Final = {
@@ -94,6 +94,7 @@ _COUNTERS: Final = {
     "round_trip_last_s": "Round trip, last, s",
     "round_trip_mean_s": "Round trip, mean, s",
     "round_trip_most_s": "Round trip, longest, s",
+    "port": "Port",
 }
 
 

@@ -83,9 +83,9 @@ class PageRoute(APIRoute):
             try:
                 return await handle(request)
             except RequestValidationError:
-                return _refusal(422, "The address of this page has a part that does not fit.", None)
+                return _refusal(request, 422, "The address of this page has a part that does not fit.", None)
             except HTTPException as error:
-                return _refusal(error.status_code, str(error.detail), error.headers)
+                return _refusal(request, error.status_code, str(error.detail), error.headers)
 
         return handle_for_people
 
@@ -106,12 +106,14 @@ def _headers(connect_to: str) -> dict[str, str]:
     return SECURITY_HEADERS | {"Content-Security-Policy": policy}
 
 
-def _refusal(status: int, detail: str, headers: Mapping[str, str] | None) -> Response:
+def _refusal(request: Request, status: int, detail: str, headers: Mapping[str, str] | None) -> Response:
+    """A page that says why there is no other one, with the ways on of a visitor who is signed in."""
     headers = SECURITY_HEADERS | dict(headers or {})
     if status == HTTPStatus.SEE_OTHER:
         return Response(status_code=status, headers=headers)
     title = HTTPStatus(status).phrase
-    text = _environment.get_template("refusal.html").render(visitor=None, title=title, status=status, detail=detail)
+    visitor = getattr(request.state, "visitor", None)
+    text = Pages.text("refusal.html", visitor, title=title, detail=detail)
     return HTMLResponse(text, status, headers)
 
 
@@ -167,12 +169,14 @@ class Pages:
         """
         visitor = await self.visitors.visitor(request.cookies.get(COOKIE), self.now_s())
         if visitor is None:
+            here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
             where = (
                 "/console/setup"
                 if await self.visitors.needs_setup()
-                else f"/console/sign-in?next={quote(request.url.path)}"
+                else f"/console/sign-in?next={quote(here if request.method == 'GET' else request.url.path)}"
             )
             raise HTTPException(303, headers={"Location": where})
+        request.state.visitor = visitor
         return visitor
 
     async def administrator(self, request: Request) -> Visitor:

@@ -343,7 +343,7 @@ async def page_expectations(
         yield f"nobody, {answer.status}", answer.status == 303 and at_the_door and not answer.octets
         return
     if not sees:
-        yield f"an administrator's page, {answer.status}", answer.status == 404 and "no such page" in answer.text
+        yield f"an administrator's page, {answer.status}", answer.status == 404 and "No such page" in answer.text
         return
     if entry.who is Who.PAGE_ADMIN:
         yield f"administrator, {answer.status}", answer.status < 500 and answer.status not in (401, 403)

@@ -59,6 +59,9 @@ async def test_the_first_visitor_makes_the_administrator_and_the_next_one_signs_
     assert other.hops[-1] == "/console/sign-in", "there is an administrator by now"
     await other.go("/console/network")
     assert other.hops[-1] == "/console/sign-in?next=/console/network"
+    await other.go("/console/explain?what=a/b&x=%26")
+    assert other.hops[-1] == "/console/sign-in?next=/console/explain%3Fwhat%3Da/b%26x%3D%2526", "with its question"
+    assert 'name="next" value="/console/explain?what=a/b&amp;x=%26"' in other.text
     await other.go("/console/sign-in", {"name": "ada", "password": "wrong password", "next": "/console/network"})
     assert other.status == 403 and PASSWORD not in other.text
     await other.go("/console/sign-in", {"name": "ada", "password": PASSWORD, "next": "/console/network"})
@@ -145,6 +148,8 @@ async def test_a_tenants_own_user_sees_its_own_and_no_more(browser: Browser, gat
     assert (await tina.go(f"/console/network/{FOREIGN_MAC}")).text == unknown, "a foreign device is like none"
     for path in ("/console/clients", "/console/live"):
         assert (await tina.go(path)).status == 404
+    assert "No such page" in (await tina.go("/console/aliases")).text
+    assert '<a href="/console/network">Network</a>' in tina.text, "the ways on are there"
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -282,6 +287,7 @@ async def test_a_command_is_sent_and_its_answer_shown(browser: Browser, gateway:
         gateway.registry.seen(MAC, Address("127.0.0.1", nic.port), time.time())
         await browser.go(f"/console/network/{MAC}/commands", order)
     assert browser.status == 200 and "answered" in browser.text and "2.05" in browser.text
+    assert "<pre><code>plain</code></pre>" in browser.text, "what it says, as text"
     await browser.go(f"/console/network/{MAC}/commands", order | {"method": "BREW"})
     assert browser.status == 409 and "method is unknown" in browser.text
 

@@ -65,7 +65,8 @@ function keepFresh(section) {
       if (answer.redirected) return location.reload(); // to the sign-in page
       const text = await answer.text();
       if (isPaused) return;
-      takeOver(body, new DOMParser().parseFromString(text, "text/html").body);
+      const page = new DOMParser().parseFromString(text, "text/html");
+      takeOver(body, page.querySelector("main") || page.body); // a refusal is a whole page
       say(answer.ok ? "live" : "not live: see below");
     } catch {
       say("not live: the gateway does not answer; trying again");

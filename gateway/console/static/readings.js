@@ -41,6 +41,7 @@ function clock(at, step = 1) {
   return date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...(step < 60 ? { second: "2-digit" } : {}) });
 }
 
+const utc = (at) => `${new Date(at * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`;
 const shown = (value) => String(Number(value.toPrecision(6)));
 
 function chart(unit, series, from, to, width) {
@@ -72,6 +73,7 @@ function chart(unit, series, from, to, width) {
 
 function showReadings(section) {
   const [keys, charts, state] = ["keys", "charts", "readings-state"].map((name) => section.querySelector(`[data-${name}]`));
+  const table = document.querySelector("[data-readings-rows]");
   const hidden = new Set();
   let all = [];
   let drawn = [];
@@ -145,6 +147,19 @@ function showReadings(section) {
     return item;
   }
 
+  // The newest values of all series, as the gateway has written them when the page came.
+  function tabulate(found) {
+    const lines = found.flatMap((series) => series.points.map(([at, value]) => ({ at, value, series })));
+    lines.sort((one, other) => other.at - one.at);
+    const rows = lines.slice(0, Number(table.dataset.readingsRows)).map(({ at, value, series }) => {
+      const row = table.rows[0].cloneNode(true);
+      const words = [utc(at), series.name, shown(value), series.unit, series.path];
+      [...row.cells].forEach((cell, index) => (cell.textContent = words[index]));
+      return row;
+    });
+    table.replaceChildren(...rows);
+  }
+
   async function load() {
     try {
       const answer = await fetch(section.dataset.readings);
@@ -156,6 +171,7 @@ function showReadings(section) {
       all = found.map((series, index) => ({ ...series, index, label: several ? `${series.path.split("/").at(-1)} ${series.name}` : series.name, out: all[index]?.out }));
       if (before !== all.map(({ label }) => label).join()) keys.replaceChildren(...all.map(key));
       draw();
+      tabulate(found);
       state.textContent = "";
     } catch {
       state.textContent = "– not up to date: the gateway does not answer";
