@@ -2,7 +2,7 @@
 
 // Live figures: one event stream a page; figures and plots are told by their data-field and data-plot.
 const KEPT = 900;
-const AGAIN_MS = 10000;
+const REFUSED_MS = 10000;
 
 function draw(svg, values) {
   const top = Math.max(...values, 0) || 1;
@@ -68,7 +68,7 @@ function listen(url, { told, live, away, ended, afresh = () => {} }) {
     } catch {
       // away again: as after any other refusal
     }
-    if (!source && !document.hidden) waiting = setTimeout(open, AGAIN_MS);
+    if (!source && !document.hidden) waiting = setTimeout(open, REFUSED_MS);
   };
   const open = () => {
     clearTimeout(waiting);
