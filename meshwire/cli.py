@@ -72,6 +72,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "token": Command("gateway.tools.admin:token_app", "issue and show tokens"),
     "device": Command("gateway.tools.devices:device_app", "devices: provision, list, change, move, import, export"),
     "client": Command("gateway.tools.clients:client_app", "OAuth clients of a tenant"),
+    "console-user": Command("gateway.tools.console_users:console_user_app", "people who sign in at the web console"),
     "alias": Command("gateway.tools.alias:alias_app", "MQTT connection aliases: further brokers, each with its rules"),
     "trigger": Command("gateway.tools.alias:trigger_app", "subscriptions bound to an alias, and what they do"),
     "package": Command("gateway.tools.alias:package_app", "aliases and triggers switched and moved together"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from fastapi import APIRouter, FastAPI
 
-from gateway.api import audit, devices, health, inventory, metrics, observations, tenants, tokens
+from gateway.api import audit, console_users, devices, health, inventory, metrics, observations, tenants, tokens
 from gateway.api.callers import Callers
 from gateway.api.front import Front
 from gateway.api.health import Status
@@ -64,6 +64,7 @@ def create_app(
         inventory.router(registry),
         observations.router(registry),
         tenants.router(registry),
+        console_users.router(registry),
         audit.router(registry),
         health.router(status),
         metrics.router(status),

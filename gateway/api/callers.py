@@ -21,9 +21,21 @@ from gateway.registry import Registry
 from meshwire.identity import DeviceId, IdentityError, Principal, TenantId
 from meshwire.tokens import TokenError, VerifyingKeys
 
-__all__ = ["Admin", "Caller", "Callers", "Token", "account_of", "device_id", "is_admin", "tenant_id", "who"]
+__all__ = [
+    "API_SCOPE",
+    "Admin",
+    "Caller",
+    "Callers",
+    "Token",
+    "account_of",
+    "device_id",
+    "is_admin",
+    "tenant_id",
+    "who",
+]
 
-API_SCOPES: Final = frozenset({"api", ADMIN_SCOPE})
+API_SCOPE: Final = "api"
+API_SCOPES: Final = frozenset({API_SCOPE, ADMIN_SCOPE})
 AT_A_SHELL: Final = "cli:"
 """Begins the `client_id` of a token that a person at the site's shell has signed."""
 

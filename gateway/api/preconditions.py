@@ -29,8 +29,8 @@ from gateway.api.problems import problem
 __all__ = ["Preconditions", "entity_tag"]
 
 _ACTION: Final = re.compile(
-    r"(/api/(?:devices|clients|accounts|aliases|triggers|packages)/[^/]+|/api/solutions/.+/commands/[^/]+)"
-    r"/(?:move|key|secret|assignment|connection-settings|enable|disable|position)"
+    r"(/api/(?:devices|clients|console-users|accounts|aliases|triggers|packages)/[^/]+|/api/solutions/.+/commands/[^/]+)"
+    r"/(?:move|key|secret|password|assignment|connection-settings|enable|disable|position)"
 )
 """Paths that change the resource above them."""
 _LIVE: Final[dict[str, frozenset[str]]] = {

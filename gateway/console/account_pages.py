@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -56,11 +57,14 @@ def router(pages: Pages) -> APIRouter:
         after = after if after.startswith("/console/") and "\\" not in after else "/console/"
         if wait_s:
             error = f"Too many wrong passwords from your address: try again in {wait_s:.0f} seconds."
-            return pages.page("sign_in.html", None, status=429, error=error, name=name, next=after)
+            refusal = pages.page("sign_in.html", None, status=429, error=error, name=name, next=after)
+            refusal.headers["Retry-After"] = str(math.ceil(wait_s))
+            return refusal
         session = await pages.visitors.sign_in(name, password, address, pages.now_s())
         if session is None:
             error = "Name or password is wrong."
             return pages.page("sign_in.html", None, status=403, error=error, name=name, next=after)
+        pages.visitors.sign_out(request.cookies.get(COOKIE))  # the one that this browser had before
         answer = pages.go(after)
         answer.set_cookie(
             COOKIE,

@@ -14,6 +14,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.access import ADMIN_SCOPE
+from gateway.api.callers import API_SCOPE
+from gateway.console_accounts import KIND, is_administrator, refuse_name, refuse_password
 from gateway.credentials import Credentials
 from gateway.registry import Account, Registry
 from meshwire.identity import INTERNAL_TENANT, TenantId
@@ -21,8 +24,6 @@ from meshwire.identity import INTERNAL_TENANT, TenantId
 __all__ = ["COOKIE", "Visitor", "Visitors"]
 
 COOKIE: Final = "meshwire_console"
-KIND: Final = "console"
-"""Kind of the registry's accounts that may sign in here."""
 LIFETIME_S: Final = 8 * 3600.0
 """A session ends after so long without a request."""
 FRESH_S: Final = 0.5
@@ -32,7 +33,6 @@ FREE_FAILURES: Final = 5
 WAIT_S: Final = 30.0
 """After `FREE_FAILURES` wrong passwords an address waits so long before the next one is looked at."""
 MAX_ADDRESSES: Final = 10_000
-MIN_PASSWORD: Final = 10
 
 
 @dataclass(slots=True)
@@ -43,13 +43,19 @@ class Visitor:
         name: of the account.
         tenant: whose data it may see; None: everybody's (platform administrators).
         form_token: stands in every form of its pages.
+        secret_hash: of the password that it came in with.
         seen_s: monotonic time of the last request.
     """
 
     name: str
     tenant: TenantId | None
     form_token: str
+    secret_hash: str
     seen_s: float
+
+    def is_still(self, account: Account | None) -> bool:
+        """Whether its account is there, and has the password that it came in with: a new one ends all sessions."""
+        return account is not None and account.secret_hash == self.secret_hash
 
     @property
     def is_admin(self) -> bool:
@@ -79,17 +85,15 @@ class Visitors:
 
     async def add_administrator(self, name: str, password: str) -> str | None:
         """Store a platform administrator; returns why not, in words for a form, or None."""
-        return await asyncio.to_thread(self._add, name, password, INTERNAL_TENANT, "admin")
+        return await asyncio.to_thread(self._add, name, password, INTERNAL_TENANT, ADMIN_SCOPE)
 
     async def add_tenant_user(self, name: str, password: str, tenant: TenantId) -> str | None:
         """Store somebody who sees one tenant; returns why not, or None."""
-        return await asyncio.to_thread(self._add, name, password, tenant, "api")
+        return await asyncio.to_thread(self._add, name, password, tenant, API_SCOPE)
 
     def _add(self, name: str, password: str, tenant: TenantId, scope: str) -> str | None:
-        if not 1 <= len(name) <= 64 or not name.isprintable() or name != name.strip():
-            return "A name has 1 to 64 printable characters."
-        if len(password) < MIN_PASSWORD:
-            return f"A password has at least {MIN_PASSWORD} characters."
+        if (reason := refuse_name(name) or refuse_password(password)) is not None:
+            return reason
         if self._registry.account(name, KIND) is not None:
             return f"{name} exists already."
         self._registry.add_account(name, password, tenant, (), kind=KIND, scope=scope, by="console")
@@ -113,8 +117,9 @@ class Visitors:
             return None
         self._failures.pop(address, None)
         session = secrets.token_urlsafe(32)
-        tenant = None if "admin" in account.scope.split() else account.tenant
-        self._sessions[session] = Visitor(name, tenant, secrets.token_urlsafe(16), now_s)
+        tenant = None if is_administrator(account) else account.tenant
+        form_token = secrets.token_urlsafe(16)
+        self._sessions[session] = Visitor(name, tenant, form_token, account.secret_hash, now_s)
         if len(self._sessions) > MAX_SESSIONS:
             self._sessions.popitem(last=False)
         return session
@@ -125,18 +130,18 @@ class Visitors:
         if visitor is None or session is None:
             return None
         is_over = now_s - visitor.seen_s > LIFETIME_S
-        if is_over or await asyncio.to_thread(self._registry.account, visitor.name, KIND) is None:
+        if is_over or not visitor.is_still(await asyncio.to_thread(self._registry.account, visitor.name, KIND)):
             self._sessions.pop(session, None)
             return None
         visitor.seen_s = now_s
         return visitor
 
     async def is_signed_in(self, session: str | None) -> bool:
-        """Whether a session is open and its account exists; a look at it does not prolong it."""
+        """Whether a session is open and its account still the same; a look at it does not prolong it."""
         visitor = self._sessions.get(session or "")
-        return visitor is not None and await self._exists(visitor.name)
+        return visitor is not None and visitor.is_still(await self._account(visitor.name))
 
-    async def _exists(self, name: str) -> bool:
+    async def _account(self, name: str) -> Account | None:
         now_s = asyncio.get_running_loop().time()
         asked_s, answer = self._asked.get(name, (0.0, None))
         if answer is None or now_s - asked_s >= FRESH_S:
@@ -144,7 +149,7 @@ class Visitors:
             if len(self._asked) >= MAX_SESSIONS:
                 self._asked.clear()
             self._asked[name] = now_s, answer
-        return await asyncio.shield(answer) is not None
+        return await asyncio.shield(answer)
 
     def sign_out(self, session: str | None) -> None:
         """End a session."""

@@ -92,6 +92,25 @@ async def test_no_page_elsewhere_makes_the_administrator(browser: Browser) -> No
     assert browser.hops == ["/console/setup", "/console/start"]
 
 
+async def test_a_new_password_and_removal_end_every_session(gateway: Gateway, browser: Browser) -> None:
+    """And a sign-in ends the session that the browser had before."""
+    await set_up(browser)
+    before = browser.cookie
+    await browser.go("/console/sign-in", {"name": "ada", "password": PASSWORD, "next": ""})
+    assert browser.cookie != before and browser.status == 200
+    former = Browser(browser.port, cookie=before)
+    await former.go("/console/network")
+    assert former.hops[-1].startswith("/console/sign-in")
+    await asyncio.to_thread(gateway.registry.set_account, "ada", "console", secret="another horse")
+    await browser.go("/console/network")
+    assert browser.hops[-1].startswith("/console/sign-in")
+    await browser.go("/console/sign-in", {"name": "ada", "password": "another horse", "next": ""})
+    assert browser.status == 200
+    await asyncio.to_thread(gateway.registry.remove_account, "ada", "console")
+    await browser.go("/console/network")
+    assert browser.hops[-1] == "/console/setup", "nobody can sign in any more"
+
+
 async def test_the_session_is_a_cookie_that_scripts_and_other_sites_do_not_get_and_ends(browser: Browser) -> None:
     await set_up(browser)
     await browser.go("/console/sign-out", {})
