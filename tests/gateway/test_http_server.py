@@ -68,6 +68,7 @@ async def test_what_can_not_be_read_is_answered_by_a_problem_that_the_client_can
 ) -> None:
     got, body = await answer_to(port, *(request_[at : at + 65_536] for at in range(0, len(request_), 65_536)))
     assert (got, json.loads(body)["status"]) == (status, status)
+    assert "can be read: " in json.loads(body)["detail"]
 
 
 async def test_an_answer_before_the_body_is_over_is_read_whole(port: int) -> None:
@@ -84,6 +85,57 @@ async def test_who_sends_for_ever_is_cut_off(port: int) -> None:
                 writer.write(LONG)
                 await writer.drain()
     writer.close()
+
+
+@pytest.fixture
+async def impatient() -> AsyncIterator[int]:
+    """As `port`, for three connections, and with little patience."""
+    sock = bind_http(Address("127.0.0.1", 0))
+    serving = asyncio.create_task(HttpServer(application, sock, patience_s=0.3, max_connections=3).run())
+    yield sock.getsockname()[1]
+    serving.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (b"",),
+        (b"GET / HT",),
+        (b"POST /taken HTTP/1.1\r\n" + HOST + b"Content-Length: 9\r\n\r\n", b"abc"),
+    ],
+    ids=["says nothing", "half a head", "half a body"],
+)
+async def test_who_does_not_say_what_it_wants_is_left(impatient: int, parts: tuple[bytes, ...]) -> None:
+    status, body = await answer_to(impatient, *parts)
+    assert status == 408 and "for 0.3 s" in json.loads(body)["detail"]
+
+
+async def test_a_head_that_comes_octet_by_octet_does_not_take_for_ever(impatient: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", impatient)
+    async with asyncio.timeout(20):
+        answer = asyncio.ensure_future(reader.read())
+        while not answer.done():
+            with contextlib.suppress(ConnectionError):
+                writer.write(b"G")
+                await writer.drain()
+            await asyncio.wait({answer}, timeout=0.1)
+    writer.close()
+    assert answer.exception() is not None or b" 408 " in answer.result()
+
+
+async def test_beyond_so_many_connections_the_next_is_told_to_come_again(impatient: int) -> None:
+    others = [await asyncio.open_connection("127.0.0.1", impatient) for _ in range(3)]
+    reader, writer = await asyncio.open_connection("127.0.0.1", impatient)
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert b" 503 " in head and b"Retry-After: 10" in head and json.loads(body)["status"] == 503
+    writer.close()
+    for reader, other in others:
+        await reader.read()  # its time is over
+        other.close()
+    request = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
+    assert await answer_to(impatient, request) == (200, b"words")
 
 
 def test_answers_do_not_wait_for_acknowledgements() -> None:
