@@ -1,8 +1,11 @@
 """What every request passes before a route sees it, and every answer after: bounds, bodies, headers, counts.
 
 Refused here, as problem documents: too many requests from an address (429), a body that is too long (413, before it is
-read when its length is told), a body of another media type than the route takes (415). Answers get the headers that
-keep browsers from guessing, framing and keeping them, unless the route has said otherwise.
+read when its length is told), a body of another media type than the route takes, or packed (415), and one whose length
+is told in two ways (400: who stands between might believe the other one). Answers get the headers that keep browsers
+from guessing, framing and keeping them, unless the route has said otherwise.
+
+HEAD is GET without the body (RFC 9110 section 9.3.2), but where GET takes something away or does not end.
 
 The vendor's clients (dialect part F) name media types of all kinds for their JSON: on their paths any is taken.
 """
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import math
 import re
+import urllib.parse
 from collections.abc import Callable
 from typing import Final
 
@@ -19,6 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.limits import Limits, network_of
+from gateway.api.methods import has_head
 from gateway.api.problems import problem
 from gateway.statistics import Event
 
@@ -38,6 +43,7 @@ LONG_OCTETS: Final = 32 << 20
 _VENDOR: Final = re.compile(r"(/api)?/tokens|/api/solutions/.*")
 _ANY_TYPE: Final = re.compile(r"/api/(devices/import|messages)")
 _IS_JSON: Final = re.compile(r"application/([a-z0-9.+-]+\+)?json", re.IGNORECASE)
+_SCHEMES: Final = ("http://", "https://")
 
 
 class Front:
@@ -56,7 +62,11 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["path"].startswith(_SCHEMES):
+            scope = _in_origin_form(scope)
         send = self._with_headers(scope, send)
+        if scope["method"] == "HEAD" and has_head(scope["path"]):
+            scope = {**scope, "method": "GET"}
         refusal = self._refused_address(scope) or self._refused_body(scope)
         if refusal is not None:
             await refusal(scope, receive, send)
@@ -79,10 +89,17 @@ class Front:
         if length.isascii() and length.isdigit() and int(length[:20]) > self._longest(scope):
             error = self._too_long(scope)
             return problem(error.status_code, error.detail, headers=error.headers)
+        if length and "transfer-encoding" in headers:
+            words = "a body has Content-Length or Transfer-Encoding, never both"
+            return problem(400, words, headers={"Connection": "close"})
         has_body = length not in ("", "0") or "transfer-encoding" in headers
         path = scope["path"]
         if not has_body or not (path.startswith("/api/") or path == "/tokens"):
             return None
+        if (packed := headers.get("content-encoding", "identity")) != "identity":
+            return problem(
+                415, f"{packed[:80]!r}: the body has to come as it is", headers={"Accept-Encoding": "identity"}
+            )
         if _ANY_TYPE.fullmatch(path):
             return None
         media_type = headers.get("content-type", "").partition(";")[0].strip()
@@ -136,6 +153,15 @@ def _counted(receive: Receive, longest: int, refuse: Callable[[], HTTPException]
         return message
 
     return receive_counted
+
+
+def _in_origin_form(scope: Scope) -> Scope:
+    """A request as proxies get it, by a whole URL: its authority counts, `Host` does not (RFC 9112 section 3.2.2)."""
+    _, _, rest = scope["raw_path"].partition(b"://")
+    authority, slash, path = rest.partition(b"/")
+    raw_path = slash + path or b"/"
+    headers = [pair for pair in scope["headers"] if pair[0] != b"host"] + [(b"host", authority)]
+    return {**scope, "raw_path": raw_path, "path": urllib.parse.unquote(raw_path.decode()), "headers": headers}
 
 
 def _set_json(scope: Scope) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -14,9 +14,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Match
-from starlette.types import Scope
 
+from gateway.api.methods import methods_of
 from gateway.errors import GatewayError
 from gateway.messaging.errors import InUseError
 from meshwire.errors import MeshwireError
@@ -70,10 +69,15 @@ def install_problems(app: FastAPI) -> None:
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        headers = dict(error.headers or {})
+        headers, detail = dict(error.headers or {}), str(error.detail)
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            headers["Allow"] = ", ".join(sorted(_methods_of(app.routes, request.scope)))
-        return problem(error.status_code, str(error.detail), headers=headers)
+            headers["Allow"] = allowed = ", ".join(methods_of(app.routes, request.scope))
+            if request.method == "OPTIONS":
+                return Response(status_code=204, headers=headers)
+            detail = f"{request.method[:20]} is not possible here; these are: {allowed}"
+        elif detail == HTTPStatus.NOT_FOUND.phrase:
+            detail = f"there is no such path: {request.url.path[:200]}; /api/openapi.json names those of the API"
+        return problem(error.status_code, detail, headers=headers)
 
     async def malformed(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -96,18 +100,6 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(MeshwireError, foreseen)
     app.add_exception_handler(Exception, unforeseen)
-
-
-def _methods_of(routes: Iterable[BaseRoute], scope: Scope) -> set[str]:
-    """Every method of the path; a route of its own for each method knows only that one (RFC 9110 section 10.2.1)."""
-    found: set[str] = set()
-    for route in routes:
-        inner = getattr(route, "original_router", None)
-        if inner is not None:
-            found |= _methods_of(inner.routes, scope)
-        elif route.matches(scope)[0] is not Match.NONE:
-            found |= getattr(route, "methods", None) or set()
-    return found
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:

@@ -13,6 +13,7 @@ from asgi_caller import Answer, call
 
 from gateway.api import Callers, create_app
 from gateway.api.limits import MAX_CALLERS, Buckets, Limits, network_of
+from gateway.api.methods import has_head
 from gateway.api_settings import ApiSettings
 from gateway.credentials import Credentials
 from gateway.messaging.api import router as messaging_router
@@ -65,6 +66,16 @@ class Api:
 
     def refused(self, bound: str) -> int:
         return self.statistics.total(Event.HTTP_REFUSED, bound)
+
+
+class Rewritten:
+    """An application whose requests come with other parts of their scope."""
+
+    def __init__(self, app: Any, parts: dict[str, Any]) -> None:
+        self._app, self._parts = app, parts
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._app({**scope, **self._parts}, receive, send)
 
 
 @pytest.fixture
@@ -159,7 +170,7 @@ async def test_guessing_a_token_is_slow(tmp_path: Path) -> None:
 async def test_a_long_body_is_refused_whether_its_length_is_told_or_not(tmp_path: Path) -> None:
     api = Api(tmp_path, max_body_octets=1024)
     body = json.dumps({"id": "x" * 2000})
-    for fields in ({}, {"content_length": "10", "transfer_encoding": "chunked"}):
+    for fields in ({}, {"content_length": "", "transfer_encoding": "chunked"}):
         answer = await api.call("POST", "/api/tenants", body, **fields)
         assert (answer.status, answer.headers["content-type"]) == (413, PROBLEM)
     rows = json.dumps([{"mac": f"{number:016x}"} for number in range(100)])
@@ -215,10 +226,65 @@ async def test_errors_are_problem_documents_with_the_headers_of_every_answer(api
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
         if status != 200:
             assert answer.headers["content-type"] == PROBLEM and answer.json["status"] == status
-    assert (await api.call("PUT", "/api/devices")).headers["allow"] == "GET, POST"
+    assert "there is no such path: /nowhere;" in (await api.call("GET", "/nowhere")).json["detail"]
+    refused = await api.call("PUT", "/api/devices")
+    assert refused.headers["allow"] == "GET, HEAD, OPTIONS, POST" and "PUT is not possible" in refused.json["detail"]
     assert (await api.call("GET", "/api/devices")).headers["cache-control"] == "private, no-cache"
     assert (await api.call("POST", "/api/tokens", {})).headers["cache-control"] == "no-store"
-    assert api.statistics.total(Event.HTTP, "404") == 2
+    assert api.statistics.total(Event.HTTP, "404") == 3
+
+
+async def test_head_is_get_without_the_body_and_options_says_what_there_is(api: Api) -> None:
+    for path in ("/api/devices", f"/api/devices/{MAC}", "/healthz/live", "/api/openapi.json"):
+        get, head = await api.call("GET", path), await api.call("HEAD", path)
+        assert (head.status, head.headers) == (200, get.headers), path
+        assert (await api.call("HEAD", path, authorization="")).status in (200, 401)
+    for path in ("/api/nowhere", f"/api/devices/{'0' * 16}"):
+        assert (await api.call("HEAD", path)).status == 404
+    options = await api.call("OPTIONS", f"/api/devices/{MAC}", authorization="", origin="https://elsewhere.example")
+    assert (options.status, options.octets) == (204, b"")
+    assert options.headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH"
+    assert not [name for name in options.headers if name.startswith("access-control")]
+    assert (await api.call("OPTIONS", "/nowhere")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/api/messages", False),
+        ("/api/messages/events", False),
+        ("/api/consumers/1/messages", False),
+        ("/api/events", False),
+        ("/api/solutions/s/devices/1/commands/2/events", False),
+        ("/console/live", False),
+        ("/console/network/1/observe", False),
+        ("/console/network", True),
+        ("/api/solutions/s/commands", True),
+        ("/metrics", True),
+    ],
+)
+def test_head_is_not_where_get_takes_or_lasts(path: str, expected: bool) -> None:
+    assert has_head(path) is expected
+
+
+async def test_a_request_as_proxies_get_it_is_one_to_its_authority(api: Api) -> None:
+    path = "/api/tenants?limit=1"
+    url = {"path": "http://there:8080/api/tenants", "raw_path": b"http://there:8080/api/tenants"}
+    headers = {"authorization": api.keys.issue(ACME, (), now=time.time(), scope="api admin"), "host": "else:1"}
+    api.registry.add_tenant(TenantId("b"))
+    answer = await call(Rewritten(api.app, url), "GET", path, b"", headers)
+    assert (answer.status, len(answer.json["tenants"])) == (200, 1)
+    assert answer.headers["next_page"].startswith("http://there:8080/api/tenants?")
+    root = {"path": "http://there", "raw_path": b"http://there"}
+    assert "path: /;" in (await call(Rewritten(api.app, root), "GET", path)).json["detail"]
+
+
+async def test_a_body_whose_length_is_told_in_two_ways_or_that_is_packed_is_refused(api: Api) -> None:
+    answer = await api.call("POST", "/api/tenants", {"id": "b"}, transfer_encoding="chunked")
+    assert (answer.status, answer.headers["connection"], answer.headers["content-type"]) == (400, "close", PROBLEM)
+    answer = await api.call("POST", "/api/tenants", {"id": "b"}, content_encoding="gzip")
+    assert (answer.status, answer.headers["accept-encoding"]) == (415, "identity")
+    assert (await api.call("POST", "/api/tenants", {"id": "b"}, content_encoding="identity")).status == 201
 
 
 async def test_answers_are_counted_and_none_goes_to_other_sites(api: Api) -> None:
