@@ -81,10 +81,10 @@ async def test_everything_arrives_in_order_and_frees_the_outbox(broker: Scripted
     async with working(bench.bridge.run):
         await bench.until_empty()
         bench.store(300)
-        await until(lambda: len(broker.taken) == 301)
+        # The broker's answer is still on its way when it has taken the last one; at QoS 0 it is the other way round.
+        await until(lambda: len(broker.taken) == 301 and bench.statistics.total(Event.PUBLISHED) == 301)
     assert broker.taken == [b"%06d" % n for n in range(301)]
     assert {publish.qos for publish in broker.seen} == {qos.level}
-    assert bench.statistics.total(Event.PUBLISHED) == 301
     assert not bench.bridge.is_connected
 
 
