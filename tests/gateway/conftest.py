@@ -132,6 +132,10 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path / "state")
 
 
+PATIENT = ProxySettings(empty_ack_s=PATIENCE_S, timeout_s=PATIENCE_S)
+"""No device is late, however busy the machine: answers come with the acknowledgement."""
+
+
 def make_settings(broker_port: int | None = None, **changes: Any) -> GatewaySettings:
     values: dict[str, Any] = {
         "listen": ["127.0.0.1", "::1"],
@@ -139,7 +143,7 @@ def make_settings(broker_port: int | None = None, **changes: Any) -> GatewaySett
         "http": "",
         "bridge": BridgeSettings(enabled=broker_port is not None, port=broker_port or 1),
         "outbox": OutboxSettings(segment_octets=65_536),
-        "proxy": ProxySettings(empty_ack_s=0.15, timeout_s=2.0),
+        "proxy": PATIENT,
     }
     return GatewaySettings(**(values | changes))
 
@@ -164,8 +168,15 @@ def running() -> Callable[[Gateway], contextlib.AbstractAsyncContextManager[Gate
 
 
 @pytest.fixture
-async def gateway(site: Site) -> AsyncIterator[Gateway]:
-    async with run_gateway(Gateway(make_settings(), site)) as gateway:
+def proxy(request: pytest.FixtureRequest) -> ProxySettings:
+    """Of `gateway`; tests of late devices give their own as a parameter."""
+    given: ProxySettings = getattr(request, "param", PATIENT)
+    return given
+
+
+@pytest.fixture
+async def gateway(site: Site, proxy: ProxySettings) -> AsyncIterator[Gateway]:
+    async with run_gateway(Gateway(make_settings(proxy=proxy), site)) as gateway:
         yield gateway
 
 

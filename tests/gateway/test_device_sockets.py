@@ -8,15 +8,11 @@ from collections.abc import Callable
 
 import pytest
 import uvloop
+from free_ports import free_port
+from patience import until
 
 from gateway.addresses import Address
 from gateway.device_sockets import DeviceSockets
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the condition is in the sockets' hands, and has no event
-            await asyncio.sleep(0.002)
 
 
 async def visit(family: socket.AddressFamily, host: str) -> None:
@@ -28,9 +24,7 @@ async def visit(family: socket.AddressFamily, host: str) -> None:
         with socket.socket(family, socket.SOCK_DGRAM) as device:
             device.bind((host, 0))
             device.setblocking(False)
-            with socket.socket(family, socket.SOCK_DGRAM) as gone:
-                gone.bind((host, 0))
-                nobody = Address(host, gone.getsockname()[1])
+            nobody = Address(host, free_port(socket.SOCK_DGRAM))
             there = Address(host, device.getsockname()[1])
             for turn in range(1, 4):
                 assert sockets.send(b"anybody?", nobody) is None

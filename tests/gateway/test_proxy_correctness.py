@@ -13,6 +13,7 @@ from fake_nic import HOST, MAC, FakeNic, proxy_uri, serving
 
 from gateway.addresses import Address
 from gateway.gateway import Gateway
+from gateway.settings import ProxySettings
 from meshwire.coap import ACK, CON, NON, RST, Message, codes, encode, options
 from meshwire.coap.link_format import parse_links
 from meshwire.identity import DeviceId, Role, TenantId
@@ -108,15 +109,21 @@ async def test_a_put_that_is_repeated_after_its_answer_reaches_the_board_once(ni
     assert len(answers) == len(nic.requests) == 1
 
 
+acknowledged_soon = pytest.mark.parametrize("proxy", [ProxySettings(empty_ack_s=0.15, timeout_s=60)], indirect=True)
+
+
+@acknowledged_soon
 async def test_a_separate_answer_is_repeated_until_it_is_acknowledged(nic: FakeNic, client: Any) -> None:
-    nic.delay_s = 0.3
+    nic.may_answer.clear()
     assert (await client.request(codes.GET, proxy_uri())).code == codes.EMPTY
+    nic.may_answer.set()
     first = await client.receive()
     again = await client.receive()
     assert first == again
     client.send(encode(Message(ACK, codes.EMPTY, first.mid)))
 
 
+@acknowledged_soon
 async def test_no_response_is_heeded(nic: FakeNic, client: Any) -> None:
     put = Message(NON, codes.PUT, 7, b"quiet", (proxy_uri(), (options.NO_RESPONSE, b"\x1a")))
     client.send(encode(put))

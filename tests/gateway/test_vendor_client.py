@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from fake_nic import FakeNic
 
 from gateway.gateway import Gateway
+from gateway.settings import ProxySettings
 from meshwire.coap import ACK, CON, NON, RST, Message, codes, decode, encode, options
 from meshwire.identity import TenantId
 
@@ -85,21 +87,24 @@ async def test_the_caas_form(gateway: Gateway, connect: Any) -> None:
     assert (codes.code_text(answer.code), answer.token.hex()) == ("2.01", BY_NAME["session-caas"]["token"])
 
 
+@pytest.mark.parametrize("proxy", [ProxySettings(empty_ack_s=0.15, timeout_s=60)], indirect=True)
 @pytest.mark.parametrize("vector", DEVICE, ids=lambda vector: vector["name"])
 async def test_a_slow_device(nic: FakeNic, connect: Any, token: str, vector: dict[str, Any]) -> None:
     """An empty ACK, then a separate confirmable answer; to what is not confirmable one answer with its message ID."""
     client = connect()
     await client.open_session(token)
-    nic.delay_s = 0.3
+    nic.may_answer.clear()
     client.send(octets(vector["name"]))
     if vector["type"] == "ACK":
         assert await client.receive() == Message(ACK, codes.EMPTY, int(vector["mid"], 16))
         client.send(octets(vector["name"]))
         assert await client.receive() == Message(ACK, codes.EMPTY, int(vector["mid"], 16)), "a repetition, acknowledged"
+        nic.may_answer.set()
         answer = await client.receive()
         check(answer, vector, mtype=CON, mid=answer.mid)
         client.send(encode(Message(ACK, codes.EMPTY, answer.mid)))
     else:
+        asyncio.get_running_loop().call_later(0.3, nic.may_answer.set)
         check(await client.receive(), vector)
     assert [seen(request) for request in nic.requests] == [vector["seen"]], "once"
 

@@ -22,7 +22,9 @@ class FakeNic:
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
-        self.delay_s = 0.0
+        self.may_answer = asyncio.Event()
+        """A test may clear it, and set it when an answer may come."""
+        self.may_answer.set()
         self.answers: dict[str, Any] = {}
         self.observers: list[Any] = []
         self.cancelled = 0
@@ -32,8 +34,7 @@ class FakeNic:
     async def render_to_pipe(self, pipe: Any) -> None:
         request = pipe.request
         self.requests.append(request)
-        if self.delay_s:
-            await asyncio.sleep(self.delay_s)
+        await self.may_answer.wait()
         if request.opt.observe == 0:
             await self._observe(pipe)
             return
