@@ -11,9 +11,10 @@ from types import MappingProxyType
 from typing import Final
 
 from broker.adapters.connection import BrokerAddress
+from broker.adapters.free_ports import free_ports
 from broker.adapters.mosquitto.dynsec import MosquittoUser
 from broker.adapters.mosquitto.process import PrivateMosquitto
-from broker.adapters.rabbitmq.nodes import PrivateCluster, free_ports
+from broker.adapters.rabbitmq.nodes import PrivateCluster
 from broker.attack.embedded import ATTACKER, CONSUMER_ROLES, PASSWORD, VICTIM, make_users
 from broker.attack.target import Login, LoginFor, Party, Target, fixed_login
 from broker.attack.tokens import sign_claims

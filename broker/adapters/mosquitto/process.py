@@ -11,9 +11,9 @@ from typing import Final
 
 from broker.adapters.connection import BrokerAddress
 from broker.adapters.errors import EngineError
+from broker.adapters.free_ports import free_ports
 from broker.adapters.mosquitto.configuration import PLUGIN, MosquittoConf, mosquitto_conf
 from broker.adapters.mosquitto.dynsec import MosquittoUser, dynsec_document
-from broker.adapters.rabbitmq.nodes import free_ports
 
 __all__ = ["PrivateMosquitto", "server_program"]
 

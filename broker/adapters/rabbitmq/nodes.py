@@ -8,7 +8,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from broker.adapters.errors import EngineError
+from broker.adapters.free_ports import free_ports
 from broker.adapters.rabbitmq.configuration import RabbitNode, definitions, enabled_plugins, rabbitmq_conf
 from broker.adapters.rabbitmq.node import LaunchedNode
 from broker.adapters.rabbitmq.tls import NodeTls, TlsFiles, TlsPorts
@@ -40,18 +40,6 @@ def server_program() -> Path | None:
     """The server's start script, or None where RabbitMQ is not installed."""
     found = [path for path in _PROGRAMS if path.exists()]
     return found[0] if found and shutil.which("epmd") else None
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
-    plugs = [socket.socket() for _ in range(count)]
-    try:
-        for plug in plugs:
-            plug.bind(("127.0.0.1", 0))
-        return [int(plug.getsockname()[1]) for plug in plugs]
-    finally:
-        for plug in plugs:
-            plug.close()
 
 
 @dataclass(slots=True)
