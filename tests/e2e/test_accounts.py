@@ -12,6 +12,7 @@ from typing import Any
 import aiomqtt
 import pytest
 from console_site import serving
+from patience import PATIENCE_S
 
 from broker.server import Broker
 from broker.settings import BrokerSettings, InstanceSettings, ListenerSettings
@@ -50,14 +51,14 @@ async def test_two_brokers_are_one_instance(site: Site, monkeypatch: pytest.Monk
             return False
 
     async def until(wanted: bool, broker: Broker) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while await is_let_in(broker) is not wanted:  # noqa: ASYNC110 - brokers look at their next tick
                 await asyncio.sleep(0.02)
 
     one, two = node("one"), node("two")
     service = MessagingService(Registry(None), site)
     async with serving(one), serving(two):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while [len(state.nodes) for state in service.instance_states()] != [2]:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         service.keep()
@@ -89,7 +90,7 @@ async def test_un_assigned_is_out_and_assigned_is_in(site: Site, monkeypatch: py
             token = keys.issue(TenantId("acme"), (Role.BUBBLE_UP_READ_CONSUMER,), now=time.time())
 
             def call(method: str, path: str, body: object = None) -> Any:
-                connection = http.client.HTTPConnection("127.0.0.1", gateway.http_port, timeout=10)
+                connection = http.client.HTTPConnection("127.0.0.1", gateway.http_port, timeout=PATIENCE_S)
                 headers = {"Authorization": admin, "Content-Type": "application/json"}
                 connection.request(method, path, None if body is None else json.dumps(body), headers)
                 response = connection.getresponse()
@@ -130,7 +131,7 @@ async def test_un_assigned_is_out_and_assigned_is_in(site: Site, monkeypatch: py
                 async with client() as subscriber:
                     await subscriber.subscribe("acme/read/#")
                     await ask("DELETE", "/api/accounts/acme/assignment")
-                    async with asyncio.timeout(5):
+                    async with asyncio.timeout(PATIENCE_S):
                         async for _ in subscriber.messages:
                             raise AssertionError("nothing was published")
             assert not await is_let_in()

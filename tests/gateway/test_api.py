@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 
 from gateway.addresses import Address
 from gateway.gateway import Gateway
@@ -43,7 +44,7 @@ class Api:
         }
 
     def _call(self, method: str, path: str, body: object, headers: dict[str, str]) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
         text = None if body is None else json.dumps(body)
         connection.request(method, path, text, {"Content-Type": "application/json"} | headers)
         response = connection.getresponse()

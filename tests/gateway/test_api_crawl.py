@@ -21,6 +21,7 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
@@ -101,13 +102,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dic
     serving = loop.create_task(serve())
     thread = threading.Thread(target=lambda: (loop.run_until_complete(serving), ended.set()))
     thread.start()
-    assert ready.wait(30)
+    assert ready.wait(PATIENCE_S)
     token = site.signing_keys().issue(
         TenantId("acme"), [Role.COMMAND_CLIENT], now=time.time(), ttl_s=7200, scope="api admin"
     )
     yield f"http://127.0.0.1:{gateway.http_port}", {"Authorization": token}
     loop.call_soon_threadsafe(serving.cancel)
-    thread.join(30)
+    thread.join(PATIENCE_S)
     assert ended.is_set()
     loop.close()
 
@@ -120,7 +121,7 @@ def test_nothing_fails_inside_and_every_answer_is_as_the_document_says(
     session = requests.Session()
     session.auth = Administrator(headers["Authorization"])
     make_what_is_known(session, address, headers)
-    document = session.get(f"{address}/api/openapi.json", timeout=20).json()
+    document = session.get(f"{address}/api/openapi.json", timeout=PATIENCE_S).json()
     assert document["openapi"].startswith("3.1")
     schema = schemathesis.openapi.from_dict(document)
     wrong: dict[str, str] = {}
@@ -149,7 +150,7 @@ def test_nothing_fails_inside_and_every_answer_is_as_the_document_says(
                 name_what_is_known(case)
             if "wait" in (case.query or {}):
                 case.query["wait"] = "0"
-            response = case.call(base_url=address, session=session, headers=headers, timeout=20)
+            response = case.call(base_url=address, session=session, headers=headers, timeout=PATIENCE_S)
             asked[response.status_code] += 1
             if response.status_code in MISSING | TOO_LONG:
                 return
@@ -183,7 +184,7 @@ def make_what_is_known(session: requests.Session, address: str, headers: dict[st
         ("/api/messaging/instances", {"name": "main", "engine": "mosquitto"}),
         ("/api/aliases", {"name": "there", "host": "tcp://127.0.0.1:1"}),
     ]:
-        assert session.post(address + path, json=body, headers=headers, timeout=20).status_code in (201, 409)
+        assert session.post(address + path, json=body, headers=headers, timeout=PATIENCE_S).status_code in (201, 409)
 
 
 def name_what_is_known(case: Case) -> None:

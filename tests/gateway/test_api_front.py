@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from asgi_caller import Answer, call
+from patience import PATIENCE_S
 
 from gateway.api import Callers, create_app
 from gateway.api.limits import MAX_CALLERS, Buckets, Limits, network_of
@@ -376,7 +377,7 @@ async def test_nobody_waits_for_a_body_that_does_not_come(api: Api) -> None:
     scope = {"type": "http", "method": "PATCH", "path": path, "query_string": b"", "headers": headers}
     slow = asyncio.ensure_future(api.app(scope, receive, send))
     await waits.wait()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         assert (await api.call("PATCH", path, {"tags": ["a"]})).status == 200
     slow.cancel()
 

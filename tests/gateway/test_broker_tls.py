@@ -18,6 +18,7 @@ import pytest
 from embedded_broker import ADMIN, ADMIN_PASSWORD, embedded_broker
 from free_ports import free_port
 from message_site import ADDRESSES, RECEIVER, SENDER, Place
+from patience import PATIENCE_S
 from pydantic import ValidationError
 
 from broker.certificates import TrialAuthority
@@ -42,7 +43,6 @@ from meshwire.identity import DeviceId, TenantId
 from meshwire.site import Site
 
 MAC = DeviceId("001350050047dc9a")
-PATIENCE_S = 20.0
 Tls = Callable[..., BridgeTlsSettings]
 
 

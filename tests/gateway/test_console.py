@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from console_browser import PASSWORD, Browser, set_up
 from fake_nic import FakeNic, serving
+from patience import PATIENCE_S
 
 from gateway.addresses import Address
 from gateway.api.deliveries import DeliveryAnswer
@@ -210,7 +211,7 @@ async def test_live_figures_come_as_events(browser: Browser, gateway: Gateway) -
     await set_up(browser)
     reader, writer = await asyncio.open_connection("127.0.0.1", browser.port)
     writer.write(f"GET /console/live HTTP/1.1\r\nHost: x\r\nCookie: {browser.cookie}\r\n\r\n".encode())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         head = await reader.readuntil(b"\r\n\r\n")
         event = b""
         while b"data:" not in event:

@@ -16,6 +16,7 @@ import pytest
 from console_browser import PASSWORD, Browser, set_up
 from event_stream import stream
 from nic_and_board import nic_and_board
+from patience import PATIENCE_S, until
 
 import hardware
 from gateway.console.frame_feed import FrameFeed, FrameFeeds, TooManyFeeds
@@ -59,12 +60,6 @@ async def nic(gateway: Gateway, tmp_path: Path) -> AsyncIterator[Nic]:
         yield nic
 
 
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - conditions are about anything
-            await asyncio.sleep(0.02)
-
-
 def is_reading(record: dict[str, Any]) -> bool:
     return record.get("kind") == "coap" and "2.05" in record["line"]
 
@@ -80,7 +75,7 @@ async def test_frames_come_decoded_while_somebody_watches_and_no_longer(
     assert browser.status == 200 and not nic.watch.is_on, "the page alone watches nothing"
     async with stream(browser, LIVE) as live:
         records = await live.until(is_reading)
-        assert nic.watch.is_on
+        await until(lambda: nic.watch.is_on)  # a lease may end on a busy machine, and is taken again
         assert records[0]["line"] == "watching begins"
         numbers = [record["n"] for record in records]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
@@ -103,7 +98,7 @@ async def test_frames_of_a_fleets_nic_come_while_it_is_watched(browser: Browser,
     fleet = Fleet(2, plan, PacketSocket(), LoopbackAddresses(), gateways, spread_s=0, first_mac=int(MAC.value, 16))
     task = asyncio.create_task(fleet.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not fleet.nics[0].is_registered:  # noqa: ASYNC110 - the other one is nobody's, and never registers
                 await asyncio.sleep(0.02)
         async with stream(browser, LIVE) as live:
@@ -145,7 +140,7 @@ async def test_the_file_opens_in_wireshark(browser: Browser, nic: Nic, tmp_path:
 
 
 def _download(browser: Browser, path: str) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", browser.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", browser.port, timeout=PATIENCE_S)
     connection.request("GET", path, headers={"Cookie": browser.cookie})
     response = connection.getresponse()
     assert response.status == 200 and "attachment" in response.headers["Content-Disposition"]
@@ -226,7 +221,7 @@ async def told(line: Line, count: int, monkeypatch: Any) -> list[dict[str, Any]]
     found: list[dict[str, Any]] = []
     feeds = FrameFeeds(line)  # type: ignore[arg-type]
     with feeds.watching(DEVICE) as feed:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             async for items in feed.follow(None):
                 found += [json.loads(item.text) for item in items]
                 if len(found) >= count:

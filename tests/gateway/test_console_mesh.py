@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from console_browser import PASSWORD, Browser, set_up
 from nic_and_board import nic_and_board
+from patience import PATIENCE_S
 
 from gateway.addresses import Address
 from gateway.console.mesh_map import MeshMap, mesh_map, network_of
@@ -180,7 +181,7 @@ async def test_changes_come_as_events(gateway: Gateway) -> None:
     browser = await set_up(Browser(gateway.http_port))
     reader, writer = await asyncio.open_connection("127.0.0.1", browser.port)
     writer.write(f"GET /console/mesh/live HTTP/1.0\r\nHost: x\r\nCookie: {browser.cookie}\r\n\r\n".encode())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await reader.readuntil(b"\r\n\r\n")
         await reader.readuntil(b":\n\n")
         gateway.registry.registered(MAC, Address("fd00::1", 4849), time.time(), 60.0, MeshPlace("ap-1", 1))

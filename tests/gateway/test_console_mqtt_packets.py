@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 
 from meshwire.mqtt import (
     ConnAck,
@@ -40,7 +41,9 @@ def run(script: str, given: Any) -> Any:
     code = (files("gateway.console") / "static" / "mqtt_packets.js").read_text()
     program = f"{code}\nconst given = JSON.parse(require('fs').readFileSync(0, 'utf8'));\n{script}"
     assert NODE is not None
-    done = subprocess.run([NODE, "-e", program], input=json.dumps(given), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [NODE, "-e", program], input=json.dumps(given), capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

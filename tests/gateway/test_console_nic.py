@@ -14,6 +14,7 @@ import pytest
 from console_browser import PASSWORD, Browser, set_up
 from event_stream import stream
 from nic_and_board import nic_and_board
+from patience import PATIENCE_S
 
 from gateway.console.nic_words import counter_lines, figures, observe_lines, resources
 from gateway.console.readings import Reading, series_of
@@ -56,7 +57,7 @@ async def signed_in(gateway: Gateway, name: str, tenant: str) -> Browser:
 
 async def until_active(nic: Nic) -> None:
     """The NIC has registered its observe with the board."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while any(row.state != "active" for row in nic.rows()):  # noqa: ASYNC110 - nobody is told but the log
             await asyncio.sleep(0.02)
 
@@ -75,7 +76,7 @@ async def test_link_observes_and_own_resources_are_shown_and_an_observe_is_renew
     order = {"method": "POST", "path": "sys/observe?path=snsr/arduino/temp", "mode": "direct"}
     await browser.go(f"{PLACE}/commands", order)
     assert browser.status == 200 and "answered" in browser.text and "2.04" in browser.text
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while "<td>1, next if silent for " not in browser.text:
             await browser.go(f"{PLACE}/link")
     await browser.go(f"{PLACE}?path=sys/coap")
@@ -201,7 +202,7 @@ async def test_an_observation_comes_as_events_and_ends_with_the_page(
     async with stream(browser, f"{PLACE}/observe?path=snsr/arduino/temp?sens") as events:
         answers = [(await events.next())[1] for _ in range(3)]
         assert gateway.status()["proxy"]["observations"] == 1  # type: ignore[index]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while gateway.status()["proxy"]["observations"]:  # type: ignore[index]  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     numbers = [answer["observe"] for answer in answers]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from patience import until
+from patience import PATIENCE_S, until
 from scripted_broker import ScriptedBroker
 from typer.testing import CliRunner
 
@@ -169,7 +169,7 @@ async def test_over_http_a_tenant_sees_its_own(
 
 
 def _get(port: int, path: str, token: str) -> Any:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     connection.request("GET", path, headers={"Authorization": token})
     answer = json.loads(connection.getresponse().read())
     connection.close()

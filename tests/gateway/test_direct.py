@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
+from patience import PATIENCE_S
 from typer.testing import CliRunner
 
 from broker.adapters.connection import BrokerAddress
@@ -32,7 +33,6 @@ from meshwire.identity import DeviceId, TenantId
 from meshwire.notification import Notification
 from meshwire.site import Site
 
-PATIENCE_S = 15.0
 MAC = DeviceId("001350050047dc9a")
 FOREIGN_MAC = DeviceId("001350050047dd92")
 DIRECT = DirectSettings(tenants=["acme"], timeout_s=10.0, retry_after_s=7)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import structlog
+from patience import PATIENCE_S
 
 from gateway.api.health import _readiness
 from gateway.errors import AddressInUseError
@@ -136,7 +137,7 @@ async def test_a_flood_on_one_connection_is_stored_whole(gateway: Gateway, conne
     for number in range(2000):
         client.send(encode(bubble_up(observe=number, mid=number)))
     answers: list[Message] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while len(answers) < 2000:
             await asyncio.sleep(0)
             answers += client.waiting()

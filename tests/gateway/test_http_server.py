@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 
 from gateway.addresses import Address
 from gateway.http_server import HttpServer, bind_http
@@ -42,7 +43,7 @@ async def port() -> AsyncIterator[int]:
 async def answer_to(port: int, *parts: bytes) -> tuple[int, bytes]:
     """Status and body; all parts are sent before anything is read, as many clients do."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         for part in parts:
             writer.write(part)
             await writer.drain()
@@ -80,7 +81,7 @@ async def test_an_answer_before_the_body_is_over_is_read_whole(port: int) -> Non
 async def test_who_sends_for_ever_is_cut_off(port: int) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     with pytest.raises(ConnectionError):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 writer.write(LONG)
                 await writer.drain()

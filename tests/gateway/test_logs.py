@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from free_ports import free_port
+from patience import PATIENCE_S
 
 from meshwire.identity import Role, TenantId
 from meshwire.mqtt import Connect, ProtocolVersion, encode
@@ -62,7 +63,7 @@ class Servers:
     def stop(self) -> None:
         for process in reversed(self._processes.values()):
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENCE_S)
             if process.stdout is not None:
                 process.stdout.close()
 
@@ -80,14 +81,14 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
 def post(url: str, body: object, headers: dict[str, str]) -> int:
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json", **headers})
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
 
 
 def log_in(port: int, user: str, password: str) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
         connect = Connect("x", ProtocolVersion.V5, username=user, password=password.encode())
         connection.sendall(encode(connect, ProtocolVersion.V5))
         assert connection.recv(64)
@@ -111,7 +112,7 @@ def test_one_object_a_line_and_no_secret(servers: Servers, raw_client: Any) -> N
     client = raw_client(ready["coap"])
     client.send(b"\xff\xff nonsense")
     second = subprocess.run(
-        [sys.executable, "-m", "gateway"], env=servers._environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "gateway"], env=servers._environment, capture_output=True, text=True, timeout=PATIENCE_S
     )
     assert second.returncode != 0 and "MW-GWY-004" in second.stderr
     servers.stop()
@@ -140,7 +141,7 @@ def test_libraries_speak_json_too() -> None:
         env={**os.environ, "MESHWIRE_LOG_FORMAT": "json"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     first, second = [json.loads(line) for line in done.stderr.splitlines()]
     assert first["logger"] == "asyncio" and "two\nlines" in first["exception"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.api.metrics import COUNTERS
@@ -31,7 +32,7 @@ async def gateway(site: Site, settings_for: Any, running: Any) -> AsyncIterator[
 
 async def scrape(gateway: Gateway) -> tuple[str, dict[tuple[str, tuple[str, ...]], float]]:
     url = f"http://127.0.0.1:{gateway.http_port}/metrics"
-    text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=10).read().decode())
+    text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=PATIENCE_S).read().decode())
     return text, {
         (sample.name, tuple(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(text)
@@ -96,7 +97,7 @@ async def test_no_label_holds_who_it_was(gateway: Gateway, raw_client: Any, bubb
     body = json.dumps({"clientId": issued.id, "clientSecret": issued.secret}).encode()
     url = f"http://127.0.0.1:{gateway.http_port}/api/tokens"
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    token = json.loads(await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=10).read()))
+    token = json.loads(await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=PATIENCE_S).read()))
     await client.open_session(token["accessToken"])
     text, _ = await scrape(gateway)
     values = re.findall(r'="([^"]*)"', text)

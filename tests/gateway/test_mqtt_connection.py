@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from embedded_broker import ADMIN, ADMIN_PASSWORD, embedded_broker
+from patience import PATIENCE_S
 
 from gateway.mqtt import Connection, ConnectionLost, Login
 from gateway.reconnecting import stay_connected
@@ -45,6 +46,6 @@ async def test_a_cancellation_that_comes_with_the_answer_is_not_lost(
     async with embedded_broker(site) as broker:
         login = Login("127.0.0.1", broker.ports[0], "gw-test", ADMIN, ADMIN_PASSWORD)
         serving = asyncio.create_task(stay_connected(login, serve))
-        await asyncio.wait({serving}, timeout=20)
+        await asyncio.wait({serving}, timeout=PATIENCE_S)
         assert serving.cancelled()
         assert len(made) == 1 and made[0]._paho.socket() is None

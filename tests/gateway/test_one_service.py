@@ -9,6 +9,7 @@ from typing import Any
 
 import aiomqtt
 from embedded_broker import embedded_broker
+from patience import PATIENCE_S
 from udp_nic import UdpNic, closing
 
 from gateway.addresses import Address
@@ -32,7 +33,7 @@ async def test_readings_logs_and_device_management_share_one_service(
         device = UdpNic()
         await device.open()
         with closing(device):
-            async with aiomqtt.Client("127.0.0.1", broker.ports[0], **where) as office, asyncio.timeout(30):
+            async with aiomqtt.Client("127.0.0.1", broker.ports[0], **where) as office, asyncio.timeout(PATIENCE_S):
                 await office.subscribe([("acme/read/#", 1), ("acme/cmd/+/res/+", 1)])
                 nic = connect_to(gateway)
                 nic.send(encode(bubble_up(observe=1, mid=1)))

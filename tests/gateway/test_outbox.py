@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 
 from gateway.errors import GatewayError
 from gateway.outbox import Outbox, OutboxFull
@@ -282,7 +283,7 @@ def test_what_was_committed_before_kill_9_is_there(tmp_path: Path) -> None:
                 told = int(process.stdout.readline())
         finally:
             os.kill(process.pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait(PATIENCE_S)
         last = [line for line in process.stdout.read().split("\n") if line]
         process.stdout.close()
         promised = max([told, *map(int, last)])

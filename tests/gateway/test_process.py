@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 from gateway.settings import GatewaySettings, Qos
 from meshwire.config import ConfigError, load_config, read_settings
@@ -28,7 +29,7 @@ def process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     yield process
     if process.poll() is None:
         process.kill()
-    process.communicate(timeout=10)
+    process.communicate(timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -37,7 +38,7 @@ def test_tells_its_ports_and_ends_in_order(process: subprocess.Popen[str], numbe
     ready = json.loads(process.stdout.readline())
     assert ready["event"] == "ready" and ready["coap"] > 0 and ready["http"] > 0
     process.send_signal(number)
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert "Traceback" not in process.stderr.read()
 
 
@@ -46,7 +47,7 @@ def test_a_wrong_value_is_told_with_its_name_and_exit_code_3(tmp_path: Path) -> 
     config.write_text('[gateway]\nhttp = "nowhere"\n[gateway.bridge]\ndefault_message_qos = "SOMETIMES"\n')
     command = [sys.executable, "-m", "gateway", "--config", str(config)]
     environment = os.environ | {"MESHWIRE_STATE": str(tmp_path / "state")}
-    result = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment, cwd=tmp_path)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=environment, cwd=tmp_path)
     assert result.returncode == 3
     assert "gateway.http" in result.stderr and "gateway.bridge.default_message_qos" in result.stderr
     assert "Traceback" not in result.stderr

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 
 from gateway.errors import GatewayError
 from gateway.gateway import Gateway
@@ -65,9 +66,9 @@ def test_a_gateway_waits_for_a_command(site: Site) -> None:
     with hold_alone(site):
         gateway = threading.Thread(target=start)
         gateway.start()
-        began.wait(10)
+        began.wait(PATIENCE_S)
         assert not held
-    gateway.join(10)
+    gateway.join(PATIENCE_S)
     tell_url(held[0], "")
     with pytest.raises(GatewayRuns) as runs, hold_alone(site):
         pass

@@ -12,6 +12,7 @@ import pytest
 from embedded_broker import embedded_broker
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from patience import PATIENCE_S
 
 from broker.addresses.address import Address, AddressType
 from broker.server import Broker
@@ -20,7 +21,6 @@ from meshwire.coap import codes, encode
 from meshwire.identity import Role, TenantId
 from meshwire.site import Site
 
-PATIENCE_S = 20.0
 READINGS = [b"reading-%d" % number for number in range(6)]
 SERVICES = ("dashboard", "learning")
 

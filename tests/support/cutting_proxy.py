@@ -7,6 +7,8 @@ import socket
 import struct
 import threading
 
+from patience import PATIENCE_S
+
 
 class CuttingProxy:
     """Relays 127.0.0.1:`port` to another port of this machine, whose server may come and go."""
@@ -40,7 +42,7 @@ class CuttingProxy:
             except OSError:
                 return
             try:
-                server = socket.create_connection(("127.0.0.1", self._target), timeout=5)
+                server = socket.create_connection(("127.0.0.1", self._target), timeout=PATIENCE_S)
             except OSError:
                 client.close()
                 continue

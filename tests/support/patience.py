@@ -8,7 +8,7 @@ from typing import Final
 
 __all__ = ["PATIENCE_S", "until"]
 
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 120.0
 """A bound for what never comes, not a verdict on how quick the machine is: a busy one may stall for many seconds."""
 
 

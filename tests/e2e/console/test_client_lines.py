@@ -20,6 +20,7 @@ from console_browser import Browser
 from console_site import RECORD
 from fake_nic import FakeNic, serving
 from operated_site import OperatedSite
+from patience import PATIENCE_S
 
 from gateway.addresses import Address
 from meshwire.identity import DeviceId, TenantId
@@ -78,7 +79,7 @@ async def test_a_reading_is_received(lines: dict[str, str], site: OperatedSite, 
     assert process.stdout is not None
     try:
         first = asyncio.ensure_future(process.stdout.readline())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while not first.done():
                 await site.send_reading(MAC)
                 await asyncio.wait({first}, timeout=0.2)
@@ -90,7 +91,7 @@ async def test_a_reading_is_received(lines: dict[str, str], site: OperatedSite, 
 
 async def test_devices_are_listed(lines: dict[str, str]) -> None:
     process = await run(script_of(lines, "Devices by curl"))
-    said, _ = await asyncio.wait_for(process.communicate(), 30)
+    said, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     assert process.returncode == 0 and str(MAC) in said.decode(), said
 
 
@@ -98,7 +99,7 @@ async def test_a_command_is_answered(lines: dict[str, str], site: OperatedSite) 
     async with serving(FakeNic()) as nic:
         site.gateway.registry.seen(MAC, Address("127.0.0.1", nic.port), time.time())
         process = await run(script_of(lines, "A command by aiocoap-client"))
-        said, _ = await asyncio.wait_for(process.communicate(), 30)
+        said, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     assert process.returncode == 0 and b"plain" in said, said
 
 

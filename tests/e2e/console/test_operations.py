@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 from console_browser import Browser
 from operated_site import OperatedSite
+from patience import PATIENCE_S
 
 from gateway.messaging.rules import Scheme
 from gateway.registry.audit import AuditLog
@@ -102,7 +103,7 @@ async def test_what_waits_at_a_queue_is_shown_and_stays(ada: Browser, site: Oper
     assert "order&#34;: 1" not in ada.text and "00 01 02" in ada.text
     async with (
         site.client("acme", "receiver", "ADDRESS_RECEIVER") as receiver,
-        asyncio.timeout(10),
+        asyncio.timeout(PATIENCE_S),
     ):
         await receiver.subscribe("acme/address/orders", 1)
         got = [message.payload async for message in _first(receiver, 3)]
@@ -132,7 +133,7 @@ async def test_a_connection_is_shown_and_ended_with_a_line_in_the_audit_log(ada:
         await ada.go(f"{PLACE}/connections/kick", kick)
         assert ada.status == 200 and "was ended" in ada.text and "Nobody is connected" in ada.text
         with pytest.raises(aiomqtt.MqttError):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 async for _ in billing.messages:
                     raise AssertionError("nothing was published")
     await ada.go(f"{PLACE}/connections?tenant=globex")
@@ -149,7 +150,7 @@ async def test_rates_come_with_the_second_look(ada: Browser, site: OperatedSite)
         assert "<html" not in ada.text and 'data-key="acme token talker"' in ada.text and "…" in ada.text
         for number in range(20):
             await talker.publish("acme/address/free", str(number), qos=1)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not re.search(r'data-label="In, msg/s" class="number">[1-9][0-9.]*<', ada.text):
                 await asyncio.sleep(0.2)
                 await ada.go(rows)
@@ -241,7 +242,7 @@ async def test_a_tenants_user_has_its_own_part_and_no_more(tina: Browser, site: 
     ):
         await own.publish("acme/address/mine", b"1", qos=1)
         await foreign.publish("globex/address/theirs", b"1", qos=1)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             # A look is shared for a second: the first may be of before the two were connected.
             await tina.go(f"{PLACE}/connections")
             while "own-client" not in tina.text:

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from console_site import RECORD
 from operated_site import OperatedSite
+from patience import PATIENCE_S
 from playwright.async_api import expect
 
 from meshwire.identity import DeviceId, TenantId
@@ -106,7 +107,7 @@ async def test_connections_come_and_go_by_themselves_and_are_kicked(administrato
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("status")).to_contain_text("The connection of dashboard was ended.")
         with pytest.raises(aiomqtt.MqttError):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 async for _ in dashboard.messages:
                     pass
     await expect(row).to_have_count(0)

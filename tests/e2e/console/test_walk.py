@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from console_browser import PASSWORD
 from console_site import ConsoleSite
+from patience import PATIENCE_S
 from playwright.async_api import expect
 
 from meshwire.identity import DeviceId
@@ -72,7 +73,7 @@ async def test_from_the_first_start_to_a_client_that_is_cut_off(page: Any, site:
     assert client.stdout is not None
     try:
         first = asyncio.ensure_future(client.stdout.readline())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while not first.done():
                 await site.send_reading(MAC)
                 await asyncio.wait({first}, timeout=0.1)
@@ -90,7 +91,7 @@ async def test_from_the_first_start_to_a_client_that_is_cut_off(page: Any, site:
         await page.get_by_role("link", name="new-account").click()
         await page.get_by_role("button", name="Un-assign").click()
         await expect(page.get_by_text("every instance refuses this account")).to_be_visible()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             last_words = await client.stdout.read()
             assert await client.wait() != 0, "cut off, and refused when it tries again"
         assert b"efused" in last_words, last_words

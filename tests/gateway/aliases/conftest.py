@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from free_ports import free_port
+from patience import PATIENCE_S
 
 from broker.certificates import TrialAuthority
 from gateway.aliases.actions import ActionFailed, DeviceRequest
@@ -27,7 +28,6 @@ from meshwire.identity import DeviceId, TenantId
 from meshwire.notification import Notification
 from meshwire.site import Site
 
-PATIENCE_S = 15.0
 FORMAT = r"%t\t%q\t%r\t%x\t%C\t%P"
 RECORD = bytes.fromhex("a2006474656d70017231373030303030303030352c37322e35302c46")
 

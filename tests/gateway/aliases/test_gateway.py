@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from fake_nic import FakeNic, serving
+from patience import PATIENCE_S
 
 from broker.certificates import TrialAuthority
 from gateway.addresses import Address
@@ -53,7 +54,7 @@ class Api:
         return await asyncio.to_thread(self._call, method, path, body, who)
 
     def _call(self, method: str, path: str, body: object, who: str) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.gateway.http_port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.gateway.http_port, timeout=PATIENCE_S)
         headers = {"Authorization": self.tokens[who], "Content-Type": "application/json"}
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         response = connection.getresponse()
@@ -81,12 +82,10 @@ async def live(api: Api, path: str) -> dict[str, Any]:
 
 
 async def until(api: Api, path: str, key: str, value: object) -> dict[str, Any]:
-    for _ in range(500):
-        state = await live(api, path)
-        if state.get(key) == value:
-            return state
-        await asyncio.sleep(0.02)
-    raise AssertionError(state)
+    async with asyncio.timeout(PATIENCE_S):
+        while (state := await live(api, path)).get(key) != value:  # noqa: ASYNC110 - pages tell no events
+            await asyncio.sleep(0.02)
+    return state
 
 
 async def test_a_notification_goes_to_the_aliases_broker_before_anything_is_lost(
@@ -227,11 +226,10 @@ async def test_workers_publish_through_the_alias_too(
         client = connect(port=gateway.coap_port)
         for number, mac in enumerate(macs):
             # A worker learns of new devices within a second.
-            for _ in range(100):
-                client.send(encode(bubble_up(mac, mid=number)))
-                if (await client.receive()).code == codes.CHANGED:
-                    break
+            client.send(encode(bubble_up(mac, mid=number)))
+            while (await client.receive()).code != codes.CHANGED:
                 await asyncio.sleep(0.05)
+                client.send(encode(bubble_up(mac, mid=number)))
         got = [await seen.next() for _ in range(len(macs) + 1)]
         devices = {mac.value for mac in macs for message in got if mac.value in message["properties"]}
         assert devices == {mac.value for mac in macs}
@@ -266,7 +264,7 @@ async def start_process(config: Path, state: Path) -> tuple[asyncio.subprocess.P
         env=os.environ | {"MESHWIRE_STATE": str(state)}, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         ready = json.loads(await process.stdout.readline())
     return process, int(ready["coap"])
 

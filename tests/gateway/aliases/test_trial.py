@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from patience import PATIENCE_S
 
 from broker.certificates import TrialAuthority
 from gateway.aliases import trial
@@ -72,7 +73,7 @@ def serving(talk: Talk, context: ssl.SSLContext | None = None) -> Iterator[int]:
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(5)
+        thread.join(PATIENCE_S)
 
 
 def answering(code: int, version: ProtocolVersion = V5, properties: Properties | None = None) -> Talk:
@@ -295,7 +296,7 @@ def test_a_server_that_hangs_up_or_says_nothing(store: AliasStore) -> None:
     done = threading.Event()
 
     def silent(sock: socket.socket) -> None:
-        done.wait(10)
+        done.wait(PATIENCE_S)
 
     with serving(silent) as port:
         assert last(store, f"tcp://127.0.0.1:{port}", connect_timeout_s=1) == ("connack", "MW-ALI-141")

@@ -16,6 +16,7 @@ import jsonschema_rs
 from embedded_broker import ADMIN, ADMIN_PASSWORD, embedded_broker
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from patience import PATIENCE_S
 
 from broker.addresses.address import Address, AddressType
 from gateway.gateway import Gateway
@@ -31,7 +32,6 @@ from meshwire.topics import (
 )
 
 MAC = "001350050047dc9a"
-PATIENCE_S = 20.0
 ALARM = cbor2.dumps({0: "ncmth1", 1: "12345"})
 TEXT = b"21.5"
 
@@ -116,7 +116,7 @@ async def test_a_site_at_work(
 
 async def served(gateway: Gateway) -> dict[str, Any]:
     url = f"http://127.0.0.1:{gateway.http_port}/api/asyncapi.json"
-    text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=10).read())
+    text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=PATIENCE_S).read())
     document: dict[str, Any] = json.loads(text)
     return document
 
@@ -169,5 +169,5 @@ def stored_command(base: str, token: str) -> None:
         json.dumps(order).encode(),
         {"Authorization": token, "Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         assert answer.status == 202

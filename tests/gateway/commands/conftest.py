@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from command_parts import ACME, FOREIGN_MAC, MAC, OTHER, Clock, ScriptedDevices
+from patience import PATIENCE_S
 
 from gateway.addresses import Address
 from gateway.commands.service import CommandService
@@ -67,7 +68,7 @@ class Bench:
 
     async def calm(self) -> None:
         hanging = self.devices.hanging
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.service.delivery._serving) > hanging or self.service.store._writing is not None:
                 await asyncio.sleep(0.0005)
                 hanging = self.devices.hanging

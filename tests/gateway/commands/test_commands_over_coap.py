@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 from command_parts import ACME, MAC, OTHER, party
+from patience import PATIENCE_S
 from udp_nic import Manner, UdpNic, closing
 
 from gateway.addresses import Address
 from gateway.commands.records import State
 from gateway.gateway import Gateway
+from gateway.settings import ProxySettings
 from meshwire.coap import NON, Message, codes, encode, options
 from meshwire.identity import Role
 from meshwire.site import Site
@@ -63,7 +65,7 @@ async def shown(client: Any, answer: Message) -> Any:
 async def end_of(gateway: Gateway, id: str) -> Any:
     desk = gateway._commands.desk  # type: ignore[union-attr]
     command = await desk.find(MAC, id, party())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         return [event async for event in desk.follow(command)]
 
 
@@ -190,9 +192,11 @@ async def test_nothing_leaves_after_its_time_not_even_a_repetition(gateway: Gate
     """An unacknowledged request is repeated after 2 to 3 s: here its time is over before."""
     nic.manner = Manner.DEAF
     appear(gateway, nic)
-    answer = await client.answer_to(codes.PUT, proxy_uri("mode=stored&ttl=0.5"))
-    end = (await end_of(gateway, json.loads(answer.payload)["id"]))[-1]
-    assert end.kind is State.UNKNOWN
+    ends = [State.EXPIRED]
+    while ends[-1] is State.EXPIRED and len(ends) < 20:  # a busy machine may take longer to send it than it lives
+        answer = await client.answer_to(codes.PUT, proxy_uri("mode=stored&ttl=0.5"))
+        ends.append((await end_of(gateway, json.loads(answer.payload)["id"]))[-1].kind)
+    assert ends[-1] is State.UNKNOWN
     # The next one goes out, though the first was never acknowledged, and the first is heard no more.
     nic.manner = Manner.ANSWER
     second = await client.answer_to(codes.PUT, proxy_uri("second&mode=stored&ttl=20"))
@@ -201,6 +205,7 @@ async def test_nothing_leaves_after_its_time_not_even_a_repetition(gateway: Gate
     assert [message.query() for message in nic.requests()] == [(), ("second",)]
 
 
+@pytest.mark.parametrize("proxy", [ProxySettings(timeout_s=2)], indirect=True)
 async def test_a_command_is_delivered_when_the_device_has_acknowledged_it(
     gateway: Gateway, nic: UdpNic, client: Any
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from command_parts import ACME, FOREIGN_MAC, MAC, OTHER
+from patience import PATIENCE_S
 from udp_nic import UdpNic, closing
 
 from gateway.addresses import Address
@@ -38,7 +39,7 @@ class Api:
         }
 
     def _call(self, method: str, path: str, body: object, who: str) -> tuple[int, Any, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         headers = {"Content-Type": "application/json", "Authorization": self.tokens[who]}
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         response = connection.getresponse()
@@ -55,7 +56,7 @@ class Api:
         head = (f"GET {path} HTTP/1.1", "Host: x", f"Authorization: {self.tokens[who]}", "Connection: close", *lines)
         writer.write(("\r\n".join(head) + "\r\n\r\n").encode())
         try:
-            while line := (await asyncio.wait_for(reader.readline(), 20)).decode():
+            while line := (await asyncio.wait_for(reader.readline(), PATIENCE_S)).decode():
                 if line.startswith("data: "):
                     yield json.loads(line[6:])
         finally:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from command_parts import ACME, MAC
 from nic_and_board import nic_and_board
+from patience import PATIENCE_S
 
 from gateway.gateway import Gateway
 from gateway.statistics import Event
@@ -61,9 +62,10 @@ async def test_an_update_waits_for_its_board_which_restarts_into_it_and_goes_on(
 
         async def running_version() -> str:
             _, answer = await run("send", MAC.value, "GET", "snsr/sys/fw", "--wait", "30")
-            return str(json.loads(answer["result"]["payload"])["version"])
+            result = answer.get("result") or {}  # no payload: while it restarts nobody answers
+            return str(json.loads(result["payload"])["version"]) if "payload" in result else ""
 
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(PATIENCE_S):
             while await running_version() != "2.1.0":  # noqa: ASYNC110 - it restarts a second after its answer
                 await asyncio.sleep(0.1)
             _, answer = await run("send", MAC.value, "GET", "snsr/", "--wait", "30")

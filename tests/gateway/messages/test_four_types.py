@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from message_site import RECEIVER, SENDER, Place
+from patience import PATIENCE_S
 
 pytestmark = pytest.mark.server
 
@@ -71,7 +72,7 @@ async def test_a_direct_address_tells_the_sender_that_a_receiver_took_it(place: 
 async def test_ten_messages_as_an_event_stream(place: Place, kind: str) -> None:
     """Like the reference card's two scripts, with curl on both sides; each event is acknowledged as it is written."""
     sender, receiver = place.client(SENDER), place.client(RECEIVER)
-    async with asyncio.timeout(60), receiver.stream("/api/messages/events", address=f"a-{kind}") as events:
+    async with asyncio.timeout(PATIENCE_S), receiver.stream("/api/messages/events", address=f"a-{kind}") as events:
         await place.receivers(f"a-{kind}")
         for number in range(10):
             assert (await sender.publish(str(number), address=f"a-{kind}", wait=20)).status == 200
@@ -102,7 +103,7 @@ async def test_request_and_reply_with_all_that_mqtt_5_carries(place: Place) -> N
     assert request["contentType"] == "application/cbor" and request["payload"] == "\u00ff"
     assert request["responseTopic"] == "acme/reply/7" and request["correlation"] == "c0ffee"
     assert request["userProperties"] == [["a", "1"], ["a", "2"], ["b", ""]] and 50 < request["expiresIn"] <= 60
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while (await receiver.publish("done", topic="acme/reply/7")).status != 200:
             pass  # the sender listens in a moment
     (reply,) = await answering

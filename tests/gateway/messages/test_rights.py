@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from message_site import RECEIVER, SENDER, Client, Place
+from patience import PATIENCE_S
 
 from broker.settings import Plan
 from gateway.gateway import Gateway
@@ -69,7 +70,7 @@ async def test_events_of_a_consumer_go_on_where_they_were(place: Place) -> None:
     id = await receiver.open(address="a-queue")
     for number in range(3):
         await sender.publish(str(number), address="a-queue")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         async with receiver.stream(f"/api/consumers/{id}/events") as events:
             assert [(await anext(events))["data"]["payload"] for _ in range(2)] == ["0", "1"]
         async with receiver.stream(f"/api/consumers/{id}/events", "-H", "Last-Event-ID: 2") as events:
@@ -105,7 +106,7 @@ async def test_a_consumer_that_nobody_uses_ends_and_its_messages_go_back(make_pl
 
 async def test_readings_over_http(place: Place, connect_to: Any, bubble_up: Any) -> None:
     reader = place.client(Role.BUBBLE_UP_READ_CONSUMER)
-    async with asyncio.timeout(30), reader.stream("/api/messages/events", filter="acme/read/#") as events:
+    async with asyncio.timeout(PATIENCE_S), reader.stream("/api/messages/events", filter="acme/read/#") as events:
         nic = connect_to(place.gateway)
         first = asyncio.create_task(anext(events))
         number = 0

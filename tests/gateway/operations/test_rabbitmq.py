@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from patience import PATIENCE_S
 from rabbit_management import Management, managing
 
 from gateway.operations.errors import NotOffered, NotReached, RequestRefused
@@ -70,4 +71,4 @@ async def test_what_can_not_be_had_is_said(desk: RabbitMQDesk, management: Manag
         await wrong.clients(None, "")
     nowhere = RabbitMQDesk("http://127.0.0.1:1", "op", lambda: "secret")
     with pytest.raises(NotReached, match="can't be reached"):
-        await asyncio.wait_for(nowhere.listeners(), 10)
+        await asyncio.wait_for(nowhere.listeners(), PATIENCE_S)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from patience import PATIENCE_S
 
 from broker.certificates import TrialAuthority
 from gateway.tools.http_api import _say_once
@@ -248,7 +249,7 @@ def _gateway() -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE_S)
         process.stdout.close()
 
 
