@@ -6,6 +6,7 @@ Hooks are called in the event loop and must return at once; what takes time belo
 own. They see what happens; they do not decide: who may do what is the policy's business.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from broker.errors import HookError
 __all__ = ["BrokerHook", "Client", "Hooks", "load_hooks"]
 
 GROUP: Final = "meshwire.broker.hooks"
+CONTAINED: Final = (Exception, SystemExit, asyncio.CancelledError)
+"""What foreign code may raise without harm: by the last two it would end the broker, or half of a loop turn."""
 LOGGED_EVERY: Final = 1_000
 """Of the failures of one hook and event, the first and then each so many-th is worth a line in the log."""
 
@@ -93,7 +96,7 @@ class Hooks:
         for name, listener in listeners:
             try:
                 listener(*arguments)
-            except Exception as error:  # the top of foreign code
+            except CONTAINED as error:  # the top of foreign code
                 self.failures[name] += 1
                 if self.failures[name] % LOGGED_EVERY == 1:
                     _log.warning("hook failed", hook=name, failures=self.failures[name], error=repr(error))
@@ -120,7 +123,7 @@ def load_hooks(wanted: Mapping[str, Mapping[str, object]]) -> dict[str, BrokerHo
             )
         try:
             hook = known[name].load()(**arguments)
-        except Exception as error:  # the top of foreign code
+        except CONTAINED as error:  # the top of foreign code
             raise HookError("a hook can't be made", evidence=f"{name}: {error!r}", fix="see its package") from error
         hooks[name] = hook
     return hooks

@@ -1,5 +1,6 @@
 """Custom code on the broker's events, contained when it fails; topic aliases; the `$SYS` tree."""
 
+import asyncio
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,11 @@ class Notes(BrokerHook):
 
 
 class Faulty(BrokerHook):
+    def __init__(self, fault: BaseException | None = None) -> None:
+        self._fault = fault or RuntimeError("a fault of the hook")
+
     def on_publish(self, client: Client | None, topic: str, payload: bytes, qos: int, retain: bool) -> None:
-        raise RuntimeError("a fault of the hook")
+        raise self._fault
 
 
 async def test_every_event_is_told_in_order(start: Any, join: Any, eventually: Any) -> None:
@@ -101,9 +105,10 @@ async def test_drops_for_one_client_name_it(start: Any, join: Any, eventually: A
     assert dropped == [("dropped", Client("ssni", "away", "password"), "t", "queue-full", 1)] * 2
 
 
-async def test_a_hook_that_fails_is_contained_and_counted(start: Any, join: Any) -> None:
+@pytest.mark.parametrize("fault", [RuntimeError("its own"), SystemExit(1), asyncio.CancelledError()], ids=repr)
+async def test_a_hook_that_fails_is_contained_and_counted(start: Any, join: Any, fault: BaseException) -> None:
     notes = Notes()
-    running = await start(hooks={"faulty": Faulty(), "notes": notes})
+    running = await start(hooks={"faulty": Faulty(fault), "notes": notes})
     client = await join(running, Connect("c", V5))
     await client.ask(sub("t"))
     for number in (1, 2):
