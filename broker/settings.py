@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,6 +20,10 @@ __all__ = [
     "ListenerKind",
     "ListenerSettings",
 ]
+
+
+TenantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""A tenant id as a key; one that no tenant can have would never be asked for."""
 
 
 class FullQueue(StrEnum):
@@ -190,11 +194,11 @@ class BrokerSettings(BaseModel):
     """External identity providers."""
     default_token_roles: tuple[str, ...] = ()
     """Roles of a token without an `mqttScope` claim."""
-    tenant_default_token_roles: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    tenant_default_token_roles: dict[TenantName, tuple[str, ...]] = Field(default_factory=dict)
     """The same for single tenants; takes the place of `default_token_roles`."""
     default_plan: Plan = Plan()
     """Bounds of a tenant that is not named in `plan`."""
-    plan: dict[str, Plan] = Field(default_factory=dict)
+    plan: dict[TenantName, Plan] = Field(default_factory=dict)
     """Bounds of single tenants, `[broker.plan.TENANT]`."""
     hook: dict[str, dict[str, object]] = Field(default_factory=dict)
     """Hooks to load, `[broker.hook.NAME]`: NAME is an entry point of group `meshwire.broker.hooks`, the keys are the

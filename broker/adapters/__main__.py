@@ -32,6 +32,7 @@ from broker.adapters.rabbitmq.trial import serve_announced
 from broker.addresses.book import AddressBook
 from broker.certificates import TrialAuthority
 from broker.credentials import UsersFile
+from broker.role_table import RoleTable
 from broker.settings import BrokerSettings, InstanceSettings
 from meshwire.cli import main
 from meshwire.config import load_config, read_settings
@@ -128,6 +129,7 @@ def write_files(
         addresses=tuple(book) if amqp else (),
         tls=tls,
         plain_host=plain_host or (LOOPBACK if tls is not None else EVERYWHERE),
+        rules=RoleTable(settings.roles_file or site.path("broker", "roles.json")).rules,
     )
     files = generate(engine, facts)
     if engine in ("mosquitto", "hivemq"):

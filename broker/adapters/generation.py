@@ -7,19 +7,22 @@ gateway's is the site's secret, so that the gateway needs no change.
 
 import json
 import secrets
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from broker.adapters import hivemq
 from broker.adapters.emqx import EmqxConf, emqx_conf
 from broker.adapters.go_auth import GoAuthConf, go_auth_conf
 from broker.adapters.hivemq import credentials_xml
+from broker.adapters.mosquitto import dynsec
 from broker.adapters.mosquitto.configuration import MosquittoConf, mosquitto_conf
 from broker.adapters.mosquitto.dynsec import MosquittoUser, dynsec_document
 from broker.adapters.rabbitmq.configuration import RabbitNode, definitions, enabled_plugins, rabbitmq_conf
 from broker.adapters.rabbitmq.tls import NodeTls, TlsFiles
 from broker.adapters.vernemq import VerneConf, vernemq_conf
 from broker.addresses.address import Address
+from broker.policy import BUILT_IN_ROLES, RoleRule
 from meshwire.identity import Principal, TenantId
 
 __all__ = ["GENERATORS", "Facts", "example_facts", "generate"]
@@ -43,7 +46,8 @@ class Facts:
         addresses: whose queues RabbitMQ makes.
         tls: RabbitMQ speaks TLS as well.
         plain_host: where RabbitMQ listens without TLS.
-        salt: makes salts; None: random.
+        rules: the role table.
+        salt: makes salts of as many octets as the engine takes.
     """
 
     secret: str
@@ -56,7 +60,8 @@ class Facts:
     addresses: tuple[Address, ...] = ()
     tls: TlsFiles | None = None
     plain_host: str = EVERYWHERE
-    salt: Callable[[], bytes] = lambda: secrets.token_bytes(16)
+    rules: Mapping[str, RoleRule] = field(default_factory=lambda: BUILT_IN_ROLES)
+    salt: Callable[[int], bytes] = secrets.token_bytes
 
     @property
     def authority_url(self) -> str:
@@ -72,7 +77,9 @@ def example_facts() -> Facts:
     )
     nodes = tuple(f"rabbit@node{number}" for number in (1, 2, 3))
     control = ("meshwire-control", "the-control-users-password")
-    return Facts(EXAMPLE_SECRET, users=users, control_user=control, cluster=nodes, salt=lambda: bytes(range(16)))
+    return Facts(
+        EXAMPLE_SECRET, users=users, control_user=control, cluster=nodes, salt=lambda octets: bytes(range(octets))
+    )
 
 
 def _example_user(name: str, tenant: str, roles: tuple[str, ...]) -> MosquittoUser:
@@ -98,10 +105,12 @@ def passwords_json(users: Iterable[MosquittoUser]) -> str:
 
 
 def _mosquitto(facts: Facts) -> dict[str, str]:
-    return {
-        "mosquitto.conf": mosquitto_conf(MosquittoConf()),
-        "dynamic-security.json": dynsec_document(facts.users, facts.control_user, new_salt=facts.salt),
-    }
+    document = dynsec_document(facts.users, facts.control_user, facts.rules, lambda: facts.salt(dynsec.SALT_OCTETS))
+    return {"mosquitto.conf": mosquitto_conf(MosquittoConf()), "dynamic-security.json": document}
+
+
+def _hivemq(facts: Facts) -> dict[str, str]:
+    return {"credentials.xml": credentials_xml(facts.users, facts.rules, lambda: facts.salt(hivemq.SALT_OCTETS))}
 
 
 def _rabbitmq(facts: Facts) -> dict[str, str]:
@@ -130,7 +139,7 @@ GENERATORS: Final[dict[str, Callable[[Facts], dict[str, str]]]] = {
     "rabbitmq": _rabbitmq,
     "emqx": lambda facts: {"emqx.conf": emqx_conf(EmqxConf(facts.authority_url, facts.secret))},
     "vernemq": lambda facts: {"vernemq.conf": vernemq_conf(VerneConf(f"{facts.authority_url}/{facts.secret}"))},
-    "hivemq": lambda facts: {"credentials.xml": credentials_xml(facts.users, new_salt=facts.salt)},
+    "hivemq": _hivemq,
 }
 """By engine: from facts to file names and texts."""
 

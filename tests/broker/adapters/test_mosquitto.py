@@ -1,6 +1,7 @@
 """Debian's Mosquitto with dynamic security: users, live changes, tokens."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
+from typer.testing import CliRunner
 
+from broker.adapters.__main__ import app
 from broker.adapters.connection import BrokerAddress, MqttConnection
 from broker.adapters.errors import EngineError
 from broker.adapters.mosquitto.control import DynamicSecurity
@@ -90,6 +93,28 @@ async def test_the_generated_users_may_do_what_the_policy_says(mosquitto: Privat
         assert isinstance(received, Publish)
         assert received.topic == TOPIC
         assert await subscribe(second, "+/cmd/+/req/+") == 1
+
+
+async def test_the_files_that_the_command_writes_let_users_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a role of the site's own, too."""
+    state, written = tmp_path / "state", tmp_path / "written"
+    monkeypatch.setenv("MESHWIRE_STATE", str(state))
+    RoleTable(state / "broker" / "roles.json").add("weather", subscribe=("{tenantId}/weather/#",))
+    UsersFile(state / "broker" / "users.json").add("alice", "forgotten", tenant=ACME, roles=("weather",))
+    done = CliRunner().invoke(app, ["generate", "mosquitto", "--directory", str(written)])
+    assert done.exit_code == 0, done.output
+    document = (written / "dynamic-security.json").read_text()
+    monkeypatch.setattr("broker.adapters.mosquitto.process.dynsec_document", lambda *_: document)
+    server = PrivateMosquitto(tmp_path / "mosquitto", (), CONTROL)
+    await asyncio.to_thread(server.start)
+    try:
+        password = json.loads((written / "passwords.json").read_text())["alice"]
+        async with logged_in(server.address, "alice", password) as (alice, code):
+            assert code == 0
+            assert await subscribe(alice, "acme/weather/#") == 1
+            assert await subscribe(alice, "globex/weather/#") == 0x87
+    finally:
+        await asyncio.to_thread(server.stop)
 
 
 async def test_a_tenants_client_id_is_its_user_name(mosquitto: PrivateMosquitto) -> None:
