@@ -31,7 +31,7 @@ class Command:
     summary: str
     log_level: int = logging.WARNING
     fast_loop: bool = False
-    """Whether the command runs on uvloop, where there is one."""
+    """Whether the command itself runs on uvloop, where there is one; verbs of other components do not."""
     verbs: Mapping[str, str] = field(default_factory=dict)
     """Verbs that another component serves: `module:attribute` of the application that has them."""
 
@@ -134,8 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, command: Command, rest: list[str]) -> int:
-    module, attribute = command.verbs.get(rest[0] if rest else "", command.target).split(":")
-    if command.fast_loop:
+    verb = command.verbs.get(rest[0] if rest else "")
+    module, attribute = (verb or command.target).split(":")
+    if command.fast_loop and verb is None:
         use_fast_loop()
     try:
         app = getattr(importlib.import_module(module), attribute)

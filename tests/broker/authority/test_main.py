@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -11,22 +12,30 @@ import pytest
 from broker.adapters.errors import EngineRefuses
 from broker.authority.__main__ import app
 
-RUN = "from broker.authority.__main__ import app; app()"
+COMMANDS = [(["broker", "authority"], signal.SIGINT), (["broker-authority"], signal.SIGTERM)]
+READY = "authority ready: http on 127.0.0.1:"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(("command", "number"), COMMANDS, ids=["verb", "one-word"])
+def test_it_answers_until_interrupted(tmp_path: Path, command: list[str], number: signal.Signals) -> None:
     environment = os.environ | {"MESHWIRE_STATE": str(tmp_path), "MESHWIRE__AUTHORITY__PORT": "0"}
     process = subprocess.Popen(
-        [sys.executable, "-c", RUN], env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [Path(sys.executable).parent / "meshwire", *command],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
     )
     assert process.stderr is not None
     try:
-        line = process.stderr.readline()
-        assert line.startswith("authority ready: http on 127.0.0.1:")
+        line = next(line for line in process.stderr if line.startswith(READY))
+        secret = (tmp_path / "secrets" / "broker-authority").read_text()
+        url = f"http://127.0.0.1:{line.removeprefix(READY).strip()}/{secret}/hooks/rabbitmq/user"
+        with urllib.request.urlopen(url, data=b"username=nobody&password=x&client_id=c", timeout=10) as response:
+            assert response.read() == b"deny"
         process.send_signal(number)
         _, errors = process.communicate(timeout=10)
-        assert (process.returncode, errors) == (0, "")
+        assert (process.returncode, "Traceback" in errors) == (0, False)
     finally:
         process.kill()
         process.wait()
