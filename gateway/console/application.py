@@ -26,6 +26,7 @@ from gateway.console import (
     nic_commands,
     nic_pages,
     overview_pages,
+    people_pages,
     reading_pages,
     request_pages,
     software_pages,
@@ -106,6 +107,7 @@ class Console:
         self.router = PageRoutes()
         self.router.add(static_files.router())
         self.router.add(account_pages.router(pages))
+        self.router.add(people_pages.router(pages, registry))
         watch = Watch(broker)
         self.router.add(
             overview_pages.router(pages, self.pulse, streams, registry, presence, status, BrokerFigures(watch))

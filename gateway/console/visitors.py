@@ -12,6 +12,7 @@ import hmac
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from gateway.access import ADMIN_SCOPE
@@ -83,20 +84,31 @@ class Visitors:
         """No account exists: the first visitor makes the administrator."""
         return not await asyncio.to_thread(self._registry.accounts, KIND)
 
-    async def add_administrator(self, name: str, password: str) -> str | None:
+    async def add_administrator(self, name: str, password: str, *, by: str = KIND) -> str | None:
         """Store a platform administrator; returns why not, in words for a form, or None."""
-        return await asyncio.to_thread(self._add, name, password, INTERNAL_TENANT, ADMIN_SCOPE)
+        return await asyncio.to_thread(self._add, name, password, INTERNAL_TENANT, ADMIN_SCOPE, by)
 
-    async def add_tenant_user(self, name: str, password: str, tenant: TenantId) -> str | None:
+    async def add_tenant_user(self, name: str, password: str, tenant: TenantId, *, by: str = KIND) -> str | None:
         """Store somebody who sees one tenant; returns why not, or None."""
-        return await asyncio.to_thread(self._add, name, password, tenant, API_SCOPE)
+        return await asyncio.to_thread(self._add, name, password, tenant, API_SCOPE, by)
 
-    def _add(self, name: str, password: str, tenant: TenantId, scope: str) -> str | None:
+    async def change_password(self, visitor: Visitor, current: str, password: str) -> str | None:
+        """Another password for a visitor, whose other sessions end by that; returns why not, or None."""
+        if (reason := refuse_password(password)) is not None:
+            return reason
+        if await self._credentials.verify(visitor.name, current, KIND) is None:
+            return "The present password is wrong."
+        change = partial(self._registry.set_account, visitor.name, KIND, secret=password, by=visitor.name)
+        visitor.secret_hash = (await asyncio.to_thread(change)).secret_hash
+        self._asked.pop(visitor.name, None)  # its own live pages stay
+        return None
+
+    def _add(self, name: str, password: str, tenant: TenantId, scope: str, by: str) -> str | None:
         if (reason := refuse_name(name) or refuse_password(password)) is not None:
             return reason
         if self._registry.account(name, KIND) is not None:
             return f"{name} exists already."
-        self._registry.add_account(name, password, tenant, (), kind=KIND, scope=scope, by="console")
+        self._registry.add_account(name, password, tenant, (), kind=KIND, scope=scope, by=by)
         return None
 
     def wait_s(self, address: str, now_s: float) -> float:

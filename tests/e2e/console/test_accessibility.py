@@ -33,6 +33,13 @@ BROKERS = [f"messaging/{name}?tenant=acme" for name in ("addresses", "connection
 """Pages that ask the broker."""
 SIZES = {"desk": {"width": 1280, "height": 800}, "phone": {"width": 360, "height": 740}}
 LOOKS = [(size, scheme) for size in SIZES for scheme in ("light", "dark")]
+OUT_OF_SIGHT = """() => [
+  ...[...document.querySelectorAll(".wide")].filter((each) => each.scrollWidth > each.clientWidth)
+    .map((each) => `a table is wider than the screen: ${each.textContent.trim().slice(0, 80)}`),
+  ...[...document.querySelectorAll("a[href]:not(.skip), button, input:not([type=hidden])")]
+    .filter((each) => each.offsetParent && each.getBoundingClientRect().right < 0)
+    .map((each) => `can be reached by keyboard, and not be seen: ${each.outerHTML.slice(0, 120)}`),
+]"""
 FEW_LOOKS = [("desk", "light"), ("phone", "dark")]
 """For pages that differ from others in their words."""
 ON_LOOKS = ["color-contrast", "target-size", "scrollable-region-focusable", "link-in-text-block"]
@@ -71,6 +78,7 @@ async def faults(page: Any, looks: Sequence[tuple[str, str]] = LOOKS) -> list[st
         overflow = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         if overflow > 0:
             found.append(f"{size}: the page is {overflow} px wider than the screen")
+        found += [f"{size}: {each}" for each in await page.evaluate(OUT_OF_SIGHT if size == "phone" else "[]")]
     return found
 
 
