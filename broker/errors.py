@@ -4,6 +4,8 @@ exception.
 
 from typing import ClassVar, Final
 
+from pydantic import ValidationError
+
 from meshwire.errors import ExitCode, MeshwireError
 
 __all__ = [
@@ -20,7 +22,17 @@ __all__ = [
     "StoreError",
     "TlsFilesError",
     "UsersFileError",
+    "wrong_values",
 ]
+
+
+def wrong_values(error: ValidationError) -> str:
+    """What pydantic found, in one line for people: where, when it is a part of the whole, and what."""
+    found = []
+    for item in error.errors()[:3]:
+        place, words = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
+        found.append(f"{place}: {words}" if place else words)
+    return "; ".join(found)
 
 
 class BrokerError(MeshwireError):

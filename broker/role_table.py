@@ -15,7 +15,7 @@ from typing import Final, Self
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from broker.errors import RolesFileError
+from broker.errors import RolesFileError, wrong_values
 from broker.policy import BUILT_IN_ROLES, TENANT_TOKEN, RoleRule
 from broker.watched_file import WatchedFile
 from meshwire.topics import TopicError, TopicFilter
@@ -129,8 +129,8 @@ class RoleTable:
             else:
                 roles = _Roles.model_validate(source).roles
         except ValidationError as error:
-            reasons = "; ".join(".".join(map(str, item["loc"])) + f": {item['msg']}" for item in error.errors()[:3])
-            raise RolesFileError("a role is not valid", evidence=f"{self.path}: {reasons}", fix="mend it") from None
+            evidence = f"{self.path}: {wrong_values(error)}"
+            raise RolesFileError("a role is not valid", evidence=evidence, fix="mend it") from None
         for name in roles:
             self._check_name(name)
         return roles

@@ -14,7 +14,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from broker.addresses.address import Address, intersect
-from broker.errors import AddressError
+from broker.errors import AddressError, wrong_values
 from broker.watched_file import WatchedFile
 
 __all__ = ["AddressBook"]
@@ -138,5 +138,4 @@ def _check_target(item: Address, target: str, found: Address | None) -> None:
 
 def invalid(error: ValidationError, where: str) -> AddressError:
     """What pydantic said, in one line."""
-    reasons = "; ".join(".".join(map(str, item["loc"])) + f": {item['msg']}" for item in error.errors()[:3])
-    return AddressError("an address is not valid", evidence=f"{where}: {reasons}", fix="mend it")
+    return AddressError("an address is not valid", evidence=f"{where}: {wrong_values(error)}", fix="mend it")

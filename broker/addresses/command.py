@@ -44,7 +44,7 @@ Seconds = Annotated[int | None, typer.Option(help="Seconds; 0: no bound.", min=0
 Number = Annotated[int | None, typer.Option(min=1)]
 Name = Annotated[str | None, typer.Option(help="An address of the same tenant; empty: none.")]
 Host = Annotated[str, typer.Option("--host", "-h", help="Of the running broker.")]
-Port = Annotated[int, typer.Option("--port", "-p")]
+Port = Annotated[int, typer.Option("--port", "-p", envvar="MESHWIRE_MQTT_PORT")]
 User = Annotated[str, typer.Option("--username", "-u", help="A user with role ADMIN or OPERATOR.")]
 PasswordFile = Annotated[
     Path | None,

@@ -155,15 +155,18 @@ class _Visit:
         place, login = self._place, self._place.login
         properties = Properties(receive_maximum=receive_maximum) if place.version is V5 else NO_PROPERTIES
         connect = Connect("", place.version, True, 0, None, login.username, login.password.encode(), properties)
-        answer = await self.connection.login(connect)
+        try:
+            answer, seen = await self.connection.login(connect), "hangs up on a login"
+        except TimeoutError:
+            answer, seen = None, f"has not answered a login for {CONNECT_TIMEOUT_S:g} s"
         if answer is None:
             raise BrokerNotReachable(
                 "no MQTT broker answers",
-                evidence=f"{place.broker}: it hangs up on a login",
+                evidence=f"{place.broker}: it {seen}",
                 fix="check -h and -p: the port is of another service, or one for TLS",
             )
         if answer.reason_code:
-            raise _refused("the broker refused the login", answer.reason_code)
+            raise _refused("the broker refused the login", answer.reason_code, answer.properties)
 
     async def subscribe(self, topic: str) -> None:
         self.connection.send(Subscribe(1, (TopicSubscription(topic, 1),)))

@@ -32,7 +32,7 @@ Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Its name, as in
 Count = Annotated[int | None, typer.Option("--messages", "-m", min=1, help="How many messages.")]
 Tenant = Annotated[str, typer.Option("--tenant", "-T", help="Whose address.", envvar="MESHWIRE_TENANT")]
 Host = Annotated[str, typer.Option("--host", "-h", help="The broker, whichever engine it is.")]
-Port = Annotated[int, typer.Option("--port", "-p")]
+Port = Annotated[int, typer.Option("--port", "-p", envvar="MESHWIRE_MQTT_PORT")]
 CaFile = Annotated[
     Path | None, typer.Option("--ca-file", help="The port speaks TLS: PEM file of who may have signed its certificate.")
 ]

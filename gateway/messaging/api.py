@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.api.callers import Admin, tenant_id, who
 from gateway.api.pages import Page
 from gateway.api.tenants import Title
 from gateway.messaging.endpoint_check import check_endpoint
-from gateway.messaging.publishing import dns_records
+from gateway.messaging.errors import MessagingError, UnknownError
+from gateway.messaging.publishing import dns_records, refuse_address
 from gateway.messaging.rules import Account, Endpoint, Instance, Option, Scheme
 from gateway.messaging.service import ROOT, InstanceState, MessagingService, Picture
 
@@ -200,7 +201,7 @@ class _Instances:
         for state in self._service.instance_states():
             if state.instance.name == name:
                 return _instance(state, self._service.picture())
-        raise HTTPException(404, "there is no such instance")
+        raise UnknownError("there is no such instance", evidence=name, fix="see `meshwire instance list`")
 
     def add(self, body: NewInstance, admin: Admin) -> InstanceAnswer:
         """Make an instance known that does not announce itself."""
@@ -309,6 +310,8 @@ class _Endpoints:
     def publishing(self, id: str, admin: Admin, address: str | None = None) -> Publishing:
         """How to publish the endpoint: DNS records (for `address`, the broker's), and who uses it."""
         endpoint = self._service.picture().endpoint(id)
+        if address is not None and (reason := refuse_address(address)) is not None:
+            raise MessagingError("there are no such records", evidence=reason, fix="give the broker's address")
         return Publishing(records=dns_records(endpoint, address), uses=self._service.uses(id))
 
     async def check(self, id: str, admin: Admin) -> CheckAnswer:

@@ -20,6 +20,8 @@ from gateway.messaging.rules import Endpoint, Scheme
 __all__ = ["Step", "check_endpoint"]
 
 TIMEOUT_S: Final = 5.0
+ALERT_S: Final = 1.0
+"""A listener that misses a certificate says so at once."""
 SOON_S: Final = 14 * 86_400.0
 """A certificate that ends within this time is worth a word."""
 _CONNECT: Final = bytes.fromhex("10 12 00 04 4d 51 54 54 04 02 00 05 00 06") + b"mw-try"
@@ -50,11 +52,12 @@ async def check_endpoint(endpoint: Endpoint, context: ssl.SSLContext | None = No
         context: whose authorities are trusted; None: the system's.
     """
     steps: list[Step] = []
-    writer: asyncio.StreamWriter | None = None
+    reader, writer = None, None
+    trust = context or ssl.create_default_context()
     try:
         steps.append(await _resolve(endpoint))
         steps.append(await _reach(endpoint))
-        reader, writer = await _open(endpoint, context or ssl.create_default_context(), steps)
+        reader, writer = await _open(endpoint, trust, steps)
         if endpoint.scheme in (Scheme.WS, Scheme.WSS):
             steps.append(await _upgrade(endpoint, reader, writer))
             writer.write(_masked(_CONNECT))
@@ -63,6 +66,13 @@ async def check_endpoint(endpoint: Endpoint, context: ssl.SSLContext | None = No
         steps.append(await _answer(endpoint, reader))
     except _Failed as failure:
         steps.append(failure.step)
+        if (
+            reader is not None
+            and endpoint.scheme.is_tls
+            and await asyncio.to_thread(_demands_certificate, endpoint, trust)
+        ):
+            seen = "the listener demands a client's certificate (mutual TLS); MQTT is not tried without one"
+            steps[-1] = Step("mutual", True, seen)
     finally:
         if writer is not None:
             writer.close()
@@ -106,7 +116,7 @@ async def _open(
         fix = "install a certificate for this name, from an authority that this machine trusts"
         raise _Failed(Step("certificate", False, error.verify_message, fix)) from None
     except (OSError, TimeoutError) as error:
-        reason = "no TLS answer" if isinstance(error, TimeoutError) else str(error)
+        reason = str(error) or "no TLS answer"
         fix = "make the listener a TLS one, or the endpoint not secure"
         raise _Failed(Step("certificate", False, reason, fix)) from None
     if endpoint.scheme.is_tls:
@@ -158,6 +168,22 @@ async def _answer(endpoint: Endpoint, reader: asyncio.StreamReader) -> Step:
         seen = f"octets {octets.hex(' ')}" if octets else "no answer to CONNECT"
         raise _Failed(Step("mqtt", False, seen, "let the endpoint lead to an MQTT listener"))
     return Step("mqtt", True, f"CONNACK with code {packet[3]}: MQTT is spoken here")
+
+
+def _demands_certificate(endpoint: Endpoint, context: ssl.SSLContext) -> bool:
+    """Whether the listener ends a connection that shows no certificate. It does so after the handshake, with an alert
+    (RFC 8446 section 6.2) or, as ours, without a word, though nothing was written yet; others wait for CONNECT.
+    """
+    place = (endpoint.domain, endpoint.port)
+    try:
+        with (
+            socket.create_connection(place, TIMEOUT_S) as plain,
+            context.wrap_socket(plain, server_hostname=endpoint.domain) as secure,
+        ):
+            secure.settimeout(ALERT_S)
+            return secure.recv(1) == b""
+    except OSError as error:
+        return isinstance(error, ssl.SSLError) and error.reason == "TLSV13_ALERT_CERTIFICATE_REQUIRED"
 
 
 def _masked(octets: bytes) -> bytes:

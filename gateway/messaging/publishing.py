@@ -8,13 +8,20 @@ from __future__ import annotations
 import ipaddress
 from typing import Final
 
-from gateway.messaging.rules import Endpoint, Scheme
+from gateway.messaging.rules import Endpoint, Scheme, is_domain
 
-__all__ = ["dns_records"]
+__all__ = ["dns_records", "refuse_address"]
 
 TTL_S: Final = 300
 _SERVICES: Final = {Scheme.MQTT: "_mqtt._tcp", Scheme.MQTTS: "_secure-mqtt._tcp"}
 """Service names as registered with IANA; there are none for WebSocket."""
+
+
+def refuse_address(address: str) -> str | None:
+    """Why records can't lead to this; None: it is an IP address or the name of a host."""
+    if _version(address) is not None or is_domain(address.removesuffix(".")):
+        return None
+    return f"{address!r} is neither an IP address nor the name of a host"
 
 
 def dns_records(endpoint: Endpoint, address: str | None = None) -> list[str]:

@@ -23,6 +23,7 @@ __all__ = [
     "Option",
     "Scheme",
     "Standing",
+    "is_domain",
     "refuse_account",
     "refuse_account_options",
     "refuse_assignment",
@@ -277,7 +278,7 @@ def refuse_account_options(
 
 def refuse_endpoint(endpoint: Endpoint, others: Iterable[Endpoint]) -> str | None:
     """Why an endpoint can't be as it is."""
-    if not _is_domain(endpoint.domain):
+    if not is_domain(endpoint.domain):
         return f"{endpoint.domain!r} is no domain name such as broker.example.net"
     if not 1 <= endpoint.port <= 65_535:
         return f"port {endpoint.port} is not 1 to 65535"
@@ -291,5 +292,6 @@ def refuse_endpoint(endpoint: Endpoint, others: Iterable[Endpoint]) -> str | Non
     return None
 
 
-def _is_domain(text: str) -> bool:
+def is_domain(text: str) -> bool:
+    """Whether it can be the name of a host; addresses of IPv4 can, too."""
     return 0 < len(text) <= 253 and all(_LABEL.fullmatch(label) for label in text.split("."))

@@ -142,7 +142,7 @@ class MessagingService:
             if candidate == before:
                 continue
             if rules.refuse_instance(candidate) is None:
-                self._store_instance(candidate, "instance.announce", SYSTEM, announced=True)
+                self._store_instance(candidate, "instance.announce", SYSTEM, announced=True, before=before)
 
     def add_instance(self, instance: Instance, *, by: str = SYSTEM) -> None:
         """Make an instance known that does not announce itself.
@@ -153,7 +153,7 @@ class MessagingService:
         self._must(rules.refuse_instance(instance), "the instance can't be added")
         if instance.name in self.picture().instances:
             raise MessagingError("the instance can't be added", evidence=f"{instance.name} exists", fix="change it")
-        self._store_instance(instance, "instance.add", by, announced=False)
+        self._store_instance(instance, "instance.add", by, announced=False, before=None)
 
     def set_instance(
         self,
@@ -191,7 +191,7 @@ class MessagingService:
                     f"the connection settings of {account.id} want {rules.words(missing)}" if missing else None,
                     "the instance can't be changed",
                 )
-        self._store_instance(after, "instance.set", by, announced=announced)
+        self._store_instance(after, "instance.set", by, announced=announced, before=before)
         return after
 
     def remove_instance(self, name: str, *, by: str = SYSTEM) -> None:
@@ -212,7 +212,11 @@ class MessagingService:
             query = select(schema.instances.c.announced).where(schema.instances.c.name == name)
             return bool(connection.scalar(query))
 
-    def _store_instance(self, instance: Instance, action: str, by: str, *, announced: bool) -> None:
+    def _store_instance(
+        self, instance: Instance, action: str, by: str, *, announced: bool, before: Instance | None
+    ) -> None:
+        facts = _facts(instance)
+        former = {} if before is None else {key: was for key, was in _facts(before).items() if was != facts[key]}
         with self._database.changing(by) as change:
             change.connection.execute(
                 self._database.upsert(schema.instances, "name").values(
@@ -226,7 +230,7 @@ class MessagingService:
                     announced=announced,
                 )
             )
-            change.log(action, instance.name, engine=instance.engine, options=_text(instance.options))
+            change.log(action, instance.name, **facts, former=former)
         self.tell()
 
     # --- accounts
@@ -251,6 +255,7 @@ class MessagingService:
         """Assign an account of level 0 or 1, and all that inherit from it, to an instance; also from another one.
 
         Raises:
+            UnknownError: there is no such account, or no such instance.
             MessagingError: a rule forbids it.
         """
         self.discover()
@@ -271,6 +276,8 @@ class MessagingService:
             if name is None:
                 reason, what = rules.refuse_unassignment(picture.tree, id), "the account can't be un-assigned"
             else:
+                if picture.tree.level(id) <= 1:
+                    picture.instance(name)
                 reason = rules.refuse_assignment(picture.tree, id, name, picture.instances)
                 what = "the account can't be assigned"
             self._must(reason, what)
@@ -295,7 +302,8 @@ class MessagingService:
                 self._must(reason, "the connection settings can't be set")
             after = replace(before, options=options)
             self._store_node(change, after)
-            change.log("account.options", id, id, options=None if options is None else _text(options))
+            former, now = (None if each.options is None else _text(each.options) for each in (before, after))
+            change.log("account.options", id, id, former=former, options=now)
         self.tell()
         return after
 
@@ -495,6 +503,17 @@ def _options(text: str | None) -> frozenset[Option] | None:
 def _text(options: Iterable[Option]) -> str:
     chosen = set(options)
     return " ".join(option.value for option in Option if option in chosen)
+
+
+def _facts(instance: Instance) -> dict[str, object]:
+    """What can change, for the audit log."""
+    return {
+        "engine": instance.engine,
+        "title": instance.title,
+        "tls": instance.has_tls,
+        "mutual": instance.has_mutual,
+        "options": _text(instance.options),
+    }
 
 
 def _instance(row: Any) -> Instance:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 import urllib.parse
+from collections.abc import Collection
 from typing import Annotated, Any
 
 import typer
 
+from gateway.messaging.rules import Option
 from gateway.tools.errors import Refused, WrongInput
 from gateway.tools.http_api import (
     DEFAULT_HTTP,
@@ -45,7 +48,7 @@ OPTION_HELP = "plain, tls or mutual; repeatable"
 IdArgument = Annotated[str, typer.Argument(help="account id: the tenant's")]
 NameArgument = Annotated[str, typer.Argument(help="name of the instance")]
 EndpointArgument = Annotated[str, typer.Argument(help="id of the endpoint")]
-OptionOption = Annotated[list[str] | None, typer.Option("--option", help=OPTION_HELP)]
+OptionOption = Annotated[list[Option] | None, typer.Option("--option", help=OPTION_HELP)]
 ConfirmOption = Annotated[bool, typer.Option("--yes", help="also when it is in use")]
 
 
@@ -128,6 +131,8 @@ def new_account(
     A way that was not gone to its end can be taken up again.
     """
     tenant = tenant_of(account).value
+    if endpoint:
+        _endpoint_body(endpoint)  # before anything is made
 
     def answer(given: str | None, question: str, default: str) -> str:
         if given is not None or ask_nothing:
@@ -153,38 +158,58 @@ def new_account(
     if assigned["instance"] != name:
         assigned = call(http_url, "PUT", f"/api/accounts/{tenant}/assignment", {"instance": name})
     _say(f"3 of 5: connections; {name} offers {', '.join(assigned['options'])}")
-    chosen = option or answer(None, "Options, separated by blanks", " ".join(assigned["options"])).split()
+    chosen = option or _options_in(answer(None, "Options, separated by blanks", " ".join(assigned["options"])))
     if set(chosen) != set(assigned["options"]):
         call(http_url, "PUT", f"/api/accounts/{tenant}/connection-settings", {"options": chosen})
     _say("4 of 5: the endpoint")
-    inherited = [*everything(http_url, f"/api/accounts/{tenant}/endpoints", "endpoints")]
-    offer = inherited[0]["url"] if inherited else _default_url(known, name)
-    url = answer(endpoint, "URL", offer)
-    if url and url not in [each["url"] for each in inherited]:
+    there = [each["url"] for each in everything(http_url, f"/api/accounts/{tenant}/endpoints", "endpoints")]
+    url = answer(endpoint, "URL", next(iter(_suitable([*there, *_listeners(known, name)], chosen)), ""))
+    if url and url not in there:
         call(http_url, "POST", f"/api/accounts/{tenant}/endpoints", _endpoint_body(url))
     _say("5 of 5: credentials; the secret is shown this once")
     client = call(http_url, "POST", "/api/clients", {"tenant": tenant})
     typer.echo(json.dumps({"account": tenant, "instance": name, "options": chosen, "endpoint": url, **client}))
     if url:
-        _say("Try it with:\n" + _try_line(url, tenant))
+        _say(_try_line(url, tenant))
 
 
-def _default_url(instances: list[dict[str, Any]], name: str) -> str:
-    """The first listener of the instance, as far as it tells."""
-    for instance in instances:
-        for node in instance["nodes"]:
-            if instance["name"] == name and node["listeners"]:
-                first = node["listeners"][0]
-                return f"{first['kind']}://{first['host']}:{first['port']}"
-    return ""
+def _options_in(text: str) -> list[Option]:
+    try:
+        return [Option(word) for word in text.split()]
+    except ValueError as error:
+        raise WrongInput("not a connection option", evidence=str(error), fix="choose of plain, tls, mutual") from None
+
+
+def _listeners(instances: list[dict[str, Any]], name: str) -> list[str]:
+    """URLs of the instance's listeners, as far as it tells; one that listens everywhere has this machine's name."""
+    urls = []
+    nodes = [node for each in instances if each["name"] == name for node in each["nodes"]]
+    for listener in (each for node in nodes for each in node["listeners"]):
+        host = socket.gethostname() if listener["host"] in ("", "0.0.0.0", "::") else listener["host"]
+        if ":" not in host:  # an address of IPv6 is no domain name
+            urls.append(f"{listener['kind']}://{host}:{listener['port']}")
+    return urls
+
+
+def _suitable(urls: list[str], options: Collection[Option]) -> list[str]:
+    """Those that an account with these options may use, MQTT over TCP before WebSocket."""
+    schemes = [
+        *(["mqtt", "ws"] if Option.PLAIN in options else []),
+        *(["mqtts", "wss"] if {Option.TLS, Option.MUTUAL} & set(options) else []),
+    ]
+    found = [url for url in urls if urllib.parse.urlsplit(url).scheme in schemes]
+    return sorted(found, key=lambda url: url.startswith("ws"))
 
 
 def _try_line(url: str, tenant: str) -> str:
-    """A line for a shell that shows the account's readings."""
+    """How the account's readings are shown, for a shell."""
     parts = urllib.parse.urlsplit(url)
-    tls = " --capath /etc/ssl/certs" if parts.scheme in ("mqtts", "wss") else ""
-    token = f'"$(meshwire token issue --tenant {shlex.quote(tenant)})"'
-    return f"mosquitto_sub -h {parts.hostname} -p {parts.port}{tls} -V 5 -u notused -P {token} -t '{tenant}/read/#' -v"
+    token = f"meshwire token issue --tenant {shlex.quote(tenant)}"
+    if parts.scheme in ("ws", "wss"):
+        return f"Try {url} with a client that speaks WebSocket (mosquitto_sub does not), password from:\n{token}"
+    tls = " --capath /etc/ssl/certs" if parts.scheme == "mqtts" else ""
+    place = f"-h {parts.hostname} -p {parts.port}{tls}"
+    return f"Try it with:\nmosquitto_sub {place} -V 5 -u notused -P \"$({token})\" -t '{tenant}/read/#' -v"
 
 
 def _say(line: str) -> None:
@@ -353,7 +378,7 @@ def _endpoint_body(url: str) -> dict[str, object]:
     return {"schema": parts.scheme, "domain": parts.hostname, "port": port, "secure": is_secure}
 
 
-def _options(option: list[str] | None) -> dict[str, object]:
+def _options(option: list[Option] | None) -> dict[str, object]:
     return {} if option is None else {"options": option}
 
 

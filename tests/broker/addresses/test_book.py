@@ -110,6 +110,7 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AddressError) as caught:
         invoke("add", "x", "--type", "topic", "--max-messages", "5")
     assert caught.value.code == "MW-BRK-020"
+    assert "seen: x: an address of type topic has no use for max_messages" in str(caught.value)
 
 
 def test_the_free_plan_is_a_valid_configuration() -> None:

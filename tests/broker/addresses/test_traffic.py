@@ -26,7 +26,7 @@ from broker.addresses.traffic_command import send_app
 from broker.certificates import TrialAuthority
 from broker.credentials import UsersFile
 from broker.errors import BrokerNotReachable, SendError, SendTimedOut
-from broker.settings import ListenerKind, ListenerSettings
+from broker.settings import InstanceSettings, ListenerKind, ListenerSettings
 from meshwire.identity import TenantId
 from meshwire.mqtt import ProtocolVersion
 from meshwire.site import Site
@@ -245,6 +245,23 @@ async def test_what_goes_wrong_has_its_words(running: "Running") -> None:
         nowhere = Place(BrokerAddress("127.0.0.1", unused.getsockname()[1]), place.login)
         with pytest.raises(BrokerNotReachable):
             [_ async for _ in send(nowhere, "a", [b""], timeout_s=1.0)]
+
+
+async def test_another_service_on_the_port_is_told_from_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.addresses.traffic.CONNECT_TIMEOUT_S", 0.05)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        place = Place(BrokerAddress("127.0.0.1", silent.getsockname()[1]), Login("admin", "x"))
+        with pytest.raises(BrokerNotReachable, match="has not answered a login"):
+            await request(place, CONTROL_TOPIC, b"{}", RESPONSE_TOPIC, timeout_s=PATIENCE_S)
+
+
+async def test_a_sender_hears_why_its_account_is_not_served(start: Callable[..., Any]) -> None:
+    running = await start(instance=InstanceSettings(name="main", node="one"))
+    place = Place(BrokerAddress("127.0.0.1", running.port), Login("x", running.token("acme", "ADDRESS_SENDER")))
+    with pytest.raises(SendError, match="has not told this instance which accounts it serves"):
+        [_ async for _ in send(place, "acme/address/orders", [b"x"], timeout_s=PATIENCE_S)]
 
 
 async def test_a_3_1_1_pair(running: "Running") -> None:

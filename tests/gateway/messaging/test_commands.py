@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     yield run
 
 
-def announce(folder: Path, name: str) -> None:
+def announce(folder: Path, name: str, *listeners: str, options: Sequence[str] = ("plain",)) -> None:
     said = {"instance": name, "node": "one", "engine": "embedded", "started": 0, "at": time.time()}
-    listener = {"kind": "mqtt", "host": "127.0.0.1", "port": 1883}
+    kinds = [listener.split() for listener in listeners or ("mqtt 127.0.0.1",)]
+    places = [{"kind": kind, "host": host, "port": 1883} for kind, host in kinds]
     path = Site(folder).path("messaging", "instances", f"{name}@one.json")
-    path.write_text(json.dumps({**said, "options": ["plain"], "listeners": [listener]}))
+    path.write_text(json.dumps({**said, "options": list(options), "listeners": places}))
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -60,6 +62,48 @@ def test_the_way_to_a_new_account(run: Run, tmp_path: Path, asked: bool) -> None
     assert made["endpoint"] == "mqtt://broker.example.net:1883" and made["clientSecret"]
     shown = json.loads(run(account_app, "show", "acme"))
     assert shown["instance"] == "main" and shown["endpoints"][0]["url"] == made["endpoint"]
+
+
+@pytest.mark.parametrize(
+    ("listeners", "option", "endpoint"),
+    [
+        (["mqtt 127.0.0.1", "mqtts broker.example.net"], "tls", "mqtts://broker.example.net:1883"),
+        (["wss b.example.net", "mqtts ::1"], "tls", "wss://b.example.net:1883"),
+        (["ws b.example.net", "mqtt b.example.net"], "plain", "mqtt://b.example.net:1883"),
+        (["mqtt 0.0.0.0"], "plain", f"mqtt://{socket.gethostname()}:1883"),
+        (["mqtt 127.0.0.1"], "mutual", ""),
+    ],
+)
+def test_the_way_offers_an_endpoint_that_the_account_may_use(
+    run: Run, tmp_path: Path, listeners: list[str], option: str, endpoint: str
+) -> None:
+    announce(tmp_path, "main", *listeners, options=["plain", "tls", "mutual"])
+    line = run(account_app, "new", "acme", "--option", option, "--batch")
+    assert json.loads(line.splitlines()[-1])["endpoint"] == endpoint
+
+
+def test_the_way_makes_nothing_when_it_can_not_be_gone(run: Run, tmp_path: Path) -> None:
+    announce(tmp_path, "main")
+    with pytest.raises(WrongInput, match="not an endpoint"):
+        run(account_app, "new", "acme", "--endpoint", "broker.example.net", "--batch")
+    assert "acme" not in run(account_app, "list")
+    with pytest.raises(WrongInput, match="not a connection option; seen: 'ssl'"):
+        run(account_app, "new", "acme", input="Acme\nmain\nssl\n")
+
+
+def test_what_there_is_not_is_told_by_its_code(run: Run, tmp_path: Path) -> None:
+    announce(tmp_path, "main")
+    run(account_app, "add", "acme")
+    endpoint = json.loads(run(endpoint_app, "add", "acme", "mqtt://b.example.net:1883"))["id"]
+    for arguments in (["assign", "acme", "nowhere"], ["assign", "nobody", "main"]):
+        with pytest.raises(Refused) as caught:
+            run(account_app, *arguments)
+        assert caught.value.code == "MW-MSG-002"
+    with pytest.raises(Refused, match="see `meshwire instance list`") as caught:
+        run(instance_app, "describe", "nowhere")
+    assert caught.value.code == "MW-MSG-002"
+    with pytest.raises(Refused, match="'a b' is neither an IP address nor the name of a host"):
+        run(endpoint_app, "publish", endpoint, "--address", "a b")
 
 
 def test_accounts_instances_and_endpoints(run: Run, tmp_path: Path) -> None:

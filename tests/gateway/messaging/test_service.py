@@ -160,6 +160,18 @@ def test_the_life_of_an_assignment_and_what_brokers_hear(bench: Bench) -> None:
         "account.unassign",
     ]
     assert log.entries(action="account.assign")[-1].by == "ann"
+    (settings,) = log.entries(action="account.options")
+    assert settings.detail == {"former": None, "options": "tls"}
+    service.set_instance("main", title="Main", by="ann")
+    (renamed,) = log.entries(action="instance.set")
+    assert renamed.detail == {
+        "engine": "embedded",
+        "title": "Main",
+        "tls": False,
+        "mutual": False,
+        "options": "plain",
+        "former": {"title": ""},
+    }
 
 
 def test_another_process_s_tenants_are_told_by_keep(bench: Bench) -> None:
@@ -343,14 +355,21 @@ async def test_an_endpoint_is_tried_step_by_step(tmp_path: Path) -> None:
 
     plain = await asyncio.start_server(broker, "127.0.0.1", 0)
     tls = await asyncio.start_server(broker, "127.0.0.1", 0, ssl=context)
-    plain_port, tls_port = plain.sockets[0].getsockname()[1], tls.sockets[0].getsockname()[1]
-    async with plain, tls:
+    demanding = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(demanding)
+    demanding.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(demanding)
+    mutual = await asyncio.start_server(broker, "127.0.0.1", 0, ssl=demanding)
+    plain_port, tls_port, mutual_port = (each.sockets[0].getsockname()[1] for each in (plain, tls, mutual))
+    async with plain, tls, mutual:
         for scheme, domain, port, trust, ends in [
             (Scheme.MQTT, "localhost", plain_port, blind, "ok mqtt"),
             (Scheme.MQTTS, "localhost", tls_port, trusting, "ok mqtt"),
             (Scheme.MQTTS, "localhost", tls_port, blind, "no certificate"),
             (Scheme.MQTTS, "127.0.0.1", tls_port, trusting, "no certificate"),
             (Scheme.MQTTS, "localhost", plain_port, trusting, "no certificate"),
+            (Scheme.MQTTS, "localhost", mutual_port, trusting, "ok mutual"),
+            (Scheme.WSS, "localhost", mutual_port, trusting, "ok mutual"),
             (Scheme.WS, "localhost", plain_port, blind, "no websocket"),
             (Scheme.MQTT, "localhost", 9, blind, "no connection"),
             (Scheme.MQTT, "nowhere.invalid", 1883, blind, "no name"),
@@ -359,3 +378,4 @@ async def test_an_endpoint_is_tried_step_by_step(tmp_path: Path) -> None:
             last = steps[-1]
             assert f"{'ok' if last.ok else 'no'} {last.name}" == ends, (scheme, domain, steps)
             assert all(step.ok for step in steps[:-1]) and bool(last.fix) is not last.ok
+            assert last.seen, (scheme, port)
