@@ -9,7 +9,7 @@ function followCommands(section) {
     document.querySelector("[data-commands-waiting]").textContent = waiting;
     reachScrolling();
   };
-  const say = (words) => () => (state.textContent = words);
+  const say = (words) => () => sayState(state, words);
   listen(section.dataset.commands, {
     told,
     live: say(""),

@@ -20,6 +20,12 @@ function put(place, text) {
   else if (node.data !== text) node.data = text;
 }
 
+// How what is live is: what stands still catches the eye, and is told to those who listen.
+function sayState(place, words) {
+  if (place.textContent !== words) place.textContent = words;
+  place.classList.toggle("stale", !["", "live", "paused"].includes(words));
+}
+
 // Rewritten only when they have changed: screen readers and pointers are not disturbed every second.
 function showAlarms(alarms) {
   const list = document.querySelector("[data-alarms]");
@@ -126,7 +132,7 @@ function follow(section) {
       if (fresh) plot.values.splice(0, Infinity, ...numbers(fresh));
     }
   };
-  const say = (words) => () => (state.textContent = words);
+  const say = (words) => () => sayState(state, words);
   listen(section.dataset.live, {
     told,
     live: say("live"),

@@ -49,9 +49,7 @@ function keepFresh(section) {
   const state = section.querySelector("[data-refresh-state]");
   const pause = section.querySelector("[data-refresh-pause]");
   let isPaused = false;
-  const say = (words) => {
-    if (state.textContent !== words) state.textContent = words;
-  };
+  const say = (words) => sayState(state, words);
   pause.hidden = false;
   pause.addEventListener("click", () => {
     isPaused = !isPaused;

@@ -253,7 +253,7 @@ function showMesh(section) {
       tally();
       isLoaded = true;
     } catch {
-      said.textContent = "not loaded: the gateway does not answer; trying again";
+      sayState(said, "not loaded: the gateway does not answer; trying again");
     }
     clearTimeout(next);
     next = isLarge || !isLoaded ? setTimeout(load, AGAIN_LATER_MS) : 0;
@@ -296,7 +296,7 @@ function showMesh(section) {
     redraw();
   }
 
-  const say = (text) => () => (said.textContent = text);
+  const say = (text) => () => sayState(said, text);
   listen(`${section.dataset.mesh}/live`, {
     told: change,
     live: say("live"),

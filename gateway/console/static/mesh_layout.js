@@ -81,7 +81,7 @@ function arrange(root) {
   root.radius = radius;
 }
 
-function put(root, x, y) {
+function move(root, x, y) {
   root.x = x;
   root.y = y;
   for (let level = root.children; level.length; level = level.flatMap((node) => node.children))
@@ -116,7 +116,7 @@ function place(roots, aspect) {
   for (const row of best.found) {
     let left = (best.width - row.width) / 2;
     for (const { root, side } of row.boxes) {
-      put(root, left + side / 2, top + side / 2);
+      move(root, left + side / 2, top + side / 2);
       root.label = [left + side / 2, top + side - GAP];
       root.side = side;
       left += side;

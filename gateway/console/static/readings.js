@@ -32,17 +32,17 @@ function timeTicks(from, to, count) {
   const shift = new Date(from * 1000).getTimezoneOffset() * 60;
   const found = [];
   for (let at = Math.ceil((from - shift) / step) * step + shift; at <= to; at += step) found.push(at);
-  return found.map((at) => [at, clock(at, step)]);
+  return found.map((at) => [at, timeOfDay(at, step)]);
 }
 
-function clock(at, step = 1) {
+function timeOfDay(at, step = 1) {
   const date = new Date(at * 1000);
   if (step >= 86400) return date.toLocaleDateString(undefined, { day: "numeric", month: "short" });
   return date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...(step < 60 ? { second: "2-digit" } : {}) });
 }
 
 const utc = (at) => `${new Date(at * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`;
-const shown = (value) => String(Number(value.toPrecision(6)));
+const rounded = (value) => String(Number(value.toPrecision(6)));
 
 function chart(unit, series, from, to, width) {
   const values = series.flatMap(({ points }) => points.map(([, value]) => value));
@@ -51,11 +51,11 @@ function chart(unit, series, from, to, width) {
   [low, high] = [low - margin, high + margin];
   const x = (at) => EDGE.left + ((at - from) / (to - from || 1)) * (width - EDGE.left - EDGE.right);
   const y = (value) => HEIGHT - EDGE.bottom - ((value - low) / (high - low)) * (HEIGHT - EDGE.top - EDGE.bottom);
-  const words = series.map((each) => `${each.label} from ${shown(Math.min(...each.points.map((p) => p[1])))} to ${shown(Math.max(...each.points.map((p) => p[1])))}`);
+  const words = series.map((each) => `${each.label} from ${rounded(Math.min(...each.points.map((p) => p[1])))} to ${rounded(Math.max(...each.points.map((p) => p[1])))}`);
   const root = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": `${words.join("; ")}${unit ? ` ${unit}` : ""}. The table below has the values.` });
   for (const value of ticks(low, high, 4)) {
     root.append(svg("line", { class: "grid", x1: EDGE.left, x2: width - EDGE.right, y1: y(value), y2: y(value) }));
-    root.append(svg("text", { x: EDGE.left - 7, y: y(value) + 4, "text-anchor": "end" }, shown(value)));
+    root.append(svg("text", { x: EDGE.left - 7, y: y(value) + 4, "text-anchor": "end" }, rounded(value)));
   }
   for (const [at, text] of timeTicks(from, to, Math.max(2, width / 110))) {
     root.append(svg("line", { class: "grid", x1: x(at), x2: x(at), y1: HEIGHT - EDGE.bottom, y2: HEIGHT - EDGE.bottom + 4 }));
@@ -117,14 +117,14 @@ function showReadings(section) {
       for (const [name, value] of [["x1", place], ["x2", place], ["visibility", "visible"]]) each.cursor.setAttribute(name, value);
       for (const series of each.series) {
         const near = series.points.reduce((best, next) => (Math.abs(next[0] - at) < Math.abs(best[0] - at) ? next : best));
-        series.out.textContent = `${shown(near[1])} ${series.unit} at ${clock(near[0])}`;
+        series.out.textContent = `${rounded(near[1])} ${series.unit} at ${timeOfDay(near[0])}`;
       }
     }
   }
 
   function rest() {
     for (const each of drawn) each.cursor.setAttribute("visibility", "hidden");
-    for (const series of all) series.out.textContent = `${shown(series.points.at(-1)[1])} ${series.unit}`;
+    for (const series of all) series.out.textContent = `${rounded(series.points.at(-1)[1])} ${series.unit}`;
   }
 
   function key(series) {
@@ -153,7 +153,7 @@ function showReadings(section) {
     lines.sort((one, other) => other.at - one.at);
     const rows = lines.slice(0, Number(table.dataset.readingsRows)).map(({ at, value, series }) => {
       const row = table.rows[0].cloneNode(true);
-      const words = [utc(at), series.name, shown(value), series.unit, series.path];
+      const words = [utc(at), series.name, rounded(value), series.unit, series.path];
       [...row.cells].forEach((cell, index) => (cell.textContent = words[index]));
       return row;
     });
@@ -172,9 +172,9 @@ function showReadings(section) {
       if (before !== all.map(({ label }) => label).join()) keys.replaceChildren(...all.map(key));
       draw();
       tabulate(found);
-      state.textContent = "";
+      sayState(state, "");
     } catch {
-      state.textContent = "– not up to date: the gateway does not answer";
+      sayState(state, "not up to date: the gateway does not answer; trying again");
     }
   }
 

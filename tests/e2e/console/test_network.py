@@ -90,6 +90,9 @@ async def test_the_map_shows_where_a_nic_hangs_and_changes_by_itself(
     box = await canvas.bounding_box()
     online = page.locator("[data-tally=online]")
     await expect(online).to_have_text("1")
+    seen = page.locator(f"tr[data-mac='{MAC}'] [data-cell=seen]")
+    await seen.evaluate("(cell) => (cell.textContent = 'long ago')")
+    await expect(seen, "the table follows what is heard").to_have_text(re.compile(r"^\d+ s ago$"))
 
     relayed = DeviceId("0013500500470099")
     registry.add_device(relayed, INTERNAL_TENANT)
