@@ -33,7 +33,7 @@ class Event(StrEnum):
     """Repeated datagrams (`message-id`; of clients: `client`) and repeated notifications (`key`), answered again and
     not taken again."""
     PUBLISHED = "published"
-    """Messages that the broker has taken, by category."""
+    """Notifications that the broker has taken, each with all its messages."""
     DECODED = "decoded"
     """Decoded copies: `made`, or why there is none: `malformed`, `no-decoder`; the payload is published anyway."""
     LOST = "lost"

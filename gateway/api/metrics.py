@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from gateway.api.health import Status
+from gateway.bridge import REFUSED_FOR_GOOD
 from gateway.statistics import Event
 
 __all__ = ["COUNTERS", "GAUGES", "router"]
@@ -27,7 +28,7 @@ COUNTERS: Final[Mapping[Event, tuple[str, str, str]]] = {
     Event.REGISTERED: ("meshwire_gateway_registrations", "", "Address registrations of devices."),
     Event.REFUSED: ("meshwire_gateway_notifications_refused", "reason", "Notifications and registrations refused."),
     Event.DUPLICATE: ("meshwire_gateway_duplicates", "kind", "Repetitions, answered again and not stored."),
-    Event.PUBLISHED: ("meshwire_gateway_messages_published", "category", "MQTT messages that the broker has taken."),
+    Event.PUBLISHED: ("meshwire_gateway_messages_published", "", "Notifications that the broker has taken."),
     Event.DECODED: ("meshwire_gateway_decoded_copies", "outcome", "Decoded copies: made, or why there is none."),
     Event.LOST: ("meshwire_gateway_notifications_lost", "reason", "Notifications acknowledged and never published."),
     Event.BRIDGE: ("meshwire_gateway_broker_connections", "event", "Life of the connections to the broker."),
@@ -39,6 +40,13 @@ COUNTERS: Final[Mapping[Event, tuple[str, str, str]]] = {
     Event.HTTP_REFUSED: ("meshwire_gateway_http_refused", "bound", "HTTP requests refused by a bound; slow streams."),
 }
 """Name, label and meaning of each counter; Prometheus adds `_total`."""
+FROM_THE_START: Final[Mapping[Event, tuple[str, ...]]] = {
+    Event.LOST: ("damaged", "unreadable", *REFUSED_FOR_GOOD.values()),
+    Event.REFUSED: ("unknown-device", "disabled-device", "malformed", "outbox-full", "unwritable"),
+}
+"""What is shown as 0 before it happens: Prometheus sees no increase in a series that begins with its first event, and
+alarms are about these.
+"""
 GAUGES: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "meshwire_gateway_uptime_seconds": (("upS",), "Since the gateway started."),
     "meshwire_gateway_outbox_notifications": (("outbox", "depth"), "Notifications that wait for the broker."),
@@ -62,11 +70,12 @@ class _Figures(Collector):
         for event, (name, label, meaning) in COUNTERS.items():
             counter = CounterMetricFamily(name, meaning, labels=[label] if label else [])
             counts = status["counters"].get(event.value, 0)
-            if isinstance(counts, Mapping):
-                for reason, count in counts.items():
-                    counter.add_metric([reason] if label else [], count)
-            elif not label or counts:
-                counter.add_metric([""] if label else [], counts)
+            if not label:
+                counter.add_metric([], counts)
+            else:
+                happened = counts if isinstance(counts, Mapping) else {}
+                for reason, count in (dict.fromkeys(FROM_THE_START.get(event, ()), 0) | happened).items():
+                    counter.add_metric([reason], count)
             yield counter
         for name, (path, meaning) in GAUGES.items():
             value: Any = status

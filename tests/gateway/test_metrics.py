@@ -21,7 +21,9 @@ from meshwire.coap import codes, encode
 from meshwire.identity import DeviceId, TenantId
 from meshwire.site import Site
 
-REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
+REPOSITORY = Path(__file__).parents[2]
+REFERENCE = REPOSITORY / "docs" / "reference" / "metrics.md"
+ALERTS = REPOSITORY / "deploy" / "prometheus" / "alerts.yml"
 
 
 @pytest.fixture
@@ -82,6 +84,17 @@ async def test_the_reference_names_what_is_exposed_and_nothing_else(
     assert not {"mac", "device", "tenant", "client", "client_id"} & {
         label for _, found in exposed.values() for label in found
     }
+
+
+async def test_what_alarms_are_about_is_there_before_it_happens(gateway: Gateway) -> None:
+    """A series that begins with its first event has no increase that Prometheus sees."""
+    text, figures = await scrape(gateway)
+    assert figures["meshwire_gateway_notifications_refused_total", ("unwritable",)] == 0
+    assert figures["meshwire_gateway_notifications_lost_total", ("not-authorized",)] == 0
+    assert figures["meshwire_gateway_messages_published_total", ()] == 0
+    assert '=""' not in text
+    for name, label in re.findall(r"(meshwire_\w+)(?:\{(\w+=\"\w+\")\})?", ALERTS.read_text()):
+        assert re.search(rf"^{name}{{?{label}", text, re.MULTILINE), (name, label)
 
 
 def test_each_event_has_its_name() -> None:
