@@ -108,16 +108,25 @@ def ask(
     text = body if isinstance(body, str) else "" if body is None else json.dumps(body)
     headers = {"Authorization": admin_token(), "Content-Type": content_type}
     if base not in (AUTO, LOCAL):
-        if not base.startswith("http://"):
+        if not _is_url(base):
             fix = f"give http://HOST:PORT, {AUTO} or {LOCAL}"
             raise WrongInput("can't ask that gateway", evidence=f"--http {base}", fix=fix)
         try:
             return _ask_there(base, method, path, text, headers)
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise _unreachable(base, error) from None
     if running and base == LOCAL:
         raise _none_runs("--http local")
     return _ask_site(method, path, text, headers, running=running, local=base == LOCAL)
+
+
+def _is_url(base: str) -> bool:
+    """Whether this is the URL of an HTTP server."""
+    try:
+        parts = urllib.parse.urlsplit(base)
+        return parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _ask_site(method: str, path: str, text: str, headers: Mapping[str, str], *, running: bool, local: bool) -> Answer:
@@ -234,10 +243,10 @@ def device_of(text: str) -> DeviceId:
         raise WrongInput("not a device", evidence=str(error), fix="give the MAC printed on the NIC") from None
 
 
-def _unreachable(base: str, error: OSError) -> NotReachable:
+def _unreachable(base: str, error: Exception) -> NotReachable:
     return NotReachable(
         "the gateway's HTTP API does not answer",
-        evidence=f"{base}: {error}",
+        evidence=f"{base}: {str(error).strip() or type(error).__name__}",
         fix="start `meshwire gateway`, or name its address with --http",
     )
 

@@ -70,3 +70,30 @@ async def test_a_port_of_another_service_is_no_refused_login(capfd: pytest.Captu
         port = server.sockets[0].getsockname()[1]
         assert await asyncio.to_thread(cli.main, ["send", "q", "-T", "acme", "-p", str(port)]) == 4
     assert "of another service" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "words"),
+    [
+        ("http://[bad", 2, "give http://HOST:PORT"),
+        ("http://localhost:notaport", 2, "give http://HOST:PORT"),
+        ("http://", 2, "give http://HOST:PORT"),
+        ("ftp://localhost", 2, "give http://HOST:PORT"),
+        ("http://127.0.0.1:{port}", 4, "the gateway's HTTP API does not answer"),
+    ],
+)
+async def test_an_address_at_which_no_gateway_is(
+    url: str, code: int, words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The last one is somebody's who speaks first, and no HTTP."""
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-x\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        where = url.format(port=server.sockets[0].getsockname()[1])
+        assert await asyncio.to_thread(cli.main, ["tenant", "list", "--http", where]) == code
+    said = capfd.readouterr().err
+    assert words in said and "MW-NET-" in said and "Traceback" not in said
