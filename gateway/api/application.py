@@ -11,6 +11,7 @@ from gateway.api.callers import Callers
 from gateway.api.front import Front
 from gateway.api.health import Status
 from gateway.api.limits import Limits
+from gateway.api.openapi import describe
 from gateway.api.preconditions import Preconditions
 from gateway.api.problems import PROBLEMS, install_problems
 from gateway.api_settings import ApiSettings
@@ -71,4 +72,5 @@ def create_app(
         *more,
     ):
         app.include_router(routes, responses=PROBLEMS)
+    describe(app)
     return app

@@ -88,7 +88,7 @@ class _ConsoleUsers:
         return _answer(body.name, body.tenant, body.password, password)
 
     def show(self, name: str, admin: Admin) -> ConsoleUserRecord:
-        """One of them."""
+        """One console user."""
         return _shown(self._known(name))
 
     def renew(self, name: str, body: NewPassword, admin: Admin) -> ConsoleUserAnswer:

@@ -2,7 +2,8 @@
 
 A stream is counted for its account from its first octet to its last. It is kept alive by comments. Whoever does not
 take what is sent for `SEND_S` is cut off, so that nobody who has gone without a word holds a place; that is counted,
-and logged with its reason. A stream ends with the right to it: when the token ends, or its client is removed.
+and logged with its reason. A stream ends with the right to it: when the token ends, or its client is removed; the
+database is asked before an event, but not more often than every `FRESH_S`, for events may come by the hundred.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final
@@ -22,10 +24,15 @@ from starlette.types import Send
 from gateway.api.callers import Callers, account_of
 from meshwire.identity import Principal
 
-__all__ = ["EventStreams", "sent"]
+__all__ = ["EVENT_STREAM", "STREAMED", "EventStreams", "sent"]
+
+EVENT_STREAM: Final = "text/event-stream"
+STREAMED: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}}
+"""For the OpenAPI document: the answer of a route that is an event stream (with `response_class=Response`)."""
 
 KEEP_ALIVE_S: Final = 15.0
 SEND_S: Final = 30.0
+FRESH_S: Final = 0.5
 RETRY_AFTER_S: Final = 30
 
 _log = structlog.get_logger(__name__)
@@ -87,7 +94,7 @@ class EventStreams:
 class _Stream(StreamingResponse):
     def __init__(self, lines: AsyncGenerator[str], send_s: float, too_slow: Callable[[], None]) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(lines, media_type="text/event-stream", headers=headers)
+        super().__init__(lines, media_type=EVENT_STREAM, headers=headers)
         self._lines = lines
         self._send_s = send_s
         self._too_slow = too_slow
@@ -111,13 +118,17 @@ async def _kept_alive(lines: AsyncGenerator[str], holds: Callable[[], Awaitable[
     yield ":\n\n"
     async with contextlib.aclosing(lines):
         following: asyncio.Task[str] | None = None
+        asked_s = -math.inf
         try:
             while True:
                 following = following or asyncio.ensure_future(anext(lines))
                 done, _ = await asyncio.wait({following}, timeout=KEEP_ALIVE_S)
-                if not await holds():
-                    yield sent({"reason": "the token does not hold any more"}, "over")
-                    return
+                now_s = asyncio.get_running_loop().time()
+                if now_s - asked_s >= FRESH_S:
+                    asked_s = now_s
+                    if not await holds():
+                        yield sent({"reason": "the token does not hold any more"}, "over")
+                        return
                 if not done:
                     yield ": still there\n\n"
                     continue

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from gateway.api.callers import Caller, is_admin, tenant_id
-from gateway.api.event_streams import EventStreams, sent
+from gateway.api.event_streams import STREAMED, EventStreams, sent
 from gateway.api.inventory import owned_device
 from gateway.live import Dropped, Kind, LiveFeed, Reset, Wanted
 from gateway.registry import Registry
@@ -23,7 +23,7 @@ def router(registry: Registry, feed: LiveFeed, streams: EventStreams) -> APIRout
     @routes.get(
         "/api/events",
         response_class=Response,
-        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+        responses=STREAMED,
     )
     async def follow_events(
         request: Request,

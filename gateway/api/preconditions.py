@@ -26,13 +26,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.problems import problem
 
-__all__ = ["Preconditions", "entity_tag"]
+__all__ = ["Preconditions", "entity_tag", "is_conditional"]
 
 _ACTION: Final = re.compile(
     r"(/api/(?:devices|clients|console-users|accounts|aliases|triggers|packages)/[^/]+|/api/solutions/.+/commands/[^/]+)"
     r"/(?:move|key|secret|password|assignment|connection-settings|enable|disable|position)"
 )
 """Paths that change the resource above them."""
+_UPDATES: Final = frozenset({"PUT", "PATCH", "DELETE"})
 _LIVE: Final[dict[str, frozenset[str]]] = {
     "devices": frozenset({"address", "seen"}),
     "tenants": frozenset({"devices", "clients"}),
@@ -59,6 +60,11 @@ def entity_tag(path: str, octets: bytes) -> str:
     return f'"{_digest(json.dumps(administered, sort_keys=True).encode())}.{_digest(octets)}"'
 
 
+def is_conditional(method: str, path: str) -> bool:
+    """Whether a request is an update, which If-Match and If-None-Match may stop."""
+    return path.startswith("/api/") and (method in _UPDATES or _ACTION.fullmatch(path) is not None)
+
+
 def _digest(octets: bytes) -> str:
     return hashlib.blake2b(octets, digest_size=9).hexdigest()
 
@@ -82,7 +88,7 @@ class Preconditions:
         action = _ACTION.fullmatch(scope["path"])
         if scope["method"] == "GET":
             await self._app(scope, receive, _Tagging(scope["path"], send, headers.get("if-none-match")))
-        elif scope["method"] in ("PUT", "PATCH", "DELETE") or action is not None:
+        elif is_conditional(scope["method"], scope["path"]):
             path = action[1] if action is not None else scope["path"]
             try:
                 receive = await _read(receive)

@@ -41,11 +41,12 @@ class Problem(BaseModel):
     """For a body or query that does not fit: where (`pointer`) and why (`detail`), one entry each."""
 
 
+_PROBLEM: Final = {"$ref": f"#/components/schemas/{Problem.__name__}"}
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
+    status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": _PROBLEM}}}
     for status in (400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503)
 }
-"""For the OpenAPI document: the answers that any route may give."""
+"""For the OpenAPI document (`openapi.py`): the answers that routes may give."""
 PROBLEMS[304] = {"description": "The reader has it already (If-None-Match)"}
 
 

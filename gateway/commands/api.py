@@ -10,14 +10,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from gateway.api.callers import Caller, device_id, is_admin, tenant_id
-from gateway.api.event_streams import EventStreams, sent
+from gateway.api.event_streams import STREAMED, EventStreams, sent
 from gateway.api.pages import MOST, say_next
 from gateway.api.problems import problem
 from gateway.commands.desk import CommandDesk, tenant_of
@@ -72,6 +72,9 @@ class _Part:
 
 
 Part = Annotated[_Part, Depends()]
+_THERE_BEFORE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "It has ended, or this id was there before", "content": {"application/json": {"schema": {}}}}
+}
 
 
 class _Commands:
@@ -244,16 +247,24 @@ def router(desk: CommandDesk, registry: Registry, streams: EventStreams) -> APIR
     commands = _Commands(desk, registry, streams)
     routes = APIRouter(tags=["commands"])
     of_device = f"{SOLUTION}/devices/{{id}}/commands"
-    routes.add_api_route(of_device, commands.submit, methods=["POST"], status_code=202)
+    routes.add_api_route(of_device, commands.submit, methods=["POST"], status_code=202, responses=_THERE_BEFORE)
     routes.add_api_route(of_device, commands.list_device, methods=["GET"])
     routes.add_api_route(f"{of_device}/{{command}}", commands.show, methods=["GET"])
     routes.add_api_route(f"{of_device}/{{command}}", commands.cancel, methods=["DELETE"])
     routes.add_api_route(f"{of_device}/{{command}}/position", commands.move, methods=["PUT"])
-    routes.add_api_route(f"{of_device}/{{command}}/events", commands.events, methods=["GET"])
+    routes.add_api_route(
+        f"{of_device}/{{command}}/events", commands.events, methods=["GET"], response_class=Response, responses=STREAMED
+    )
     routes.add_api_route(f"{SOLUTION}/commands", commands.list_all, methods=["GET"])
     groups = f"{SOLUTION}/command-groups"
     routes.add_api_route(groups, commands.submit_group, methods=["POST"], status_code=202)
     routes.add_api_route(f"{groups}/{{group}}", commands.show_group, methods=["GET"])
     routes.add_api_route(f"{groups}/{{group}}", commands.cancel_group, methods=["DELETE"])
-    routes.add_api_route(f"{groups}/{{group}}/events", commands.group_events, methods=["GET"])
+    routes.add_api_route(
+        f"{groups}/{{group}}/events",
+        commands.group_events,
+        methods=["GET"],
+        response_class=Response,
+        responses=STREAMED,
+    )
     return routes

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
 
 from gateway.api.callers import Caller, Token
-from gateway.api.event_streams import EventStreams, sent
+from gateway.api.event_streams import STREAMED, EventStreams, sent
 from gateway.api.problems import PROBLEMS
 from gateway.messages.bodies import ConsumerAnswer, MessageBody, Messages, NewConsumer, PublishAnswer, Settled, Settling
 from gateway.messages.consumer import Consumer, Held, Settlement
@@ -194,19 +194,22 @@ def router(desk: MessageDesk, streams: EventStreams) -> APIRouter:
     """
     routes, messages = APIRouter(tags=["messages"], prefix="/api"), _Messages(desk, streams)
     body: dict[str, Any] = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
-    events: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
     received: dict[int | str, dict[str, Any]] = {200: {"model": Messages}}
     routes.add_api_route(
         "/messages", messages.publish, methods=["POST"], responses=_also(502, 504), openapi_extra={"requestBody": body}
     )
     routes.add_api_route("/messages", messages.take, methods=["GET"], responses=received | _also(410, 502))
-    routes.add_api_route("/messages/events", messages.stream, methods=["GET"], responses=events)
+    routes.add_api_route(
+        "/messages/events", messages.stream, methods=["GET"], response_class=Response, responses=STREAMED
+    )
     routes.add_api_route(
         "/consumers", messages.open, methods=["POST"], status_code=201, name="open_consumer", responses=_also(502)
     )
     routes.add_api_route("/consumers/{id}", messages.close, methods=["DELETE"], status_code=204, name="close_consumer")
     routes.add_api_route("/consumers/{id}/messages", messages.fetch, methods=["GET"], responses=received | _also(410))
-    routes.add_api_route("/consumers/{id}/events", messages.events, methods=["GET"], responses=events)
+    routes.add_api_route(
+        "/consumers/{id}/events", messages.events, methods=["GET"], response_class=Response, responses=STREAMED
+    )
     routes.add_api_route("/consumers/{id}/acknowledge", messages.acknowledge, methods=["POST"])
     return routes
 

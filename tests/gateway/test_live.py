@@ -435,3 +435,23 @@ async def test_a_stream_ends_with_the_right_to_it(tmp_path: Path, registry: Regi
 
         answered = [part async for part in counted.answer(lines(), ended).body_iterator]
         assert answered[0] == ":\n\n" and "does not hold" in str(answered[1]) and len(answered) == 2
+
+
+async def test_not_every_event_costs_a_question_to_the_database(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted, _, caller = streams(tmp_path, registry)
+    asked = 0
+
+    async def holds(self: Callers, principal: Principal) -> bool:
+        nonlocal asked
+        asked += 1
+        return True
+
+    async def lines() -> AsyncGenerator[str]:
+        for number in range(200):
+            yield sent({"number": number}, "x")
+
+    monkeypatch.setattr(Callers, "holds", holds)
+    answered = [part async for part in counted.answer(lines(), caller).body_iterator]
+    assert len(answered) == 201 and 1 <= asked < 100
