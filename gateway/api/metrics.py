@@ -73,7 +73,7 @@ class _Figures(Collector):
             if not label:
                 counter.add_metric([], counts)
             else:
-                happened = counts if isinstance(counts, Mapping) else {}
+                happened = dict(counts) if isinstance(counts, Mapping) else {}
                 for reason, count in (dict.fromkeys(FROM_THE_START.get(event, ()), 0) | happened).items():
                     counter.add_metric([reason], count)
             yield counter
