@@ -67,7 +67,7 @@ class Journal:
         self.is_urgent = False
         self.has_changes = False
         self.waiting_octets = 0
-        """Payload octets that no batch has taken yet."""
+        """Octets of messages that no batch has taken yet."""
         self.on_change: Callable[[], None] = _nobody
         """Called when `is_urgent` or `has_changes` becomes true."""
         self._wall_offset_s = wall_offset_s
@@ -171,7 +171,7 @@ class Journal:
             self._last_message += 1
             message.number = self._last_message
             self._messages[message.number] = message
-            self.waiting_octets += len(message.payload)
+            self.waiting_octets += message.octets
         message.references += 1
 
     def _release(self, message: Message) -> None:

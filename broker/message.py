@@ -3,10 +3,15 @@ alike.
 """
 
 from dataclasses import replace
+from typing import Final
 
 from meshwire.mqtt import NO_PROPERTIES, Properties, ProtocolVersion, Will, publish_parts
 
 __all__ = ["Message", "message_of_will"]
+
+USER_PROPERTY_OCTETS: Final = 50
+"""What a user property takes besides its texts, so that a packet full of empty ones is not taken for a short message.
+"""
 
 _V3 = ProtocolVersion.V3_1_1
 _V5 = ProtocolVersion.V5
@@ -30,6 +35,7 @@ class Message:
         "_key",
         "_others",
         "_parts",
+        "_properties_octets",
         "expires_at",
         "number",
         "payload",
@@ -69,8 +75,15 @@ class Message:
 
     @property
     def octets(self) -> int:
-        """Size for the bounds of queues: topic and payload."""
-        return len(self.topic) + len(self.payload)
+        """Size for the bounds of queues: topic, payload and properties."""
+        octets = len(self.topic) + len(self.payload)
+        if self.properties is NO_PROPERTIES:
+            return octets
+        try:
+            return octets + self._properties_octets
+        except AttributeError:  # asked for the first time; most messages are never asked, so they have nothing to set
+            self._properties_octets: int = _octets_of(self.properties)
+            return octets + self._properties_octets
 
     def is_expired(self, now: float) -> bool:
         return self.expires_at is not None and now >= self.expires_at
@@ -136,3 +149,10 @@ def message_of_will(will: Will, publisher: object, now: float) -> Message:
         properties = replace(properties, will_delay_interval=None)
     expires_at = None if life is None else now + life
     return Message(will.topic, will.payload, will.qos, will.retain, properties, expires_at, publisher)
+
+
+def _octets_of(properties: Properties) -> int:
+    texts = (properties.content_type, properties.response_topic, properties.correlation_data)
+    return sum(len(text) for text in texts if text) + sum(
+        len(name) + len(value) + USER_PROPERTY_OCTETS for name, value in properties.user_properties
+    )

@@ -20,7 +20,7 @@ class RetainedMessages:
 
     Args:
         max_messages: above it a message for a *new* topic is not kept.
-        max_octets: the same for topic and payload octets of all of them.
+        max_octets: the same for the octets of all of them.
     """
 
     def __init__(self, max_messages: int, max_octets: int) -> None:

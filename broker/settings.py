@@ -126,7 +126,7 @@ class Limits(BaseModel):
     max_queued_messages: int = Field(default=50_000, ge=1)
     """Messages waiting for one client over all its topics, in flight not counted."""
     max_queued_octets: int = Field(default=67_108_864, ge=1_024)
-    """The same bound by size: topic and payload octets."""
+    """The same bound by size: octets of topic, payload and MQTT 5 properties; a user property counts 50 more."""
     when_queue_is_full: FullQueue = FullQueue.DISCARD_NEW
     max_inflight: int = Field(default=1_000, ge=1, le=65_535)
     """Unacknowledged QoS 1 and 2 messages to one client; MQTT 5 clients may ask for fewer (Receive Maximum)."""
@@ -153,7 +153,7 @@ class Limits(BaseModel):
     max_retained_messages: int = Field(default=100_000, ge=0)
     max_retained_octets: int = Field(default=268_435_456, ge=0)
     max_total_queued_octets: int = Field(default=1_073_741_824, ge=0)
-    """All queues of all clients together: topic and payload octets."""
+    """All queues of all clients together, counted as for `max_queued_octets`."""
     max_uncommitted_octets: int = Field(default=33_554_432, ge=1)
     """Message octets that wait for the store; above it publishers are not read until it has caught up."""
     max_sessions: int = Field(default=100_000, ge=1)

@@ -60,7 +60,7 @@ class Address(BaseModel):
     max_messages: int = Field(default=50_000, ge=1)
     """Queue: most messages stored; then senders are refused."""
     max_octets: int = Field(default=67_108_864, ge=1_024)
-    """Queue: the same by size, topic and payload octets."""
+    """Queue: the same by size, octets of topic, payload and MQTT 5 properties; a user property counts 50 more."""
     max_waiting: int = Field(default=1_000, ge=1, le=65_535)
     """Anycast: most messages that wait unacknowledged for a receiver that is busy."""
     max_deliveries: int = Field(default=10, ge=1, le=1_000)

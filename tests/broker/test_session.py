@@ -187,6 +187,25 @@ def test_the_queue_is_bounded_over_all_topics_and_drops_the_newest() -> None:
     assert statistics.drops == {Drop.QUEUE_FULL: 2}
 
 
+@pytest.mark.parametrize(
+    "properties",
+    [
+        Properties(user_properties=(("n" * 500, "v" * 500),)),
+        Properties(user_properties=(("", ""),) * 20),
+        Properties(correlation_data=b"c" * 400, response_topic="r" * 400, content_type="t" * 200),
+    ],
+    ids=["long", "many", "others"],
+)
+def test_properties_count_for_the_bound_of_the_queue(properties: Properties) -> None:
+    session, statistics = session_with(Limits(max_queued_octets=1_800))
+    for _ in range(2):
+        session.deliver(Message("t", b"", 1, properties=properties), 1, False, (), 0.0)
+    assert (len(session.queue), statistics.drops) == (1, {Drop.QUEUE_FULL: 1})
+    session.attach(Outlet(V5))
+    session.pump(0.0)
+    assert session.tenant.queued_octets == 0
+
+
 def test_the_queue_may_drop_the_oldest_instead() -> None:
     session, statistics = session_with(Limits(max_queued_messages=3, when_queue_is_full=FullQueue.DISCARD_OLDEST))
     for number in range(5):
