@@ -149,7 +149,7 @@ class Gateway:
                     sock.close()
         finally:
             lane.close()
-            self.registry.flush()
+            self.registry.close()
 
     async def _serve(
         self,

@@ -196,6 +196,7 @@ class Worker:
         finally:
             await aliases.stop()
             lane.close()
+            registry.database.close()
 
     async def _report(self, lane: Lane, aliases: AliasService, directory: WorkerDirectory) -> None:
         """Tell the main process how we are, at once and then again and again."""

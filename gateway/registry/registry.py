@@ -438,8 +438,10 @@ class Registry(AccountTable, SightingTable):
 
     def close(self) -> None:
         """Write what is left and let go of the database."""
-        self.flush()
-        self.database.close()
+        try:
+            self.flush()
+        finally:
+            self.database.close()
 
 
 def _by_mac(device: Device) -> str:

@@ -1,6 +1,7 @@
 """An authority's parts with made-up logins and a clock that tests turn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,7 +67,7 @@ Make = Callable[..., Bench]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Make:
+def make(tmp_path: Path) -> Iterator[Make]:
     """Makes the judge; `engine` names the engine that connections can be ended on."""
 
     def begin(
@@ -92,9 +93,11 @@ def make(tmp_path: Path) -> Make:
             wall_clock=lambda: clock[0],
             accounts=accounts,
         )
+        opened.callback(ids.close)
         return Bench(admissions, users, roles, ended, clock, ids)
 
-    return begin
+    with ExitStack() as opened:
+        yield begin
 
 
 @pytest.fixture
