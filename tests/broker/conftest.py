@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
+from patience import PATIENCE_S
 
 from broker.credentials import UsersFile
 from broker.plugins import BrokerHook
@@ -20,7 +21,6 @@ from meshwire.site import Site
 from meshwire.tokens import SigningKeys
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-PATIENCE_S = 5.0
 """How long a test waits for something that must come."""
 
 

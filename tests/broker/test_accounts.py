@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trustme
+from patience import PATIENCE_S
 
 from broker.accounts import Accounts, Protection
 from broker.announcement import protections
@@ -154,7 +155,7 @@ async def test_connection_settings_hold_on_the_wire(start: Any, dial: Any, tmp_p
         writer.write(encode(Connect("c", V5, True, 0, None, "x", running.token(tenant).encode()), V5))
         stream = PacketStream(Side.CLIENT, V5)
         while True:
-            stream.feed(await asyncio.wait_for(reader.read(1000), 5))
+            stream.feed(await asyncio.wait_for(reader.read(1000), PATIENCE_S))
             for packet in stream.packets():
                 writer.close()
                 assert isinstance(packet, ConnAck)

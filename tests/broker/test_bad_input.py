@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 
 from broker.settings import Limits
 from broker.statistics import Ending
@@ -39,7 +40,7 @@ async def throw(port: int, data: bytes) -> None:
     try:
         writer.write(data)
         writer.write_eof()
-        await asyncio.wait_for(reader.read(), 5)
+        await asyncio.wait_for(reader.read(), PATIENCE_S)
     except OSError:
         pass
     finally:

@@ -10,6 +10,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from patience import PATIENCE_S
 
 MAC = "001350050047dd92"
 HOST = "127.0.0.1"
@@ -25,7 +26,7 @@ def consumer(running: Any, tenant: str, *roles: str, **more: Any) -> aiomqtt.Cli
 
 async def take(client: aiomqtt.Client, count: int) -> list[aiomqtt.Message]:
     found: list[aiomqtt.Message] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         async for message in client.messages:
             found.append(message)
             if len(found) == count:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 from free_ports import free_port
+from patience import PATIENCE_S
 
 from broker.credentials import UsersFile
 from meshwire.mqtt import (
@@ -36,8 +37,9 @@ from meshwire.mqtt import (
 from meshwire.site import Site
 
 V311 = ProtocolVersion.V3_1_1
-PATIENCE_S = 20.0
 WINDOW = 50
+LOAD = 500
+"""Messages of each publisher at least, over all rounds."""
 
 
 @dataclass
@@ -246,8 +248,9 @@ async def kill_rounds(folder: Path, rounds: int, durability: str, seed: int) -> 
             await until(lambda: subscriber.is_subscribed)
             publishers = [Publisher(process, f"pub{qos}", qos, f"k/{qos}") for qos in (1, 2)]
             async with living(*publishers):
-                for _ in range(rounds):
-                    await asyncio.sleep(moments.uniform(0.05, 0.4))
+                for number in range(1, rounds + 1):
+                    await until(lambda: all(each.last * rounds > LOAD * number for each in publishers))  # noqa: B023
+                    await asyncio.sleep(moments.uniform(0.0, 0.3))
                     await process.kill()
                     await process.start()
                 for publisher in publishers:
@@ -269,7 +272,7 @@ def check(subscriber: Subscriber, publishers: list[Publisher]) -> None:
     assert firsts == list(range(1, publishers[0].last + 1)), "QoS 1: none lost, first copies in order"
     assert sorted(publishers[0].acknowledged) == sorted(set(at_least_once))
     assert subscriber.present == [False] + [True] * (len(subscriber.present) - 1)
-    assert all(publisher.last > 500 for publisher in publishers), "there was load"
+    assert all(publisher.last > LOAD for publisher in publishers), "there was load"
 
 
 @pytest.mark.parametrize("durability", ["os", "fsync"])

@@ -10,6 +10,7 @@ from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 
 import aiomqtt
+from patience import PATIENCE_S
 
 from meshwire.site import Site
 
@@ -25,7 +26,7 @@ async def line_of(process: asyncio.subprocess.Process, begin: bytes) -> bytes:
     """What it says on stderr when it comes to that."""
     assert process.stderr is not None
     line = b""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not line.startswith(begin):
             line = await process.stderr.readline()
             assert line, "it ended"

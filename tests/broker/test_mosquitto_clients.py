@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 MAC = "001350050047dd92"
-PATIENCE_S = "5"
+PATIENCE_S = "60"
 
 
 def common(running: Any, user: str, password: str, version: str) -> list[str]:

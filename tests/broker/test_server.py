@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +112,14 @@ async def test_a_token_for_password_roles_gets_nothing_from_them(running: Any, d
 
 async def test_an_expired_token_does_not_get_in_and_a_live_one_ends(start: Any, dial: Any) -> None:
     issued = 1_700_000_000
-    offset = issued + 59.8 - time.time()
-    running = await start(wall_clock=lambda: time.time() + offset)
+    now = issued + 59.8
+    running = await start(wall_clock=lambda: now)
     late, client = await dial(running), await dial(running)
     expired = running.token("acme", now=issued - 60, ttl_s=60).encode()
     assert (await late.ask(Connect("c", V5, password=expired))).reason_code == 0x86
     token = running.token("acme", now=issued, ttl_s=60).encode()
     assert (await client.ask(Connect("c", V5, password=token))).reason_code == 0
+    now = issued + 60.0
     assert await client.next() == Disconnect(ReasonCode.MAXIMUM_CONNECT_TIME)
     assert running.broker.statistics.endings[Ending.LOGIN_EXPIRED] == 1
 

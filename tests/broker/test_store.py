@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 from broker.engine import Engine, OpenRequest
 from broker.errors import StoreError
@@ -431,7 +432,7 @@ async def test_a_store_that_fails_is_reported_and_nothing_leaves(life: Life, mon
     life.open()
     one.write("CONNACK")
     with pytest.raises(StoreError) as caught:
-        await asyncio.wait_for(writer.watch(), 5.0)
+        await asyncio.wait_for(writer.watch(), PATIENCE_S)
     assert caught.value.code == "MW-BRK-006"
     await turn.drain()
     writer.close()

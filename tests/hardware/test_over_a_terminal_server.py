@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 MESHWIRE = Path(sys.executable).parent / "meshwire"
 pytestmark = pytest.mark.timeout(120)
@@ -36,7 +37,7 @@ class TerminalServer:
 
     def close(self) -> None:
         self._ended.set()
-        self._thread.join(5)
+        self._thread.join(PATIENCE_S)
         self._listener.close()
 
     def _serve(self) -> None:
@@ -74,7 +75,7 @@ def port() -> Iterator[str]:
     yield f"socket://127.0.0.1:{server.port}"
     server.close()
     board.terminate()
-    board.wait(10)
+    board.wait(PATIENCE_S)
 
 
 def run(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,9 @@ import pytest
 import serial
 import serial.rfc2217
 from descriptors import open_descriptors, opened_since
+from patience import PATIENCE_S
 
+from hardware import sim_port
 from hardware.errors import CATALOGUE, PortError, PortProblem
 from hardware.holders import holders, lock_holder
 from hardware.port_spec import (
@@ -36,7 +38,7 @@ from meshwire.pipe import FaultPlan, FaultyPipe, Pipe
 
 async def read_exactly(pipe: Pipe, count: int) -> bytes:
     data = b""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while len(data) < count:
             chunk = await pipe.read()
             assert chunk, "hung up"
@@ -124,7 +126,7 @@ class TestDevices:
         reading = asyncio.create_task(nic.read())
         await asyncio.sleep(0)
         await board.aclose()
-        assert await asyncio.wait_for(reading, 5) == b""
+        assert await asyncio.wait_for(reading, PATIENCE_S) == b""
         nic.write(b"into nothing")
         await nic.drain()
         await nic.aclose()
@@ -183,7 +185,7 @@ class TestNetwork:
 
     async def test_rfc2217(self) -> None:
         with terminal_server() as port:
-            pipe = await open_port(f"rfc2217://127.0.0.1:{port}", baud=9600)
+            pipe = await open_port(f"rfc2217://127.0.0.1:{port}?timeout={PATIENCE_S}", baud=9600)
             every = bytes(range(256))
             pipe.write(every)
             assert await read_exactly(pipe, 256) == every
@@ -244,7 +246,7 @@ class terminal_server:
 
     def __exit__(self, *_: object) -> None:
         self._server.listener.close()
-        self._server.join(5)
+        self._server.join(PATIENCE_S)
 
 
 class TestFaults:
@@ -261,6 +263,11 @@ class TestFaults:
 
 
 class TestSimulatedBoard:
+    @pytest.fixture(autouse=True)
+    def nothing_is_killed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A board that listens to SIGTERM need not be."""
+        monkeypatch.setattr(sim_port, "_END_TIMEOUT_S", 2 * PATIENCE_S)
+
     @asynccontextmanager
     async def board(self, uri: str) -> AsyncIterator[SimPipe]:
         pipe = await open_port(uri)
@@ -268,7 +275,7 @@ class TestSimulatedBoard:
         try:
             yield pipe
         finally:
-            async with asyncio.timeout(2.5):  # a board that listens to SIGTERM need not be killed
+            async with asyncio.timeout(PATIENCE_S):
                 await pipe.aclose()
 
     async def test_it_answers_and_ends_with_its_pipe(self) -> None:

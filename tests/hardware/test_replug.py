@@ -7,6 +7,8 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
+from patience import PATIENCE_S
+
 from hardware.ports import open_port
 from meshwire.hdlc.events import DataReceived, DownReason, Event, LinkDown
 from meshwire.hdlc.primary import PrimaryStation
@@ -37,7 +39,7 @@ asyncio.run(main())
 async def start_board(link: str) -> Process:
     board = await asyncio.create_subprocess_exec(sys.executable, "-c", BOARD, link, stdout=PIPE)
     assert board.stdout is not None
-    while b"open" not in (line := await asyncio.wait_for(board.stdout.readline(), 10)):
+    while b"open" not in (line := await asyncio.wait_for(board.stdout.readline(), PATIENCE_S)):
         assert line, "the board did not come up"
     return board
 
@@ -68,7 +70,7 @@ class TestReplug:
         link.subscribe(listen)
         task = asyncio.create_task(link.run())
         try:
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(100):
                 for turn in range(2):
                     board = await start_board(path)
                     while link.status.state is not LinkState.UP:  # noqa: ASYNC110

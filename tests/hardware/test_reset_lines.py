@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 from hardware import serial_pipe
 from hardware.ports import open_port, peer_path
@@ -53,7 +54,7 @@ async def test_a_pulse_begins_at_once_and_ends(
     pipe = FaultyPipe(SerialPipe(port, "port", WakeInput.NONE), FaultPlan())
     assert pulse_reset(pipe, line), "through wrappers, too"
     assert port.told == pulse[:1]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while len(port.told) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     assert port.told == pulse

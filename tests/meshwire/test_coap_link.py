@@ -14,6 +14,7 @@ from typing import Any
 import aiocoap
 import pytest
 from aiocoap import resource
+from patience import PATIENCE_S
 
 from meshwire import coap_link
 from meshwire.coap_link import LinkEndpoint, LinkFailure, Outcome, create_context
@@ -92,13 +93,13 @@ class SiteOverLink:
             await pipe.aclose()
 
     async def until_up(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while self.nic.status.state is not LinkState.UP:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
     async def request(self, method: aiocoap.Code, path: str, payload: bytes = b"") -> Any:
         message = aiocoap.Message(code=method, uri=f"coap://board/{path}", payload=payload)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.client.request(message).response
 
 
@@ -146,7 +147,7 @@ class TestRequests:
     async def test_observation(self) -> None:
         async with site_over_link() as rig:
             request = rig.client.request(aiocoap.Message(code=aiocoap.GET, uri="coap://board/temp", observe=0))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 assert (await request.response).payload == b"0"
                 values = aiter(request.observation)
                 for value in (20, 21, 22):
@@ -157,12 +158,12 @@ class TestRequests:
         async with site_over_link() as rig:
             rig.client.serversite = rig.site
             message = aiocoap.Message(code=aiocoap.GET, uri="coap://nic/temp")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 assert (await rig.server.request(message).response).payload == b"0"
 
     async def test_without_a_site_nothing_is_found(self) -> None:
         async with site_over_link() as rig:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 answer = await rig.server.request(aiocoap.Message(code=aiocoap.GET, uri="coap://nic/x")).response
             assert answer.code is aiocoap.NOT_FOUND
 
@@ -188,7 +189,7 @@ class TestNames:
         async with site_over_link() as rig:
             message = aiocoap.Message(code=aiocoap.GET, uri_path=["temp"])
             message.remote = LinkEndpoint("board")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 assert (await rig.client.request(message).response).payload == b"0"
 
     def test_endpoints_of_one_name_are_one_peer(self) -> None:
@@ -245,7 +246,7 @@ class Deaf:
             await asyncio.sleep(0)
 
     async def until_sent(self, count: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.station.sent) < count:  # noqa: ASYNC110
                 await asyncio.sleep(0)
 
@@ -266,7 +267,7 @@ async def deaf(*, standing: bool) -> AsyncIterator[Deaf]:
 
 async def failure_of(request: Any) -> LinkFailure:
     with pytest.raises(LinkFailure) as caught:
-        await asyncio.wait_for(request.response, 5)
+        await asyncio.wait_for(request.response, PATIENCE_S)
     return caught.value
 
 
@@ -334,12 +335,12 @@ class TestFailures:
             await failure_of(first)
             await rig.until_sent(2)
             await rig.tell(answer_to(rig.station.sent[1], b"21"))
-            assert (await asyncio.wait_for(second.response, 5)).payload == b"21"
+            assert (await asyncio.wait_for(second.response, PATIENCE_S)).payload == b"21"
 
     async def test_a_standing_link_ends_what_was_delivered_but_not_answered(self) -> None:
         async with site_over_link() as rig:
             pending = asyncio.create_task(rig.request(aiocoap.GET, "slow"))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 while not rig.slow.calls:  # noqa: ASYNC110
                     await asyncio.sleep(0)
             await rig.cut()
@@ -355,12 +356,12 @@ class TestFailures:
             await rig.until_sent(1)
             await rig.tell(LinkDown(DownReason.RELEASED), LinkDown(DownReason.NO_ANSWER))
             await rig.tell(answer_to(rig.station.sent[0], b"21"))
-            assert (await asyncio.wait_for(request.response, 5)).payload == b"21"
+            assert (await asyncio.wait_for(request.response, PATIENCE_S)).payload == b"21"
 
     async def test_observations_of_a_standing_link_end_with_it(self) -> None:
         async with site_over_link() as rig:
             request = rig.client.request(aiocoap.Message(code=aiocoap.GET, uri="coap://board/temp", observe=0))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 await request.response
                 await rig.cut()
                 with pytest.raises(aiocoap.error.Error):
@@ -370,7 +371,7 @@ class TestFailures:
         async with site_over_link() as rig:
             message = aiocoap.Message(code=aiocoap.PUT, uri="coap://board/temp", payload=bytes(9000))
             with pytest.raises(LinkFailure, match="octets"):
-                await asyncio.wait_for(rig.client.request(message, handle_blockwise=False).response, 5)
+                await asyncio.wait_for(rig.client.request(message, handle_blockwise=False).response, PATIENCE_S)
             assert (await rig.request(aiocoap.GET, "temp")).payload == b"0"
 
     async def test_coap_does_not_repeat_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,7 +379,7 @@ class TestFailures:
         async with deaf(standing=True) as rig:
             request = rig.request()
             with pytest.raises(aiocoap.error.ConRetransmitsExceeded):
-                await asyncio.wait_for(request.response, 5)
+                await asyncio.wait_for(request.response, PATIENCE_S)
             assert len(rig.station.sent) == 1
 
     async def test_unreadable_messages_are_dropped(self) -> None:
@@ -387,7 +388,7 @@ class TestFailures:
             await rig.until_sent(1)
             await rig.tell(DataReceived(b"\x00"), DataReceived(b"\xff" * 40), DataReceived(b"\x41\x01\x00\x00"))
             await rig.tell(answer_to(rig.station.sent[0], b"fine"))
-            assert (await asyncio.wait_for(request.response, 5)).payload == b"fine"
+            assert (await asyncio.wait_for(request.response, PATIENCE_S)).payload == b"fine"
 
 
 class TestPrivateCall:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 
 from meshwire import control
 from meshwire.control import ControlError, ControlSocket, Peer, ask, peers
@@ -73,14 +74,15 @@ async def test_a_change_is_made_and_what_is_refused_is_said(folder: Path) -> Non
 
 
 async def test_nonsense_and_silence_harm_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "_REQUEST_S", 0.05)
     socket = await open_lamp(Lamp())
     for octets in (b"\xff\xfe\n", b"[]\n", b"7\n", b"{" * 70_000, b""):
+        monkeypatch.setattr(control, "_REQUEST_S", 60.0 if octets else 0.05)
         reader, writer = await asyncio.open_unix_connection(str(socket.path))
         writer.write(octets)
-        answer = await asyncio.wait_for(reader.read(), 5)
+        answer = await asyncio.wait_for(reader.read(), PATIENCE_S)
         assert not answer or "error" in json.loads(answer)
         writer.close()
+    monkeypatch.undo()
     assert await asyncio.to_thread(ask, Peer(socket.path, 0, {}), {"do": "switch"}) == {"lit": True}
     socket.close()
 

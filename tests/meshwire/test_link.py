@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from descriptors import open_descriptors, opened_since
+from patience import PATIENCE_S
 
 from meshwire import link as link_module
 from meshwire.hdlc.events import DataReceived, DownReason, Event, LinkDown, LinkUp
@@ -101,7 +102,7 @@ async def running(*links: Link) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - anything may change it
             await asyncio.sleep(0.001)
@@ -171,7 +172,7 @@ class TestDriver:
             station.deadline = now + 0.02
             link.send(b"x")
             await far.read()
-            assert await asyncio.wait_for(far.read(), 1) == b"tick\n"
+            assert await asyncio.wait_for(far.read(), PATIENCE_S) == b"tick\n"
             assert asyncio.get_running_loop().time() >= now + 0.02
             assert station.calls.count("handle_timer") == 1
 
@@ -313,7 +314,7 @@ class TestReplug:
         link = Link(open_board, FakeStation(), name="board")
         tasks, before = asyncio.all_tasks(), open_descriptors()
         async with running(link):
-            await until(lambda: link.status.counters.pipe_losses >= 200, timeout_s=20)
+            await until(lambda: link.status.counters.pipe_losses >= 200)
             assert len(opened_since(before)) <= 2
         assert opened_since(before) == {}
         assert asyncio.all_tasks() <= tasks
@@ -371,7 +372,7 @@ class TestWithRealStations:
                 sent += 8192
                 await far.drain()
                 await asyncio.sleep(0)
-            await until(lambda: link.status.counters.octets_in == sent, timeout_s=30)
+            await until(lambda: link.status.counters.octets_in == sent)
             assert link.status.counters.pipe_losses == 0
             assert driven._deframer.held_octets < 4096
             assert sum(driven.counters.discarded.values()) > 0

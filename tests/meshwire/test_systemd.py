@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 from meshwire.systemd import Systemd
 
@@ -18,7 +19,7 @@ from meshwire.systemd import Systemd
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
-        listener.settimeout(5)
+        listener.settimeout(PATIENCE_S)
         yield listener
 
 
@@ -35,7 +36,7 @@ async def test_ready_alive_and_stopping_are_told_in_this_order(manager: socket.s
     manager.setblocking(False)
     with pytest.raises(BlockingIOError):
         manager.recv(10)
-    manager.settimeout(5)
+    manager.settimeout(PATIENCE_S)
     ready.set()
     assert await asyncio.to_thread(heard, manager) == "READY=1\nSTATUS=serving"
     assert await asyncio.to_thread(heard, manager) == "WATCHDOG=1"
@@ -52,7 +53,7 @@ def test_an_abstract_socket(tmp_path: Path) -> None:
     name = f"meshwire-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(f"\0{name}")
-        listener.settimeout(5)
+        listener.settimeout(PATIENCE_S)
         assert Systemd({"NOTIFY_SOCKET": f"@{name}"}).tell("READY=1")
         assert heard(listener) == "READY=1"
 

@@ -1,10 +1,8 @@
-"""A loop whose clock jumps to the next timer, and a site in one process: board, line, NIC, UDP gateway, client."""
+"""A site in one process, on a loop whose clock jumps to the next timer: board, line, NIC, UDP gateway, client."""
 
 from __future__ import annotations
 
 import asyncio
-import selectors
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from typing import Any, TypeVar
 
 import aiocoap
 import pytest
+from jumping_loop import JumpingLoop
 
 from meshwire.coap import codes
 from meshwire.coap.message import ACK, Message, decode, encode
@@ -27,36 +26,6 @@ from sensor_sim.spec import SensorSpec
 T = TypeVar("T")
 MAC = "001350050047dd92"
 START_UNIX_S = 1_760_000_000.0
-
-
-class _JumpingSelector(selectors.DefaultSelector):
-    """Waits for sockets only as long as that takes no time; otherwise lets the loop's clock jump."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        ready = super().select(0)
-        if ready or timeout is None or timeout <= 0:
-            return ready if ready or timeout is not None else super().select(0.05)
-        self.now += timeout
-        return []
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """An event loop in which an hour of waiting takes no time."""
-
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        return self._jumping.now
-
-    async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> Any:
-        """At once instead of in a thread, during which the clock would jump."""
-        return socket.getaddrinfo(host, port, **hints)
 
 
 Run = Callable[[Coroutine[Any, Any, T]], T]

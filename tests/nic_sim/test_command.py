@@ -57,7 +57,7 @@ def test_says_each_change_of_state_and_ends_on_ctrl_c(tmp_path: Path) -> None:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stderr is not None and process.stdout is not None
-        watchdog = threading.Timer(40, process.kill)
+        watchdog = threading.Timer(100, process.kill)
         watchdog.start()
         for line in process.stderr:
             said.append(line)

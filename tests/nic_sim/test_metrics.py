@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 
 from meshwire.coap import codes
 from nic_sim.errors import NicError
@@ -23,7 +24,7 @@ Run = Callable[..., Any]
 def page(port: int, path: str, method: str = "GET") -> tuple[int, str]:
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -60,7 +61,7 @@ async def test_the_page_for_scrapers() -> None:
     server = MetricsServer(HostPort(host="127.0.0.1", port=0), lambda: "a 1\n")
     task = asyncio.create_task(server.run())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while not server.port:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         assert await asyncio.to_thread(page, server.port, "/metrics") == (200, "a 1\n")

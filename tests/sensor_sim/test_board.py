@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 
 from meshwire.pipe import MemoryPipe, Pipe, RateLimitedPipe, memory_pair
 from sensor_sim.board import PROFILES, SensorBoard, pty_opener
@@ -32,7 +33,7 @@ async def running(profile: str, **settings: Any) -> AsyncIterator[tuple[SensorBo
     board = SensorBoard(profile, TEMP, open_pipe, **settings)
     task = asyncio.create_task(board.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             yield board, far
     finally:
         task.cancel()
@@ -42,14 +43,14 @@ async def running(profile: str, **settings: Any) -> AsyncIterator[tuple[SensorBo
 
 async def ask(line: MemoryPipe, octets: bytes) -> bytes:
     line.write(octets)
-    return await asyncio.wait_for(line.read(), 5)
+    return await asyncio.wait_for(line.read(), PATIENCE_S)
 
 
 async def test_a_milli_board_answers_and_pulses_its_wake_line() -> None:
     woken = asyncio.Event()
     async with running("milli-1.4.8") as (board, line):
         line.on_attention = woken.set
-        await asyncio.wait_for(woken.wait(), 5)  # the boot pulse
+        await asyncio.wait_for(woken.wait(), PATIENCE_S)  # the boot pulse
         assert await ask(line, build_frame(0x93)) == build_frame(0x63, UA_PARAMETERS)
         register = bytes.fromhex("420101 00c0de 60 57") + b"arduino" + b"\x04temp" + b"\x44sens"
         assert (await ask(line, build_frame(0x10, register)))[9] == 0x43
@@ -57,7 +58,7 @@ async def test_a_milli_board_answers_and_pulses_its_wake_line() -> None:
         assert board.observers() == 1
         woken.clear()
         assert board.push("temp") and not board.push("temp"), "the slot has room for one"
-        await asyncio.wait_for(woken.wait(), 5)
+        await asyncio.wait_for(woken.wait(), PATIENCE_S)
         assert not board.push("echo")
 
 

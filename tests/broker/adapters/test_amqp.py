@@ -11,6 +11,7 @@ from typing import Any
 
 import aiomqtt
 import pytest
+from patience import PATIENCE_S
 
 from broker.adapters.connection import BrokerAddress
 from broker.adapters.rabbitmq.addresses import address_definitions, termini
@@ -32,7 +33,6 @@ from meshwire.site import Site
 
 PASSWORD = "only-for-this-run"
 READING = "acme/read/001350050047dd92/temp"
-PATIENCE_S = 20.0
 SHORT_S = 3.0
 """For what is refused: Proton tries again until its time is over."""
 
@@ -220,7 +220,7 @@ async def test_mqtt_and_amqp_meet_at_the_same_addresses(tmp_path: Path) -> None:
         from proton import ProtonException
 
         ready.clear()
-        got = asyncio.create_task(collect(mqtt(cluster), news.topic_filter, 1, ready.set, 4 * PATIENCE_S))
+        got = asyncio.create_task(collect(mqtt(cluster), news.topic_filter, 1, ready.set, 2 * PATIENCE_S))
         await ready.wait()
         tries: tuple[Callable[[Amqp], Any], ...] = (
             lambda own: own.receiver(orders),

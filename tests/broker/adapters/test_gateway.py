@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 from broker.adapters.mosquitto.process import server_program as mosquitto_program
 from broker.adapters.rabbitmq.nodes import server_program as rabbitmq_program
@@ -57,7 +58,7 @@ async def send(port: int, number: int) -> None:
         plug.setblocking(False)
         plug.connect(("127.0.0.1", port))
         plug.send(encode(Message(CON, codes.POST, 1_000 + number, b"t", tuple(pairs), payload)))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             answer = decode(await loop.sock_recv(plug, 4_096))
     assert answer.code == codes.CHANGED, answer
 
@@ -67,8 +68,8 @@ async def readings_arrive(target: Target, folder: Path) -> None:
     async with Arena(target).victim_ear() as ear, gateway_at(target, folder) as gateway:
         for number in range(1, COUNT + 1):
             await send(gateway.coap_port, number)
-        assert await ear.until(f"reading-{COUNT:04}".encode(), 12.0)
-        assert await ear.until(b"online", 10.0)
+        assert await ear.until(f"reading-{COUNT:04}".encode(), PATIENCE_S)
+        assert await ear.until(b"online", PATIENCE_S)
     readings = [packet.payload.decode() for packet in ear.heard if packet.topic == topic]
     assert readings == [f"reading-{number:04}" for number in range(1, COUNT + 1)]
     assert f"{VICTIM}/presence/{MAC}" in {packet.topic for packet in ear.heard}

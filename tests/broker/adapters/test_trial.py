@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from typer.testing import CliRunner
 
 from broker.adapters.__main__ import app
@@ -43,7 +44,7 @@ async def test_nodes_are_listed_as_the_cluster_grows_and_shrinks(
     service = MessagingService(Registry(None), site)
 
     async def listed(nodes: list[str]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while [node.node for state in service.instance_states() for node in state.nodes] != nodes:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
@@ -62,9 +63,9 @@ async def test_nodes_are_listed_as_the_cluster_grows_and_shrinks(
             assert (state.instance.name, state.instance.engine, state.state) == ("trial", "rabbitmq", "running")
             assert state.announced and state.nodes[0].version == "3.10.8"
             assert [option.value for option in state.instance.options] == ["plain"]
-            await asyncio.to_thread(ask_for_size, tmp_path, 4, 10.0)
+            await asyncio.to_thread(ask_for_size, tmp_path, 4, PATIENCE_S)
             await listed(["n1@localhost", "n2@localhost", "n3@localhost", "n4@localhost"])
-            await asyncio.to_thread(ask_for_size, tmp_path, 3, 10.0)
+            await asyncio.to_thread(ask_for_size, tmp_path, 3, PATIENCE_S)
             await listed(["n1@localhost", "n2@localhost", "n3@localhost"])
         finally:
             stopped.set()

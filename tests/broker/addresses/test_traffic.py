@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from argon2 import PasswordHasher
 from free_ports import free_port
+from patience import PATIENCE_S
 from typer.testing import CliRunner
 
 from broker.adapters.connection import BrokerAddress
@@ -34,7 +35,6 @@ from meshwire.site import Site
 if TYPE_CHECKING:
     from tests.broker.conftest import Running
 
-PATIENCE_S = 30.0
 TYPES = ("queue", "topic", "anycast", "multicast")
 BODIES = [b"%d" % number for number in range(1, 11)]
 
@@ -209,14 +209,15 @@ async def test_a_queue_survives_kill_9(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         topic = "acme/address/orders"
         bodies = [str(number).encode() for number in range(1, 301)]
-        assert [n async for n in send(server.place, topic, bodies, timeout_s=5.0)] == list(range(1, 301))
-        first = [item.payload async for item in receive(server.place, topic, 100, timeout_s=5.0)]
+        assert [n async for n in send(server.place, topic, bodies, timeout_s=PATIENCE_S)] == list(range(1, 301))
+        first = [item.payload async for item in receive(server.place, topic, 100, timeout_s=PATIENCE_S)]
         assert first == bodies[:100]
-        [_ async for _ in send(server.place, topic, [b"last"], timeout_s=5.0)]  # commits what was acknowledged before
+        # Commits what was acknowledged before.
+        [_ async for _ in send(server.place, topic, [b"last"], timeout_s=PATIENCE_S)]
         await server.kill()
         await server.start()
         assert await stored(server) == 201
-        rest = [item.payload async for item in receive(server.place, topic, 201, timeout_s=5.0)]
+        rest = [item.payload async for item in receive(server.place, topic, 201, timeout_s=PATIENCE_S)]
         assert rest == [*bodies[100:], b"last"]
         assert await stored(server) == 0
 
@@ -236,15 +237,15 @@ async def test_what_goes_wrong_has_its_words(running: "Running") -> None:
         [_ async for _ in receive(place, "acme/address/nobody", 1, timeout_s=0.01)]
     with pytest.raises(SendError, match="refused the login"):
         wrong = Place(place.broker, Login("admin", "wrong"))
-        [_ async for _ in send(wrong, "acme/address/nobody", [b"x"], timeout_s=1.0)]
+        [_ async for _ in send(wrong, "acme/address/nobody", [b"x"], timeout_s=PATIENCE_S)]
     token = Place(place.broker, Login("notused", running.token("acme", "ADDRESS_RECEIVER")))
     with pytest.raises(SendError, match="refused a message"):
-        [_ async for _ in send(token, "acme/address/orders", [b"x"], timeout_s=1.0)]
+        [_ async for _ in send(token, "acme/address/orders", [b"x"], timeout_s=PATIENCE_S)]
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         nowhere = Place(BrokerAddress("127.0.0.1", unused.getsockname()[1]), place.login)
         with pytest.raises(BrokerNotReachable):
-            [_ async for _ in send(nowhere, "a", [b""], timeout_s=1.0)]
+            [_ async for _ in send(nowhere, "a", [b""], timeout_s=PATIENCE_S)]
 
 
 async def test_another_service_on_the_port_is_told_from_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 
 from broker.authority.http import Bounds, HttpConnection, Request, RequestRefused, Response, parse_head
 
@@ -162,7 +163,7 @@ async def test_too_many_connections_are_cut_off() -> None:
 
 async def test_a_silent_connection_ends() -> None:
     line = Line(Bounds(idle_timeout_s=0.01))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await line.transport.end.wait()
     line.connection.connection_lost(None)
 

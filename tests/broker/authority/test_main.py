@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 from broker.adapters.errors import EngineRefuses
 from broker.authority.__main__ import app
@@ -31,10 +32,11 @@ def test_it_answers_until_interrupted(tmp_path: Path, command: list[str], number
         line = next(line for line in process.stderr if line.startswith(READY))
         secret = (tmp_path / "secrets" / "broker-authority").read_text()
         url = f"http://127.0.0.1:{line.removeprefix(READY).strip()}/{secret}/hooks/rabbitmq/user"
-        with urllib.request.urlopen(url, data=b"username=nobody&password=x&client_id=c", timeout=10) as response:
+        login = b"username=nobody&password=x&client_id=c"
+        with urllib.request.urlopen(url, data=login, timeout=PATIENCE_S) as response:
             assert response.read() == b"deny"
         process.send_signal(number)
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=PATIENCE_S)
         assert (process.returncode, "Traceback" in errors) == (0, False)
     finally:
         process.kill()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from pydantic import ValidationError
 
 from broker.adapters.capabilities import Engine
@@ -22,7 +23,7 @@ from meshwire.site import Site
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - files of another component
             await asyncio.sleep(0.01)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
+from patience import PATIENCE_S
 
 from broker.attack.external import running_authority
 from broker.authority.callers import Callers
@@ -38,7 +39,7 @@ async def serving(tmp_path: Path, **settings: Any) -> AsyncIterator[Authority]:
 
 async def post(authority: Authority, path: str, body: str, **headers: str) -> tuple[int, str]:
     def call() -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", authority.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", authority.port, timeout=PATIENCE_S)
         try:
             connection.request("POST", path, body, FORM | headers)
             answer = connection.getresponse()

@@ -12,11 +12,13 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import structlog
 from argon2 import PasswordHasher
+from patience import PATIENCE_S
 
 from broker.credentials import UsersFile
 from broker.server import Broker
@@ -46,7 +48,6 @@ from meshwire.mqtt import (
 )
 from meshwire.site import Site
 
-PATIENCE_S = 5.0
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 V5 = ProtocolVersion.V5
 _numbers = itertools.count(1)
@@ -194,6 +195,14 @@ class Wire:
 
     def close(self) -> None:
         """Leaves without DISCONNECT."""
+        self._socket.close()
+
+    def leave(self) -> None:
+        """The same, and waits until the broker has noticed: it ends its side, too."""
+        with suppress(ConnectionError):
+            self._socket.shutdown(socket.SHUT_WR)
+            while self._socket.recv(65_536):
+                pass
         self._socket.close()
 
     # --- whole exchanges ----------------------------------------------------------------------------------------------

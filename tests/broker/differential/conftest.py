@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from free_ports import free_port
+from patience import PATIENCE_S
 
 from meshwire.mqtt import (
     ConnAck,
@@ -40,7 +41,7 @@ from meshwire.mqtt import (
 
 HERE = Path(__file__).parent
 EJABBERD_BINARIES = "/usr/lib/*/ejabberd-*/ebin/mod_mqtt.beam"
-START_S = 20.0
+START_S = PATIENCE_S
 V5 = ProtocolVersion.V5
 
 
@@ -93,7 +94,7 @@ def _process(command: list[str], port: int, environment: dict[str, str]) -> Iter
     finally:
         process.terminate()
         try:
-            process.wait(8)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -336,8 +337,7 @@ class World:
 
     def leave(self, wire: Any) -> None:
         """Breaks the connection off and lets the engine notice."""
-        wire.close()
-        time.sleep(0.02)
+        wire.leave()
         self.settle()
 
     def end(self) -> None:

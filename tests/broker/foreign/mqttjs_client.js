@@ -5,7 +5,7 @@ const messages = []
 const v5 = job.version === 5
 const options = {
   host: '127.0.0.1', port: job.port, protocol: 'mqtt', protocolVersion: job.version, clientId: job.clientId,
-  username: job.username, password: job.password, clean: job.clean, reconnectPeriod: 0, connectTimeout: 5000
+  username: job.username, password: job.password, clean: job.clean, reconnectPeriod: 0, connectTimeout: 50000
 }
 if (v5) options.properties = { sessionExpiryInterval: job.clean ? 0 : 100 }
 if (job.will) options.will = { topic: job.will.topic, payload: job.will.payload, qos: job.will.qos }
@@ -60,7 +60,7 @@ client.once('connect', async connack => {
     if (item.properties) how.properties = wanted(item.properties)
     await client.publishAsync(item.topic, item.payload, how)
   }
-  const end = Date.now() + 5000
+  const end = Date.now() + 50000
   while (messages.length < job.expect && Date.now() < end) await new Promise(resolve => setTimeout(resolve, 2))
   if (job.hang) return process.stdout.write('hanging\n')
   await client.endAsync()

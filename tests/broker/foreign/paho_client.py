@@ -10,7 +10,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-PATIENCE_S = 5
+PATIENCE_S = 50
 NAMES = {
     "contentType": "ContentType",
     "responseTopic": "ResponseTopic",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 
 from meshwire.mqtt import Connect, ProtocolVersion, PubAck, Publish, Subscribe, TopicSubscription
 
@@ -75,7 +76,7 @@ class Foreign:
     async def do(self, running: Any, version: int, **job: Any) -> dict[str, Any]:
         process = await self.start(running, version, **job)
         try:
-            out, _ = await asyncio.wait_for(process.communicate(), 20)
+            out, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
         finally:
             if process.returncode is None:
                 process.kill()
@@ -135,7 +136,7 @@ async def test_the_will_of_a_killed_client(running: Any, join: Any, client: Fore
     await watcher.ask(Subscribe(1, (TopicSubscription("w/#", 1),)))
     process = await client.start(running, version, will=message("w/x", "gone", 1), hang=True)
     assert process.stdout is not None
-    assert await asyncio.wait_for(process.stdout.readline(), 10) == b"hanging\n"
+    assert await asyncio.wait_for(process.stdout.readline(), PATIENCE_S) == b"hanging\n"
     process.kill()
     await process.wait()
     received = await watcher.next()

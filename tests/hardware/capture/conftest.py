@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 from hardware.capture.tap import TappedPipe
 from meshwire.capture.file import open_capture
@@ -63,7 +64,7 @@ async def session(profile: str, path: Path) -> None:
     link.subscribe(listen)
     tasks = [asyncio.create_task(board.run()), asyncio.create_task(link.run())]
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             link.send(request(1, ".well-known", "core"))
             await answer_to(1, heard)
             link.send(request(2, "arduino", "temp", query="sens", observe=0))

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 import hardware
 from hardware.capture import extcap
@@ -28,7 +29,7 @@ def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
         [str(SCRIPT), *arguments],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=False,
         env={"PATH": "/usr/bin:/bin", "MESHWIRE_PYTHON": sys.executable},
     )
@@ -91,7 +92,7 @@ async def test_a_capture_goes_into_the_fifo_and_ends_when_it_is_closed(tmp_path:
         stderr=subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             reader = asyncio.StreamReader()
             stream = await asyncio.to_thread(fifo.open, "rb", 0)
             transport, _ = await asyncio.get_running_loop().connect_read_pipe(

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 from hardware.capture.session import CaptureSession
 from hardware.capture.tap import TappedPipe
@@ -60,7 +61,7 @@ async def test_wake_pulses_pass_and_are_recorded() -> None:
     woken = asyncio.Event()
     tap.on_attention = woken.set
     far.pulse_attention()
-    await asyncio.wait_for(woken.wait(), 5)
+    await asyncio.wait_for(woken.wait(), PATIENCE_S)
     assert [(r.sender, r.note) for r in told] == [(Side.BOARD, "wake line pulsed")]
 
 
@@ -127,7 +128,7 @@ async def test_a_session_joins_both_sides_and_survives_a_lost_port() -> None:
         return pipe
 
     task = asyncio.create_task(CaptureSession(open_next, Recorder([told.append]), peer=peer).run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         for _, board in lines:
             nic.write(SNRM)
             while not (heard := await board.read()):
@@ -157,7 +158,7 @@ async def test_the_command_stands_between_and_writes_as_it_goes(tmp_path: Path) 
         stderr=subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             assert process.stderr is not None and process.stdout is not None
             assert str(link) in (await process.stderr.readline()).decode() or link.is_symlink()
             nic = await open_port(str(link))
@@ -187,7 +188,7 @@ async def test_standard_output_carries_the_capture_and(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             assert process.stdout is not None
             file, found = b"", list[Packet]()
             while not found:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from jumping_loop import JumpingLoop
 
 from hardware.conform.bench import Bench, BenchSettings
 from hardware.conform.case import Case, Profile, Result
@@ -17,28 +17,6 @@ from sensor_sim.board import SensorBoard
 from sensor_sim.spec import SensorSpec
 
 EPOCH = 1_700_000_000.0
-
-
-class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        if timeout is not None and timeout > 0:
-            self.now += timeout
-        return super().select(0)
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """An event loop in which waiting takes no time."""
-
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        return self._jumping.now
 
 
 Mutant = Callable[[Pipe], Pipe]

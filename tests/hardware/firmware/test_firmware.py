@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 import hardware
 from hardware.conform.bench import Bench, BenchSettings
@@ -95,7 +96,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def size_of(build: Path) -> int:
-    shown = subprocess.run([build / "board", "--size"], check=True, capture_output=True, text=True, timeout=10)
+    shown = subprocess.run([build / "board", "--size"], check=True, capture_output=True, text=True, timeout=PATIENCE_S)
     return int(shown.stdout)
 
 
@@ -135,7 +136,8 @@ def test_the_core_keeps_nothing_beside_its_state_and_asks_nothing_of_a_system(bu
         objects.append(str(target))
     if shutil.which("nm") is None:
         pytest.skip("no nm")
-    lines = subprocess.run(["nm", *objects], check=True, capture_output=True, text=True, timeout=10).stdout.splitlines()
+    listing = subprocess.run(["nm", *objects], check=True, capture_output=True, text=True, timeout=PATIENCE_S)
+    lines = listing.stdout.splitlines()
     symbols = [line.split()[-2:] for line in lines if len(line.split()) >= 2]
     assert [name for kind, name in symbols if kind in "bBC"] == []
     wanted = {name for kind, name in symbols if kind == "U" and not name.startswith("mw_")}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import selectors
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jumping_loop import JumpingLoop
 
 from hardware.learn.learner import Learner, LearnSettings
 from hardware.learn.turn_around import TurnAround
@@ -23,29 +23,6 @@ from sensor_sim.board import SensorBoard
 from sensor_sim.errors import BoardSettingsError
 from sensor_sim.recorded import load_learned
 from sensor_sim.spec import SensorSpec
-
-
-class JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        if timeout is not None and timeout > 0:
-            self.now += timeout
-        return super().select(0)
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """An event loop in which waiting takes no time."""
-
-    def __init__(self) -> None:
-        self._jumping = JumpingSelector()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        return self._jumping.now
-
 
 MakeBoard = Callable[[Callable[[], Awaitable[Pipe]], Callable[[], float]], SensorBoard]
 

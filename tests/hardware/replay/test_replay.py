@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from typer.testing import CliRunner
 
 from hardware.capture.tap import TappedPipe
@@ -75,7 +76,7 @@ async def be_a_nic(pipe: Pipe, *, mid: int, token: bytes, again: bool = False) -
     link.subscribe(listen)
     task = asyncio.create_task(link.run())
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_S):
             await heard.get()  # the board's boot message
             link.send(get(mid, token, observe=True))
             for _ in range(2):
@@ -120,7 +121,7 @@ async def test_a_fresh_nic_agrees_with_the_recording_under_other_message_ids(rec
     nic = asyncio.create_task(be_a_nic(far, mid=700, token=b"\xbb\xcc"))
     verdicts = [each async for each in play_board(FrameLine(near), load_turns(recording), SETTINGS)]
     assert differing([v for v in verdicts if v.came is not None]) == []
-    await asyncio.wait_for(nic, 10)  # it got its answer and its notification, both by its own token
+    await asyncio.wait_for(nic, PATIENCE_S)  # it got its answer and its notification, both by its own token
 
 
 async def test_a_board_that_says_something_else_is_told(recording: Path) -> None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from patience import until
 from typer.testing import CliRunner
 
 from hardware.shell import cli
@@ -136,8 +137,7 @@ class TestMilliBoard:
             settings = ShellSettings(str(port), profile="milli", guarded=False)
             shell = await Shell.open(settings, TextOutput(lambda line: None))
             request = asyncio.create_task(shell.run_script(script_commands("get /sys/stats\n")))
-            await asyncio.wait({request}, timeout=2)
-            assert running.resets != []
+            await until(lambda: running.resets)
             request.cancel()
             await shell.aclose()
 

@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 PROGRAM = "import sys; from hardware.shell.cli import app; app(args=sys.argv[1:])"
 
 
-def read_until(terminal: int, words: bytes, seconds: float = 15.0) -> bytes:
+def read_until(terminal: int, words: bytes, seconds: float = PATIENCE_S) -> bytes:
     """What the terminal shows up to some words; fails when they do not come."""
     shown = b""
     ends = time.monotonic() + seconds

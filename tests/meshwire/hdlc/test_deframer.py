@@ -208,11 +208,11 @@ def test_a_megabyte_of_rubbish_is_bounded_and_counted() -> None:
 def test_rubbish_full_of_good_headers_takes_no_more_than_linear_time() -> None:
     head = encode_frame(Frame(ONE, ONE, information(0, 0, True), bytes(2038)))[:8]
     deframer = Deframer()
-    begin = time.perf_counter()
+    begin = time.thread_time()
     for _ in range(20):
         deframer.feed(head * 1000)
         deframer.idle()
-    assert time.perf_counter() - begin < 5
+    assert time.thread_time() - begin < 5
     assert deframer.counts.frames == 0
 
 

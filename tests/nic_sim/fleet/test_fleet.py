@@ -8,6 +8,7 @@ from collections import Counter
 from typing import cast
 
 import pytest
+from patience import PATIENCE_S
 
 from meshwire.coap import ACK, CON, Message, codes, decode, encode, options
 from nic_sim.fleet.addresses import LoopbackAddresses, PrefixAddresses, interface_address, text_of
@@ -49,7 +50,7 @@ async def test_each_nic_has_its_own_address_and_is_reached_there() -> None:
     fleet = Fleet(60, plan, PacketSocket(), LoopbackAddresses(), [("::ffff:127.0.0.1", port, 0, 0)], spread_s=0)
     task = asyncio.create_task(fleet.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             await fleet.all_reported.wait()
             await gateway.all_answered.wait()
     finally:

@@ -33,7 +33,7 @@ async def main():
     carrier, scheme = _transport(AddressKind.AUTO, "fd00:5ca1:e::/64", FIRST_MAC, 20, [target])
     fleet = Fleet(20, NicPlan(period_s=1e6), carrier, scheme, [target], spread_s=0)
     task = asyncio.create_task(fleet.run())
-    await asyncio.wait_for(fleet.all_reported.wait(), 30)
+    await asyncio.wait_for(fleet.all_reported.wait(), 60)
     task.cancel()
     print(json.dumps(sorted(gateway.seen)))
 
@@ -43,7 +43,7 @@ asyncio.run(main())
 
 def in_namespace(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = ["unshare", "-Urn", "sh", "-c", script, "sh", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100)
 
 
 def test_each_nic_has_an_address_of_the_routed_prefix() -> None:

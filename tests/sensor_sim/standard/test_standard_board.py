@@ -15,6 +15,7 @@ import pytest
 from aiocoap import CON, DELETE, GET, NON, POST, PUT, Message
 from aiocoap.optiontypes import OpaqueOption
 from aiocoap.resource import Resource, Site
+from patience import PATIENCE_S
 
 from meshwire.coap.message import Message as PlainMessage
 from meshwire.coap.message import decode, encode
@@ -52,11 +53,11 @@ class Nic:
 
     async def ask(self, code: Any, target: str, **fields: Any) -> Any:
         message = Message(code=code, uri=f"coap://board{target}", **fields)
-        return await asyncio.wait_for(self.context.request(message).response, 10)
+        return await asyncio.wait_for(self.context.request(message).response, PATIENCE_S)
 
     async def observe(self, target: str) -> tuple[Any, Any]:
         request = self.context.request(Message(code=GET, uri=f"coap://board{target}", observe=0))
-        return request, await asyncio.wait_for(request.response, 10)
+        return request, await asyncio.wait_for(request.response, PATIENCE_S)
 
 
 @asynccontextmanager
@@ -80,7 +81,7 @@ async def site(**settings: Any) -> AsyncIterator[Nic]:
     nic_site = Site()
     nic_site.add_resource(["sys", "snsr"], reboots)
     context = await create_context(link, nic_site)
-    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(100), asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(board.run()), tasks.create_task(link.run())]
         await opened.wait()
         await asyncio.sleep(0)
@@ -158,7 +159,7 @@ async def test_critical_options() -> None:
         for number, expected in ((9999, "4.02"), (9998, "2.05"), (35, "5.05"), (39, "5.05")):
             message = Message(code=GET, uri="coap://board/arduino/temp")
             message.opt.add_option(OpaqueOption(number, b"coap"))
-            answer = await asyncio.wait_for(nic.context.request(message).response, 10)
+            answer = await asyncio.wait_for(nic.context.request(message).response, PATIENCE_S)
             assert answer.code.dotted == expected, number
 
 
@@ -190,7 +191,7 @@ async def test_observe(confirmable: bool, mtype: Any) -> None:
         notifications = aiter(request.observation)
         for number in (2, 3):
             assert nic.board.push("echo")
-            notification = await asyncio.wait_for(anext(notifications), 10)
+            notification = await asyncio.wait_for(anext(notifications), PATIENCE_S)
             assert notification.mtype is mtype
             assert value(notification) == f"Hello World: {number}"
             assert notification.opt.observe > first.opt.observe
@@ -212,7 +213,7 @@ async def test_a_new_setting_is_told_to_observers() -> None:
     async with site() as nic:
         request, _ = await nic.observe("/arduino/temp")
         await nic.ask(PUT, "/arduino/temp?cfg=C")
-        notification = await asyncio.wait_for(anext(aiter(request.observation)), 10)
+        notification = await asyncio.wait_for(anext(aiter(request.observation)), PATIENCE_S)
         assert value(notification).endswith(",22.50,C")
         request.observation.cancel()
 
@@ -231,7 +232,7 @@ class RawClient:
 
     async def hear(self, token: bytes) -> PlainMessage:
         while True:
-            message = await asyncio.wait_for(self.heard.get(), 10)
+            message = await asyncio.wait_for(self.heard.get(), PATIENCE_S)
             if message.token == token:
                 return message
 
@@ -265,7 +266,7 @@ async def test_a_reset_of_a_notification_ends_the_observation(confirmable: bool)
 
 async def test_the_reboot_message_comes_once_as_non() -> None:
     async with site() as nic:
-        request = await asyncio.wait_for(nic.reboots.heard.get(), 10)
+        request = await asyncio.wait_for(nic.reboots.heard.get(), PATIENCE_S)
         assert request.mtype is NON and request.opt.uri_query == ("ev=rbt",)
         await nic.ask(GET, "/")
         assert nic.reboots.heard.empty()
@@ -277,10 +278,10 @@ IMAGE = b"meshwire-board 2.1.0\n" + bytes(range(256)) * 100
 async def test_a_new_firmware_comes_in_blocks_and_the_board_restarts_into_it() -> None:
     digest = hashlib.sha256(IMAGE).hexdigest()
     async with site() as nic:
-        await asyncio.wait_for(nic.reboots.heard.get(), 10)
+        await asyncio.wait_for(nic.reboots.heard.get(), PATIENCE_S)
         await nic.observe("/arduino/temp")
         assert (await nic.ask(PUT, f"/sys/fw?sha256={digest}", payload=IMAGE)).code.dotted == "2.04"
-        assert (await asyncio.wait_for(nic.reboots.heard.get(), 10)).opt.uri_query == ("ev=rbt",)
+        assert (await asyncio.wait_for(nic.reboots.heard.get(), PATIENCE_S)).opt.uri_query == ("ev=rbt",)
         assert json.loads((await nic.ask(GET, "/sys/fw")).payload) == {
             "version": "2.1.0",
             "sha256": digest,
@@ -315,7 +316,7 @@ async def test_period() -> None:
         request, first = await nic.observe("/arduino/temp")
         notifications = aiter(request.observation)
         for _ in range(3):
-            notification = await asyncio.wait_for(anext(notifications), 10)
+            notification = await asyncio.wait_for(anext(notifications), PATIENCE_S)
         assert notification.opt.observe > first.opt.observe
         assert notification.opt.max_age == 1
         request.observation.cancel()
