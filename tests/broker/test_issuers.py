@@ -1,6 +1,7 @@
 """OpenID Connect: a stub on the loopback that serves discovery and keys, and tokens by which clients log in."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from broker.issuers import Issuer, IssuerSettings
 from broker.policy import BUILT_IN_ROLES
 from broker.settings import BrokerSettings
 from meshwire.config import load_config, read_settings
+from meshwire.identity import TenantId
 from meshwire.mqtt import Connect, ProtocolVersion, ReasonCode, SubAck, Subscribe, TopicSubscription
 from meshwire.tokens import TokenError
 
@@ -219,3 +221,20 @@ def test_the_realm_and_its_configuration_fit() -> None:
     assert mappers["audience"]["included.custom.audience"] == settings.audience
     assert all(client["defaultClientScopes"] == [scope["name"]] for client in realm["clients"])
     assert "secret" not in {key for client in realm["clients"] for key in client}
+
+
+def test_a_user_of_the_realm_can_have_a_tenant_and_can_not_change_it() -> None:
+    """Keycloak drops attributes that the user profile does not name; users edit those that they may."""
+    realm = json.loads((KEYCLOAK / "realm-meshwire.json").read_text())
+    (provider,) = realm["components"]["org.keycloak.userprofile.UserProfileProvider"]
+    (text,) = provider["config"]["kc.user.profile.config"]
+    profile = json.loads(text)
+    attributes = {each["name"]: each for each in profile["attributes"]}
+    (scope,) = realm["clientScopes"]
+    (mapper,) = (each["config"] for each in scope["protocolMappers"] if each["name"] == "tenant")
+    tenant = attributes[mapper["user.attribute"]]
+    assert tenant["permissions"] == {"view": ["admin", "user"], "edit": ["admin"]}
+    pattern = tenant["validations"]["pattern"]["pattern"]
+    assert re.match(pattern, TenantId("acme-1").value) and not re.match(pattern, "a b")
+    assert "unmanagedAttributePolicy" not in profile, "nothing else is kept, nor edited"
+    assert not any("required" in each for each in attributes.values()), "a login by password may not ask for more"
