@@ -2,7 +2,8 @@
 
 Three bounds: every request counts for the address it comes from; one with a token that holds, for its account, too; a
 secret or token that does not hold counts as a failure of its address and, for a secret, of the name that was tried. A
-name that has logged in from an address is not held up there by failures from elsewhere, so nobody can lock it out.
+name that has logged in from an address is not held up there by failures from elsewhere, and a token that holds by none,
+so nobody can lock them out.
 Tables are bounded: the caller that was heard longest ago is forgotten first. Pure but for the clock it is given.
 """
 
@@ -99,14 +100,14 @@ class Limits:
     def check_login(self, address: str, name: str = "") -> None:
         """Before a secret or token is looked at; raises HTTPException 429 after too many that did not hold."""
         now_s = self._now_s()
-        wait_s = self._failures.wait_s(address, now_s)
+        wait_s = self._failures.wait_s(_kind(address, name), now_s)
         if name and (name, address) not in self._at_home:
             wait_s = max(wait_s, self._names.wait_s(name, now_s))
         self._refuse(wait_s, "login", "too many secrets or tokens that do not hold")
 
     def failed(self, address: str, name: str = "") -> None:
         """A secret or token did not hold."""
-        self._failures.take(address, self._now_s())
+        self._failures.take(_kind(address, name), self._now_s())
         if name:
             self._names.take(name, self._now_s())
 
@@ -125,6 +126,11 @@ class Limits:
         if wait_s:
             self.count(bound)
             raise HTTPException(429, words, {"Retry-After": str(math.ceil(wait_s))})
+
+
+def _kind(address: str, name: str) -> str:
+    """Secrets (of a name) and tokens are counted apart: who has an old token must be able to ask for a new one."""
+    return address if name else f"tokens of {address}"
 
 
 def address_of(request: Request) -> str:

@@ -163,6 +163,10 @@ async def test_guessing_a_token_is_slow(tmp_path: Path) -> None:
     answers = [await api.call("GET", "/api/devices", authorization=f"x{number}") for number in range(3)]
     assert [answer.status for answer in answers] == [401, 401, 429]
     assert (await api.call("GET", "/api/devices", authorization="")).status == 401, "none is no guess"
+    assert (await api.call("GET", "/api/devices")).status == 200, "one that holds is held up by nobody"
+    client = api.registry.add_client(ACME, ())
+    login = {"clientId": client.id, "clientSecret": client.secret}
+    assert (await api.call("POST", "/api/tokens", login)).status == 200, "who has an old one may ask for a new one"
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
