@@ -5,6 +5,7 @@ of a broker anywhere.
 import asyncio
 import base64
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,7 @@ from broker.credentials import GATEWAY_SECRET, GATEWAY_USER
 from broker.errors import AddressError
 from broker.settings import BrokerSettings
 from meshwire.config import load_config, read_settings
+from meshwire.option_group import with_groups
 from meshwire.site import Site
 
 __all__ = ["app"]
@@ -43,54 +45,90 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 Seconds = Annotated[int | None, typer.Option(help="Seconds; 0: no bound.", min=0)]
 Number = Annotated[int | None, typer.Option(min=1)]
 Name = Annotated[str | None, typer.Option(help="An address of the same tenant; empty: none.")]
-Host = Annotated[str, typer.Option("--host", "-h", help="Of the running broker.")]
-Port = Annotated[int, typer.Option("--port", "-p", envvar="MESHWIRE_MQTT_PORT")]
-User = Annotated[str, typer.Option("--username", "-u", help="A user with role ADMIN or OPERATOR.")]
-PasswordFile = Annotated[
-    Path | None,
-    typer.Option("--password-file", help="File whose first line is the password; default: of this site's gateway."),
-]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Bounds of an address as they were said on the command line."""
+
+    min_ttl: Seconds = None
+    max_ttl: Seconds = None
+    max_messages: Number = None
+    max_octets: Number = None
+    max_waiting: Number = None
+    max_deliveries: Number = None
+    dead_letter: Name = None
+    expired_to: Name = None
+
+    def fields(self) -> dict[str, int | str | None]:
+        """Those that were said; 0 seconds and an empty name take a bound away."""
+        said = {
+            "max_messages": self.max_messages,
+            "max_octets": self.max_octets,
+            "max_waiting": self.max_waiting,
+            "max_deliveries": self.max_deliveries,
+        }
+        fields: dict[str, int | str | None] = {name: value for name, value in said.items() if value is not None}
+        clearable = {
+            "min_ttl_s": self.min_ttl,
+            "max_ttl_s": self.max_ttl,
+            "dead_letter": self.dead_letter,
+            "expired_to": self.expired_to,
+        }
+        return fields | {name: value or None for name, value in clearable.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The running broker that is asked, and as whom."""
+
+    host: Annotated[str, typer.Option("--host", "-h", help="Of the running broker.")] = "127.0.0.1"
+    port: Annotated[int, typer.Option("--port", "-p", envvar="MESHWIRE_MQTT_PORT")] = 1883
+    username: Annotated[str, typer.Option("--username", "-u", help="A user with role ADMIN or OPERATOR.")] = (
+        GATEWAY_USER
+    )
+    password_file: Annotated[
+        Path | None,
+        typer.Option("--password-file", help="File whose first line is the password; default: of this site's gateway."),
+    ] = None
+
+    def place(self) -> Place:
+        """Where to ask; raises AddressError."""
+        path = self.password_file or Site.default().path("secrets", GATEWAY_SECRET)
+        try:
+            password = path.read_text().splitlines()[0]
+        except (OSError, UnicodeDecodeError, IndexError) as error:
+            raise AddressError("password file can't be read", evidence=f"{path}: {error}", code="MW-BRK-005") from None
+        return Place(BrokerAddress(self.host, self.port), Login(self.username, password))
 
 
 @app.command()
+@with_groups
 def add(
     name: str,
     type: Annotated[AddressType, typer.Option("--type", "-t", help="How messages travel.")],
     tenant: Tenant,
     filter: Annotated[str | None, typer.Option(help="Topics below the tenant, such as read/#.")] = None,
-    min_ttl: Seconds = None,
-    max_ttl: Seconds = None,
-    max_messages: Number = None,
-    max_octets: Number = None,
-    max_waiting: Number = None,
-    max_deliveries: Number = None,
-    dead_letter: Name = None,
-    expired_to: Name = None,
+    *,
+    bounds: Bounds,
     config: Config = None,
 ) -> None:
     """Add an address, or replace it."""
-    bounds = _bounds(min_ttl, max_ttl, max_messages, max_octets, max_waiting, max_deliveries, dead_letter, expired_to)
-    definition = address_of({"tenant": tenant, "name": name, "type": type, "filter": filter, **bounds})
+    definition = address_of({"tenant": tenant, "name": name, "type": type, "filter": filter, **bounds.fields()})
     _do(AddressPut(definition=definition), config)
 
 
 @app.command("set")
+@with_groups
 def change(
     name: str,
     tenant: Tenant,
-    min_ttl: Seconds = None,
-    max_ttl: Seconds = None,
-    max_messages: Number = None,
-    max_octets: Number = None,
-    max_waiting: Number = None,
-    max_deliveries: Number = None,
-    dead_letter: Name = None,
-    expired_to: Name = None,
+    *,
+    bounds: Bounds,
     config: Config = None,
 ) -> None:
     """Change bounds of an address; what it holds stays."""
-    bounds = _bounds(min_ttl, max_ttl, max_messages, max_octets, max_waiting, max_deliveries, dead_letter, expired_to)
-    _do(AddressChange(tenant=tenant, name=name, fields=bounds), config)
+    _do(AddressChange(tenant=tenant, name=name, fields=bounds.fields()), config)
 
 
 @app.command("list")
@@ -123,18 +161,17 @@ def remove(name: str, tenant: Tenant, config: Config = None) -> None:
 
 
 @app.command()
+@with_groups
 def browse(
     name: str,
     tenant: Tenant,
-    username: User = GATEWAY_USER,
-    password_file: PasswordFile = None,
     limit: Annotated[int, typer.Option(min=1, help="Most messages to show.")] = 100,
     as_json: AsJson = False,
-    host: Host = "127.0.0.1",
-    port: Port = 1883,
+    *,
+    running: Running,
 ) -> None:
     """Look at the messages of a queue without taking them."""
-    place, after = _place(host, port, username, password_file), 0
+    place, after = running.place(), 0
     while limit > 0:
         page = _ask(place, command="browse", tenant=tenant, address=name, after=after, limit=min(limit, 1000))
         messages = page.get("messages")
@@ -148,29 +185,26 @@ def browse(
 
 
 @app.command()
+@with_groups
 def purge(
     name: str,
     tenant: Tenant,
-    username: User = GATEWAY_USER,
-    password_file: PasswordFile = None,
-    host: Host = "127.0.0.1",
-    port: Port = 1883,
+    running: Running,
 ) -> None:
     """Drop what waits at a queue; prints how many messages."""
-    page = _ask(_place(host, port, username, password_file), command="purge", tenant=tenant, address=name)
+    page = _ask(running.place(), command="purge", tenant=tenant, address=name)
     typer.echo(str(page["purged"]))
 
 
 @app.command()
+@with_groups
 def status(
-    username: User = GATEWAY_USER,
-    password_file: PasswordFile = None,
     tenant: Annotated[str | None, typer.Option("--tenant", "-T", help="Only this tenant's.")] = None,
-    host: Host = "127.0.0.1",
-    port: Port = 1883,
+    *,
+    running: Running,
 ) -> None:
     """What addresses hold now and have counted since the broker's start: one JSON object a line."""
-    found = _ask(_place(host, port, username, password_file), command="list", tenant=tenant)["addresses"]
+    found = _ask(running.place(), command="list", tenant=tenant)["addresses"]
     assert isinstance(found, list)
     for item in found:
         typer.echo(json.dumps(item))
@@ -190,39 +224,6 @@ def _ask(place: Place, **asked: object) -> dict[str, object]:
     if "error" in body:
         raise AddressError("the broker can't do that", evidence=str(body["error"]), code="MW-BRK-021")
     return body
-
-
-def _place(host: str, port: int, username: str, password_file: Path | None) -> Place:
-    password_file = password_file or Site.default().path("secrets", GATEWAY_SECRET)
-    try:
-        password = password_file.read_text().splitlines()[0]
-    except (OSError, UnicodeDecodeError, IndexError) as error:
-        raise AddressError(
-            "password file can't be read", evidence=f"{password_file}: {error}", code="MW-BRK-005"
-        ) from None
-    return Place(BrokerAddress(host, port), Login(username, password))
-
-
-def _bounds(
-    min_ttl: int | None,
-    max_ttl: int | None,
-    max_messages: int | None,
-    max_octets: int | None,
-    max_waiting: int | None,
-    max_deliveries: int | None,
-    dead_letter: str | None,
-    expired_to: str | None,
-) -> dict[str, int | str | None]:
-    """What was said on the command line, as fields; 0 seconds and an empty name take a bound away."""
-    said = {
-        "max_messages": max_messages,
-        "max_octets": max_octets,
-        "max_waiting": max_waiting,
-        "max_deliveries": max_deliveries,
-    }
-    fields: dict[str, int | str | None] = {name: value for name, value in said.items() if value is not None}
-    clearable = {"min_ttl_s": min_ttl, "max_ttl_s": max_ttl, "dead_letter": dead_letter, "expired_to": expired_to}
-    return fields | {name: value or None for name, value in clearable.items() if value is not None}
 
 
 def _do(request: AddressRequest, config: Path | None) -> Rows:

@@ -6,6 +6,7 @@ import ssl
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -16,6 +17,7 @@ from broker.addresses.traffic import Login, Place, receive, send
 from broker.errors import TlsFilesError
 from meshwire.identity import IdentityError, Role, TenantId
 from meshwire.mqtt import ProtocolVersion, Publish
+from meshwire.option_group import with_groups
 from meshwire.site import Site
 from meshwire.topics import address_topic
 
@@ -31,25 +33,43 @@ IGNORED_USER: Final = "notused"
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Its name, as in `meshwire address list`.")]
 Count = Annotated[int | None, typer.Option("--messages", "-m", min=1, help="How many messages.")]
 Tenant = Annotated[str, typer.Option("--tenant", "-T", help="Whose address.", envvar="MESHWIRE_TENANT")]
-Host = Annotated[str, typer.Option("--host", "-h", help="The broker, whichever engine it is.")]
-Port = Annotated[int, typer.Option("--port", "-p", envvar="MESHWIRE_MQTT_PORT")]
-CaFile = Annotated[
-    Path | None, typer.Option("--ca-file", help="The port speaks TLS: PEM file of who may have signed its certificate.")
-]
-Certificate = Annotated[
-    Path | None, typer.Option("--certificate", help="With --ca-file: PEM file to show, for mutual TLS.")
-]
-Key = Annotated[Path | None, typer.Option("--key", help="Of --certificate; default: it is in that file.")]
-Token = Annotated[
-    str | None, typer.Option("--token", envvar="MESHWIRE_TOKEN", help="Without one, one of this site's is made.")
-]
-Username = Annotated[str | None, typer.Option("--username", "-u", help="Log in by password instead.")]
-PasswordFile = Annotated[Path | None, typer.Option("--password-file", help="File whose first line is the password.")]
-Version = Annotated[str, typer.Option("--version", "-V", help="MQTT version: 5 or 311.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The broker, and how to log in there."""
+
+    host: Annotated[str, typer.Option("--host", "-h", help="The broker, whichever engine it is.")] = "127.0.0.1"
+    port: Annotated[int, typer.Option("--port", "-p", envvar="MESHWIRE_MQTT_PORT")] = 1883
+    ca_file: Annotated[
+        Path | None,
+        typer.Option("--ca-file", help="The port speaks TLS: PEM file of who may have signed its certificate."),
+    ] = None
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", help="With --ca-file: PEM file to show, for mutual TLS.")
+    ] = None
+    key: Annotated[Path | None, typer.Option("--key", help="Of --certificate; default: it is in that file.")] = None
+    token: Annotated[
+        str | None, typer.Option("--token", envvar="MESHWIRE_TOKEN", help="Without one, one of this site's is made.")
+    ] = field(default=None, repr=False)
+    username: Annotated[str | None, typer.Option("--username", "-u", help="Log in by password instead.")] = None
+    password_file: Annotated[
+        Path | None, typer.Option("--password-file", help="File whose first line is the password.")
+    ] = None
+    version: Annotated[str, typer.Option("--version", "-V", help="MQTT version: 5 or 311.")] = "5"
+
+    def place(self, tenant: str, role: Role) -> Place:
+        """Where to go, in a role of the tenant; raises typer.BadParameter or TlsFilesError."""
+        broker = BrokerAddress(self.host, self.port, _tls(self.ca_file, self.certificate, self.key))
+        login = _login(tenant, role, self.token, self.username, self.password_file)
+        if self.version not in VERSIONS:
+            raise typer.BadParameter(f"no MQTT version {self.version!r}; there are {', '.join(VERSIONS)}")
+        return Place(broker, login, VERSIONS[self.version])
+
+
 @send_app.command()
+@with_groups
 def send_messages(
     address: Address,
     tenant: Tenant,
@@ -59,44 +79,29 @@ def send_messages(
     ] = None,
     ttl: Annotated[int | None, typer.Option(min=1, help="Life of a message in seconds (MQTT 5).")] = None,
     timeout: Annotated[float, typer.Option(min=0.0, help="Longest wait for a receiver or for room, seconds.")] = 60.0,
-    host: Host = "127.0.0.1",
-    port: Port = 1883,
-    ca_file: CaFile = None,
-    certificate: Certificate = None,
-    key: Key = None,
-    token: Token = None,
-    username: Username = None,
-    password_file: PasswordFile = None,
-    version: Version = "5",
+    *,
+    access: Access,
     as_json: AsJson = False,
 ) -> None:
     """Send; without --body the messages are {"sequence": 1} and so on. Ends when all are stored or taken."""
-    broker = BrokerAddress(host, port, _tls(ca_file, certificate, key))
-    place = _place(broker, version, _login(tenant, Role.ADDRESS_SENDER, token, username, password_file))
+    place = access.place(tenant, Role.ADDRESS_SENDER)
     payloads = [text.encode() for text in body or ()] or [b'{"sequence": %d}' % n for n in range(1, (count or 1) + 1)]
     asyncio.run(_send(place, address_topic(tenant, address), payloads, ttl, timeout, as_json))
 
 
 @receive_app.command()
+@with_groups
 def receive_messages(
     address: Address,
     tenant: Tenant,
     count: Count = None,
     timeout: Annotated[float | None, typer.Option(min=0.0, help="Longest wait for a message; none: for ever.")] = None,
-    host: Host = "127.0.0.1",
-    port: Port = 1883,
-    ca_file: CaFile = None,
-    certificate: Certificate = None,
-    key: Key = None,
-    token: Token = None,
-    username: Username = None,
-    password_file: PasswordFile = None,
-    version: Version = "5",
+    *,
+    access: Access,
     as_json: AsJson = False,
 ) -> None:
     """Print messages, one a line, until --messages of them came; a message is acknowledged after it is printed."""
-    broker = BrokerAddress(host, port, _tls(ca_file, certificate, key))
-    place = _place(broker, version, _login(tenant, Role.ADDRESS_RECEIVER, token, username, password_file))
+    place = access.place(tenant, Role.ADDRESS_RECEIVER)
     asyncio.run(_receive(place, address_topic(tenant, address), count, timeout, as_json))
 
 
@@ -126,12 +131,6 @@ def _json(packet: Publish) -> str:
     except UnicodeDecodeError:
         body = {"payload_hex": packet.payload.hex()}
     return json.dumps({"topic": packet.topic, **body, "properties": dict(properties.user_properties)})
-
-
-def _place(broker: BrokerAddress, version: str, login: Login) -> Place:
-    if version not in VERSIONS:
-        raise typer.BadParameter(f"no MQTT version {version!r}; there are {', '.join(VERSIONS)}")
-    return Place(broker, login, VERSIONS[version])
 
 
 def _tls(ca_file: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:

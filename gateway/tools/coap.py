@@ -22,9 +22,11 @@ from aiocoap import error as coap_error
 
 from gateway.tools.admin import DEFAULT_ROLES, issue_token
 from gateway.tools.errors import DeviceAnswer, NotReachable, Refused, TimedOut, WrongInput
+from gateway.tools.payload import PayloadOption, octets_of
 from meshwire.errors import MeshwireError
 from meshwire.identity import DeviceId, IdentityError, TenantId
 from meshwire.notification import decode_reading
+from meshwire.option_group import with_groups
 
 __all__ = ["GatewayClient", "app"]
 
@@ -174,39 +176,40 @@ def _trust(context: aiocoap.Context, cafile: Path | None) -> None:
     credentials.ssl_client_context = tls_for
 
 
-DeviceArgument = Annotated[str, typer.Argument(help="MAC or host name of the device", metavar="DEVICE")]
-PathArgument = Annotated[str, typer.Argument(help="path and query, such as 'snsr/arduino/temp?sens'", metavar="PATH")]
-GatewayOption = Annotated[str, typer.Option("--gateway", help="address of the gateway", envvar="MESHWIRE_GATEWAY")]
-TokenOption = Annotated[str | None, typer.Option("--token", help="token of the tenant", envvar="MESHWIRE_TOKEN")]
-TenantOption = Annotated[str, typer.Option("--tenant", help="without --token: sign one for this tenant")]
-CafileOption = Annotated[
-    Path | None,
-    typer.Option("--cafile", help="PEM: who signed the gateway's certificate", envvar="MESHWIRE_COAP_CAFILE"),
-]
-TimeoutOption = Annotated[float, typer.Option("--timeout", help="seconds to wait for an answer")]
-JsonOption = Annotated[bool, typer.Option("--json", help="one JSON object a line")]
-HexOption = Annotated[bool, typer.Option("--hex", help="payload as hexadecimal digits")]
-PayloadOption = Annotated[str, typer.Option("--payload", "-m", help="text; @FILE; or hex:0608…")]
 DEFAULT_GATEWAY: Final = "coap://127.0.0.1:5683"
 
 
-def _target(
-    device: str,
-    path: str,
-    gateway: str,
-    token: str | None,
-    tenant: str,
-    timeout_s: float,
-    cafile: Path | None,
-    *,
-    form: str,
-) -> Target:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Arguments and options of every sub-command."""
+
+    device: Annotated[str, typer.Argument(help="MAC or host name of the device", metavar="DEVICE")]
+    path: Annotated[str, typer.Argument(help="path and query, such as 'snsr/arduino/temp?sens'", metavar="PATH")]
+    gateway: Annotated[str, typer.Option("--gateway", help="address of the gateway", envvar="MESHWIRE_GATEWAY")] = (
+        DEFAULT_GATEWAY
+    )
+    token: Annotated[str | None, typer.Option("--token", help="token of the tenant", envvar="MESHWIRE_TOKEN")] = field(
+        default=None, repr=False
+    )
+    tenant: Annotated[str, typer.Option("--tenant", help="without --token: sign one for this tenant")] = ""
+    cafile: Annotated[
+        Path | None,
+        typer.Option("--cafile", help="PEM: who signed the gateway's certificate", envvar="MESHWIRE_COAP_CAFILE"),
+    ] = None
+    timeout_s: Annotated[float, typer.Option("--timeout", help="seconds to wait for an answer")] = 60.0
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="one JSON object a line")]
+HexOption = Annotated[bool, typer.Option("--hex", help="payload as hexadecimal digits")]
+
+
+def _target(asked: Asked, *, form: str) -> Target:
     try:
-        mac = DeviceId.parse(device)
-        signed = token or issue_token(TenantId(tenant), DEFAULT_ROLES, ttl_s=3600, admin=False)
+        mac = DeviceId.parse(asked.device)
+        signed = asked.token or issue_token(TenantId(asked.tenant), DEFAULT_ROLES, ttl_s=3600, admin=False)
     except IdentityError as error:
         raise WrongInput("can't address that", evidence=str(error), fix="give a MAC, and --token or --tenant") from None
-    return Target(mac, path, gateway, signed, timeout_s, form, cafile)
+    return Target(mac, asked.path, asked.gateway, signed, asked.timeout_s, form, asked.cafile)
 
 
 def _form(as_json: bool, as_hex: bool) -> str:
@@ -222,85 +225,43 @@ def _single(method: str, target: Target, payload: bytes = b"") -> None:
 
 
 @app.command("get")
-def get(
-    device: DeviceArgument,
-    path: PathArgument,
-    gateway: GatewayOption = DEFAULT_GATEWAY,
-    token: TokenOption = None,
-    tenant: TenantOption = "",
-    cafile: CafileOption = None,
-    timeout_s: TimeoutOption = 60.0,
-    as_json: JsonOption = False,
-    as_hex: HexOption = False,
-) -> None:
+@with_groups
+def get(asked: Asked, as_json: JsonOption = False, as_hex: HexOption = False) -> None:
     """Read a resource."""
-    _single("GET", _target(device, path, gateway, token, tenant, timeout_s, cafile, form=_form(as_json, as_hex)))
+    _single("GET", _target(asked, form=_form(as_json, as_hex)))
 
 
 @app.command("put")
-def put(
-    device: DeviceArgument,
-    path: PathArgument,
-    payload: PayloadOption = "",
-    gateway: GatewayOption = DEFAULT_GATEWAY,
-    token: TokenOption = None,
-    tenant: TenantOption = "",
-    cafile: CafileOption = None,
-    timeout_s: TimeoutOption = 60.0,
-    as_json: JsonOption = False,
-) -> None:
+@with_groups
+def put(asked: Asked, payload: PayloadOption = "", as_json: JsonOption = False) -> None:
     """Set a resource."""
-    target = _target(device, path, gateway, token, tenant, timeout_s, cafile, form=_form(as_json, False))
-    _single("PUT", target, octets(payload))
+    _single("PUT", _target(asked, form=_form(as_json, False)), octets_of(payload))
 
 
 @app.command("post")
-def post(
-    device: DeviceArgument,
-    path: PathArgument,
-    payload: PayloadOption = "",
-    gateway: GatewayOption = DEFAULT_GATEWAY,
-    token: TokenOption = None,
-    tenant: TenantOption = "",
-    cafile: CafileOption = None,
-    timeout_s: TimeoutOption = 60.0,
-    as_json: JsonOption = False,
-) -> None:
+@with_groups
+def post(asked: Asked, payload: PayloadOption = "", as_json: JsonOption = False) -> None:
     """Send data to a resource."""
-    target = _target(device, path, gateway, token, tenant, timeout_s, cafile, form=_form(as_json, False))
-    _single("POST", target, octets(payload))
+    _single("POST", _target(asked, form=_form(as_json, False)), octets_of(payload))
 
 
 @app.command("delete")
-def delete(
-    device: DeviceArgument,
-    path: PathArgument,
-    gateway: GatewayOption = DEFAULT_GATEWAY,
-    token: TokenOption = None,
-    tenant: TenantOption = "",
-    cafile: CafileOption = None,
-    timeout_s: TimeoutOption = 60.0,
-    as_json: JsonOption = False,
-) -> None:
+@with_groups
+def delete(asked: Asked, as_json: JsonOption = False) -> None:
     """Delete a resource."""
-    _single("DELETE", _target(device, path, gateway, token, tenant, timeout_s, cafile, form=_form(as_json, False)))
+    _single("DELETE", _target(asked, form=_form(as_json, False)))
 
 
 @app.command("observe")
+@with_groups
 def observe(
-    device: DeviceArgument,
-    path: PathArgument,
+    asked: Asked,
     count: Annotated[int | None, typer.Option("-C", "--count", help="end after so many notifications", min=1)] = None,
-    gateway: GatewayOption = DEFAULT_GATEWAY,
-    token: TokenOption = None,
-    tenant: TenantOption = "",
-    cafile: CafileOption = None,
-    timeout_s: TimeoutOption = 60.0,
     as_json: JsonOption = False,
     as_hex: HexOption = False,
 ) -> None:
     """Print a resource now and whenever it changes, until Ctrl-C."""
-    target = _target(device, path, gateway, token, tenant, timeout_s, cafile, form=_form(as_json, as_hex))
+    target = _target(asked, form=_form(as_json, as_hex))
 
     async def run() -> None:
         async with session(target) as client:
@@ -322,18 +283,6 @@ def observe(
                     return
 
     _run(run())
-
-
-def octets(text: str) -> bytes:
-    """A payload argument as octets: `@FILE`, `hex:…`, or the text itself."""
-    if text.startswith("@"):
-        return Path(text[1:]).read_bytes()
-    if text.startswith("hex:"):
-        try:
-            return bytes.fromhex(text[4:])
-        except ValueError as error:
-            raise WrongInput("not hexadecimal", evidence=str(error), fix="give pairs of digits after hex:") from None
-    return text.encode()
 
 
 def show(answer: aiocoap.Message, form: str) -> None:

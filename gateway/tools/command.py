@@ -28,7 +28,9 @@ from gateway.tools.http_api import (
     quoted,
     tenant_of,
 )
+from gateway.tools.payload import PayloadOption, is_text, octets_of
 from meshwire.errors import ExitCode
+from meshwire.option_group import with_groups
 
 __all__ = ["CommandEnded", "app"]
 
@@ -46,11 +48,27 @@ IdArgument = Annotated[str, typer.Argument(help="id of the command", metavar="ID
 WaitOption = Annotated[float, typer.Option("--wait", help="wait so many seconds for its end", min=0, max=50)]
 
 
-TagOption = Annotated[str | None, typer.Option("--tag", help="to all devices with this tag")]
-AllOption = Annotated[bool, typer.Option("--all", help="to all devices of --tenant")]
-DevicesOption = Annotated[str | None, typer.Option("--devices", help="to these, separated by commas")]
-TypeOption = Annotated[str | None, typer.Option("--type", help="with --tag or --all: only of this type")]
-TenantOption = Annotated[str | None, typer.Option("--tenant", "-T", help="with --tag or --all: whose devices")]
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which devices a group is; false: it is none."""
+
+    tag: Annotated[str | None, typer.Option("--tag", help="to all devices with this tag")] = None
+    all: Annotated[bool, typer.Option("--all", help="to all devices of --tenant")] = False
+    devices: Annotated[str | None, typer.Option("--devices", help="to these, separated by commas")] = None
+    type: Annotated[str | None, typer.Option("--type", help="with --tag or --all: only of this type")] = None
+    tenant: Annotated[str | None, typer.Option("--tenant", "-T", help="with --tag or --all: whose devices")] = None
+
+    def __bool__(self) -> bool:
+        return self.tag is not None or self.all or self.devices is not None
+
+    def document(self) -> dict[str, Any]:
+        """As the API takes it; raises WrongInput."""
+        select: dict[str, Any] = {"tag": self.tag, "all": self.all, "type": self.type}
+        if self.devices is not None:
+            return select | {"devices": [device_of(each).value for each in self.devices.split(",")]}
+        if self.tenant is None:
+            raise WrongInput("whose devices?", evidence="--tag or --all", fix="name --tenant")
+        return select | {"tenant": tenant_of(self.tenant).value}
 
 
 class CommandEnded(CommandError):
@@ -61,9 +79,10 @@ class CommandEnded(CommandError):
 
 
 @app.command("send")
+@with_groups
 def send(
     words: Annotated[list[str], typer.Argument(help="DEVICE METHOD PATH; METHOD PATH with --tag, --all or --devices")],
-    payload: Annotated[str, typer.Option("--payload", "-m", help="text; @FILE; or hex:0608…")] = "",
+    payload: PayloadOption = "",
     content_format: Annotated[int | None, typer.Option("--content-format", help="CoAP Content-Format")] = None,
     stored: Annotated[bool, typer.Option("--stored", help="keep it until the device returns; needs --ttl")] = False,
     ttl: Annotated[float | None, typer.Option("--ttl", help="life in seconds")] = None,
@@ -72,17 +91,13 @@ def send(
         bool, typer.Option("--idempotent", help="may be sent again when its outcome is not known")
     ] = False,
     id: Annotated[str | None, typer.Option("--id", help="your own name for it; taken once")] = None,
-    tag: TagOption = None,
-    all_devices: AllOption = False,
-    devices: DevicesOption = None,
-    kind: TypeOption = None,
-    tenant: TenantOption = None,
+    *,
+    selection: Selection,
     wait: WaitOption = 0.0,
     http_url: HttpOption = DEFAULT_HTTP,
     as_json: JsonOption = False,
 ) -> None:
     """Send a command: direct (rejected at once when the device can't be reached), or stored."""
-    selection = Selection(tag, all_devices, devices, kind, tenant)
     if len(words) != (2 if selection else 3):
         raise WrongInput("the command is not complete", evidence=" ".join(words), fix="write DEVICE METHOD PATH")
     method, path = words[-2:]
@@ -104,23 +119,20 @@ def send(
 
 
 @app.command("update")
+@with_groups
 def update(
     image: Annotated[Path, typer.Argument(help="the image", metavar="IMAGE", exists=True, dir_okay=False)],
     device: Annotated[str | None, typer.Argument(help="MAC or host name", metavar="[DEVICE]")] = None,
     path: Annotated[str, typer.Option("--path", help="where boards take it; {sha256}: its digest")] = FIRMWARE_PATH,
     ttl: Annotated[float, typer.Option("--ttl", help="so many seconds to reach devices that are away")] = WEEK_S,
-    tag: TagOption = None,
-    all_devices: AllOption = False,
-    devices: DevicesOption = None,
-    kind: TypeOption = None,
-    tenant: TenantOption = None,
+    *,
+    selection: Selection,
     wait: WaitOption = 0.0,
     http_url: HttpOption = DEFAULT_HTTP,
     as_json: JsonOption = False,
 ) -> None:
     """Bring a software image to one device or many: a stored command in blocks, in the place of an older update."""
     order = update_body(image.read_bytes(), path, ttl)
-    selection = Selection(tag, all_devices, devices, kind, tenant)
     if bool(selection) is (device is not None):
         raise WrongInput("which devices?", evidence=device or "none", fix="name DEVICE, or --tag, --all or --devices")
     if selection:
@@ -203,29 +215,6 @@ def cancel_group(
 # --- inside
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which devices a group is; false: it is none."""
-
-    tag: str | None
-    all: bool
-    devices: str | None
-    type: str | None
-    tenant: str | None
-
-    def __bool__(self) -> bool:
-        return self.tag is not None or self.all or self.devices is not None
-
-    def document(self) -> dict[str, Any]:
-        """As the API takes it; raises WrongInput."""
-        select: dict[str, Any] = {"tag": self.tag, "all": self.all, "type": self.type}
-        if self.devices is not None:
-            return select | {"devices": [device_of(each).value for each in self.devices.split(",")]}
-        if self.tenant is None:
-            raise WrongInput("whose devices?", evidence="--tag or --all", fix="name --tenant")
-        return select | {"tenant": tenant_of(self.tenant).value}
-
-
 def _send_to_one(order: dict[str, Any], device: str, wait: float, http_url: str, as_json: bool) -> None:
     place = quoted(f"{BASE}/devices/{device_of(device).value}/commands", wait=wait or None)
     _tell(_call(http_url, "POST", place, order), as_json)
@@ -251,15 +240,10 @@ def _call(base: str, method: str, path: str, body: object = None) -> Answer:
     return expect(answer, f"{method} {path}")
 
 
-def _payload(text: str) -> dict[str, str]:
-    try:
-        if text.startswith("hex:"):
-            return {"payloadHex": bytes.fromhex(text[4:]).hex()}
-        if text.startswith("@"):
-            return {"payloadHex": Path(text[1:]).read_bytes().hex()}
-    except (ValueError, OSError) as error:
-        raise WrongInput("payload can't be read", evidence=str(error), fix="give text, @FILE or hex:…") from None
-    return {"payload": text} if text else {}
+def _payload(said: str) -> dict[str, str]:
+    if is_text(said):
+        return {"payload": said} if said else {}
+    return {"payloadHex": octets_of(said).hex()}
 
 
 def _tell(answer: Answer, as_json: bool) -> None:
