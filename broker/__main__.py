@@ -1,7 +1,6 @@
 """`meshwire broker`: the broker as a process of its own."""
 
 import asyncio
-import gc
 import signal
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from broker.settings import BrokerSettings
 from meshwire.cli import main
 from meshwire.config import load_config, read_settings
 from meshwire.logs import tell
+from meshwire.long_running import settle
 from meshwire.systemd import Systemd
 
 __all__ = ["app"]
@@ -53,7 +53,7 @@ async def _serve(broker: Broker) -> None:
         loop.add_signal_handler(number, stop)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
         loop.add_signal_handler(signal.SIGHUP, stop if sys.stdin.isatty() else _tell_of_reloading)
-    spare_the_collector()
+    settle()
     try:
         async with asyncio.TaskGroup() as group:
             announcement = group.create_task(_announce(broker))
@@ -81,13 +81,6 @@ async def _announce(broker: Broker) -> None:
         f"{item.kind} on {item.host}:{port}" for item, port in zip(broker.settings.listener, broker.ports, strict=True)
     ]
     tell(f"broker ready: {', '.join(listening)}")
-
-
-def spare_the_collector() -> None:
-    """What is loaded by now lives for ever, and the many small records of a busy broker need no collector."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 if __name__ == "__main__":
