@@ -80,7 +80,7 @@ class PublisherConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._keep_alive_s = login.keepalive_s
         self._timer: asyncio.TimerHandle | None = None
-        self._written_at = self._heard_at = loop.time()
+        self._heard_at = loop.time()
 
     async def __aenter__(self) -> PublisherConnection:
         """Connect; raises ConnectFailure."""

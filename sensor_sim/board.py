@@ -35,10 +35,9 @@ from sensor_sim.spec import SensorSpec, build_sensor, check_specs
 from sensor_sim.standard.board import StandardBoard, StandardSettings
 from sensor_sim.standard.firmware_resource import FACTORY
 
-__all__ = ["DEFAULT_BAUD", "DEFAULT_SENSORS", "PROFILES", "SensorBoard", "pty_opener"]
+__all__ = ["DEFAULT_BAUD", "PROFILES", "SensorBoard", "pty_opener"]
 
 PROFILES: Final = (*MILLI_PROFILES, "standard")
-DEFAULT_SENSORS: Final = (SensorSpec("temp"),)
 DEFAULT_BAUD: Final = 38400
 _MAX_CLASSIFIER_CHARACTERS: Final = 15
 

@@ -109,13 +109,6 @@ class Arena:
         self.a = target.attacker.tenant
         self.b = target.victim.tenant
 
-    @property
-    def bait_topic(self) -> str:
-        """A topic of B, to which bait is published."""
-        if self.target.service is not None:
-            return f"{self.b}/read/{MAC}/temp"
-        return f"{self.b}/cmd/{MAC}/req/bait"
-
     @asynccontextmanager
     async def connect(
         self, party: Party, client_id: str = "", *, clean: bool = True, will: Will | None = None

@@ -9,7 +9,6 @@ from typing import Final
 __all__ = ["DerError", "Element", "oid_text", "read_element"]
 
 SEQUENCE: Final = 0x30
-OCTET_STRING: Final = 0x04
 CONSTRUCTED_OCTET_STRING: Final = 0x24
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
@@ -371,6 +371,3 @@ def _declared(kind: Kind, name: str) -> AliasError:
         fix="change it there",
         code="MW-ALI-003",
     )
-
-
-_Check = Callable[[Record], list[FieldProblem]]

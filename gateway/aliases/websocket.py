@@ -18,8 +18,6 @@ __all__ = ["WebSocketClient", "WebSocketRefused", "masked"]
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _MAX_HEAD_OCTETS: Final = 16_384
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
-_CONTROL: Final = 8
-"""Opcodes from here on are control frames (RFC 6455 section 5.5)."""
 
 
 class WebSocketRefused(ConnectionError):

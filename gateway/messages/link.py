@@ -213,11 +213,6 @@ class Link:
         """Send what has no answer."""
         self._send(*packets)
 
-    @property
-    def open_requests(self) -> int:
-        """Requests without an answer so far."""
-        return len(self._waiting)
-
     async def _answered(self, packet: Packet, identifier: int, kind: type[AnswerT]) -> AnswerT:
         if self.ended.done():
             raise self._gone()

@@ -13,7 +13,6 @@ from meshwire.hdlc.control import FrameKind
 __all__ = ["first_contact", "run_cases"]
 
 _ATTEMPTS: Final = 8
-_FIRST_POLLS: Final = 4
 _FIRST_WORDS_S: Final = 1.0
 
 

@@ -56,11 +56,6 @@ class FrameTap:
         self._deframers = {direction: Deframer() for direction in Direction}
         self._last_at = dict.fromkeys(Direction, float("-inf"))
 
-    @property
-    def last_out_at(self) -> float:
-        """When octets of ours last went out."""
-        return self._last_at[Direction.OUT]
-
     def pass_octets(self, direction: Direction, octets: bytes) -> None:
         """Take octets that passed."""
         now = self._now()

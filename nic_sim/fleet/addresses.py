@@ -6,13 +6,12 @@ is 127.64.0.0 + n: Linux owns all of 127.0.0.0/8 without any set-up, and the soc
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
 from meshwire.identity import DeviceId
 
-__all__ = ["LoopbackAddresses", "PrefixAddresses", "interface_address", "text_of"]
+__all__ = ["LoopbackAddresses", "PrefixAddresses", "interface_address"]
 
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 _FIRST_LOOPBACK: Final = 0x7F400000
@@ -24,13 +23,6 @@ _UNIVERSAL_BIT: Final = 1 << 57
 def interface_address(prefix: bytes, mac: DeviceId) -> bytes:
     """Prefix (8 octets) and modified EUI-64."""
     return prefix + (int(mac.value, 16) ^ _UNIVERSAL_BIT).to_bytes(8, "big")
-
-
-def text_of(address: bytes) -> str:
-    """How people write it; an IPv4 address without its mapping."""
-    if address.startswith(_MAPPED):
-        return str(ipaddress.IPv4Address(address[12:]))
-    return str(ipaddress.IPv6Address(address))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,13 @@ from typing import Final, Protocol
 
 from nic_sim.errors import ListenError
 
-__all__ = ["MAPPED_LOOPBACK", "PacketSocket", "PortSockets", "Receive", "SocketAddress", "Transport", "routes_to_us"]
+__all__ = ["PacketSocket", "PortSockets", "Receive", "SocketAddress", "Transport", "routes_to_us"]
 
 SocketAddress = tuple[str, int, int, int]
 """Of family AF_INET6; IPv4 in the mapped spelling."""
 Receive = Callable[[bytes, bytes, SocketAddress], None]
 """Told of a datagram: octets, our address (16 octets), who sent it."""
 
-MAPPED_LOOPBACK: Final = socket.inet_pton(socket.AF_INET6, "::ffff:127.0.0.1")
 DATAGRAMS_A_WAKE_UP: Final = 256
 RECEIVE_BUFFER_OCTETS: Final = 8 << 20
 _SO_RCVBUFFORCE: Final = 33

@@ -149,10 +149,6 @@ class DynamicSecurity:
         """Deletes a user, if there is one; it is disconnected."""
         await self.run([{"command": "deleteClient", "username": name}], tolerate=ABSENT)
 
-    async def remove_role(self, name: str) -> None:
-        """Deletes a role, if there is one; its holders lose it at once."""
-        await self.run([{"command": "deleteRole", "rolename": name}], tolerate=ABSENT)
-
     async def users(self) -> dict[str, ListedUser]:
         """All users by name."""
         (answer,) = await self.run([{"command": "listClients", "verbose": True}])

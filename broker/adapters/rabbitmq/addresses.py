@@ -6,11 +6,11 @@ share; topic and multicast need no queue of their own, for every subscription ma
 """
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 from broker.addresses.address import Address, AddressType
 
-__all__ = ["EXCHANGE", "Termini", "address_definitions", "routing_key", "termini"]
+__all__ = ["EXCHANGE", "address_definitions", "routing_key"]
 
 EXCHANGE: Final = "amq.topic"
 VHOST: Final = "/"
@@ -21,21 +21,6 @@ Record = dict[str, object]
 def routing_key(topic_filter: str) -> str:
     """The AMQP routing or binding key of an MQTT topic or filter."""
     return topic_filter.replace("/", ".").replace("+", "*")
-
-
-class Termini(NamedTuple):
-    """Where AMQP 1.0 clients attach."""
-
-    source: str
-    """Of receivers."""
-    target: str
-    """Of senders."""
-
-
-def termini(address: Address) -> Termini:
-    """The addresses in the sense of AMQP 1.0 (`rabbitmq_amqp1_0`)."""
-    key = routing_key(address.topic_filter)
-    return Termini(f"/amq/queue/{key}" if address.type.is_competing else f"/topic/{key}", f"/topic/{key}")
 
 
 def address_definitions(addresses: Iterable[Address], *, replicated: bool = False) -> Record:

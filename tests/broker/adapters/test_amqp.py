@@ -14,7 +14,7 @@ import pytest
 from patience import PATIENCE_S
 
 from broker.adapters.connection import BrokerAddress
-from broker.adapters.rabbitmq.addresses import address_definitions, termini
+from broker.adapters.rabbitmq.addresses import address_definitions, routing_key
 from broker.adapters.rabbitmq.nodes import PrivateCluster, free_ports, server_program
 from broker.adapters.rabbitmq.tls import TlsFiles
 from broker.addresses.address import Address
@@ -125,14 +125,16 @@ class Amqp:
         """How many the broker has accepted."""
         from proton import Disposition, Message
 
-        target = termini(where).target
+        target = f"/topic/{routing_key(where.topic_filter)}"
         sender = self.senders.get(target) or self.connection.create_sender(target)
         self.senders[target] = sender
         states = [sender.send(Message(body=payload, inferred=True)).remote_state for payload in payloads]
         return states.count(Disposition.ACCEPTED)
 
     def receiver(self, where: Address, credit: int = 1) -> Any:
-        return self.connection.create_receiver(termini(where).source, credit=credit)
+        """Of a queue under its name; of everything else by its topic."""
+        kind = "/amq/queue" if where.type.is_competing else "/topic"
+        return self.connection.create_receiver(f"{kind}/{routing_key(where.topic_filter)}", credit=credit)
 
     @staticmethod
     def take(receiver: Any, count: int) -> list[bytes]:

@@ -152,7 +152,7 @@ async def test_a_role_that_is_deleted_ends_its_holders_messages(mosquitto: Priva
         control(mosquitto) as changes,
     ):
         await subscribe(alice, "acme/read/#")
-        await changes.remove_role("BUBBLE_UP_READ_CONSUMER@acme")
+        await changes.run([{"command": "deleteRole", "rolename": "BUBBLE_UP_READ_CONSUMER@acme"}])
         await publish(gateway, TOPIC)
         try:
             late = await alice.receive(0.2)

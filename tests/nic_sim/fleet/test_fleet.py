@@ -11,7 +11,7 @@ import pytest
 from patience import PATIENCE_S
 
 from meshwire.coap import ACK, CON, Message, codes, decode, encode, options
-from nic_sim.fleet.addresses import LoopbackAddresses, PrefixAddresses, interface_address, text_of
+from nic_sim.fleet.addresses import LoopbackAddresses, PrefixAddresses, interface_address
 from nic_sim.fleet.fleet import Fleet, device_id
 from nic_sim.fleet.nic import NicPlan
 from nic_sim.fleet.transport import PacketSocket
@@ -68,11 +68,11 @@ def test_addresses_are_prefix_and_modified_eui_64() -> None:
     prefix = socket.inet_pton(socket.AF_INET6, "fd00:1::")[:8]
     scheme = PrefixAddresses(prefix, 0x00135005F0000000)
     address = scheme.of(3, device_id(3))
-    assert text_of(address) == "fd00:1::213:5005:f000:3"
+    assert socket.inet_ntop(socket.AF_INET6, address) == "fd00:1::213:5005:f000:3"
     assert scheme.number(address) == 3
     assert interface_address(prefix, device_id(3)) == address
     loopback = LoopbackAddresses()
-    assert text_of(loopback.of(300, device_id(300))) == "127.64.1.44"
+    assert socket.inet_ntop(socket.AF_INET6, loopback.of(300, device_id(300))) == "::ffff:127.64.1.44"
     assert loopback.number(loopback.of(300, device_id(300))) == 300
     assert loopback.number(address) < 0
     with pytest.raises(ValueError, match="holds"):
