@@ -12,9 +12,11 @@ import structlog
 
 from broker import message_log
 from broker.addresses.outcome import Receipt
+from broker.delivery import Answer
 from broker.engine import Engine
 from broker.message import Message
-from broker.session import Answer, Outlet, Session
+from broker.outlet import Outlet
+from broker.session import Session
 from broker.settings import Limits
 from broker.statistics import Drop, Statistics
 from meshwire.logs import tells_messages

@@ -19,12 +19,12 @@ from broker.addresses.space import AddressSpace
 from broker.inheritance import inheritance_of
 from broker.journal import Journal
 from broker.message import Message, message_of_will
-from broker.outlet import ConnectionFacts
+from broker.outlet import ConnectionFacts, Outlet, SessionKey
 from broker.plugins import Hooks
 from broker.policy import NOTHING, Permissions
 from broker.retained import RetainedMessages
 from broker.router import ShareGroup, Subscription, Target
-from broker.session import Outlet, Session, SessionKey
+from broker.session import Session
 from broker.settings import BrokerSettings
 from broker.statistics import Drop, Statistics
 from broker.subscriptions import Subscriptions

@@ -10,8 +10,8 @@ from broker.accounts import Protection
 from broker.aliases import OutgoingAliases
 from broker.credentials import Refusal, RefusedLogin
 from broker.engine import NEVER_EXPIRES
+from broker.outlet import SessionKey
 from broker.policy import Permissions
-from broker.session import SessionKey
 from broker.settings import Limits
 from broker.surroundings import Surroundings
 from broker.tenants import Plan, Tenant

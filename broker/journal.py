@@ -15,10 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from broker.delivery import Delivery
 from broker.message import Message
 from broker.records import Row, delivery_row, message_row, queued_row, retained_row, session_row, subscription_row
 from broker.router import Subscription
-from broker.session import Delivery, Session
+from broker.session import Session
 
 if TYPE_CHECKING:
     from broker.addresses.competing import Entry

@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from broker.control_reply import reply
 from broker.engine import Engine
 from broker.message import Message
+from broker.outlet import SessionKey
 from broker.policy import RoleRule
 from broker.role_table import RoleTable
-from broker.session import Session, SessionKey
+from broker.session import Session
 from broker.settings import ListenerSettings
 from broker.topics_seen import LONGEST
 from meshwire.identity import LoginKind

@@ -7,9 +7,11 @@ seconds here; `offset` is the difference.
 import json
 from typing import TYPE_CHECKING, Final
 
+from broker.delivery import Delivery, Step
 from broker.message import Message
+from broker.outlet import SessionKey
 from broker.router import Subscription
-from broker.session import Delivery, Session, SessionKey, Step
+from broker.session import Session
 from meshwire.identity import LoginKind, Principal, TenantId
 from meshwire.mqtt import NO_PROPERTIES, Place, Properties, Will
 from meshwire.mqtt.fields import Reader

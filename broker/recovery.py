@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import structlog
 
+from broker.delivery import Delivery
 from broker.engine import Engine
 from broker.errors import StoreError
 from broker.journal import Journal
@@ -23,7 +24,7 @@ from broker.records import (
     session_key_of,
     subscription_of,
 )
-from broker.session import Delivery, Session
+from broker.session import Session
 from broker.store import Store
 from meshwire.identity import Principal
 from meshwire.mqtt import MqttError

@@ -47,7 +47,7 @@ _PUBREC_FAILURE: Final = Answer.PUBREC_FAILURE
 _step_after: Final = STEPS.get
 """Looked up once: a member of an enumeration costs as much as a call, and these are asked for every message."""
 
-__all__ = ["Answer", "Delivery", "Outlet", "Session", "SessionKey", "Step"]
+__all__ = ["Session"]
 
 
 class Session:

@@ -6,8 +6,9 @@ import pytest
 
 from broker.engine import NEVER_EXPIRES, Engine, OpenRequest
 from broker.message import Message
+from broker.outlet import Outlet, SessionKey
 from broker.policy import Permissions, permissions_of
-from broker.session import Outlet, Session, SessionKey
+from broker.session import Session
 from broker.settings import BrokerSettings, Limits
 from broker.statistics import Drop, Statistics
 from meshwire.identity import LoginKind, Principal, TenantId

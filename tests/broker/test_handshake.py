@@ -9,8 +9,8 @@ from broker.accounts import Protection
 from broker.credentials import Refusal, RefusedLogin
 from broker.engine import Engine, OpenRequest
 from broker.handshake import GrantedConnect, RefusedConnect, judge_login
+from broker.outlet import SessionKey
 from broker.policy import permissions_of
-from broker.session import SessionKey
 from broker.settings import BrokerSettings
 from broker.statistics import Statistics
 from broker.surroundings import Surroundings

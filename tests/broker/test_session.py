@@ -2,8 +2,10 @@
 
 import pytest
 
+from broker.delivery import STEPS, Answer, Delivery, Step
 from broker.message import Message
-from broker.session import STEPS, Answer, Delivery, Session, SessionKey, Step
+from broker.outlet import SessionKey
+from broker.session import Session
 from broker.settings import FullQueue, Limits
 from broker.statistics import Drop, Statistics
 from meshwire.identity import LoginKind

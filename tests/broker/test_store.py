@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE_S
 
+from broker.delivery import Answer
 from broker.engine import Engine, OpenRequest
 from broker.errors import StoreError
 from broker.journal import Batch, Journal
 from broker.message import Message
+from broker.outlet import SessionKey
 from broker.policy import BUILT_IN_ROLES, Permissions, permissions_of
 from broker.recovery import recover
-from broker.session import Answer, Session, SessionKey
+from broker.session import Session
 from broker.settings import BrokerSettings, Durability
 from broker.statistics import Statistics
 from broker.store import Store

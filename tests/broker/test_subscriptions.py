@@ -5,10 +5,11 @@ from typing import cast
 import pytest
 
 from broker.addresses.competing import CompetingAddress
+from broker.outlet import SessionKey
 from broker.plugins import Hooks
 from broker.policy import permissions_of
 from broker.router import Subscription
-from broker.session import Session, SessionKey
+from broker.session import Session
 from broker.settings import Limits
 from broker.statistics import Statistics
 from broker.subscriptions import Subscriptions

@@ -6,8 +6,9 @@ from itertools import count
 from broker.addresses.address import Address
 from broker.dialogue import Dialogue
 from broker.engine import Engine, OpenRequest
+from broker.outlet import SessionKey
 from broker.policy import permissions_of
-from broker.session import Session, SessionKey
+from broker.session import Session
 from broker.settings import BrokerSettings
 from broker.statistics import Drop, Statistics
 from broker.tenants import Plan

@@ -10,9 +10,10 @@ from broker.delivery import Answer
 from broker.engine import Engine, OpenRequest
 from broker.journal import Journal
 from broker.message import Message
+from broker.outlet import SessionKey
 from broker.policy import permissions_of
 from broker.recovery import recover
-from broker.session import Session, SessionKey
+from broker.session import Session
 from broker.settings import BrokerSettings, Durability
 from broker.statistics import Drop, Statistics
 from broker.store import Store

@@ -17,7 +17,7 @@ from broker.attack.embedded import PASSWORD, embedded_target
 from broker.attack.proof import Proof, Verdict
 from broker.attack.suite import ATTACKS, attack_all
 from broker.attack.target import Party, fixed_login
-from broker.session import SessionKey
+from broker.outlet import SessionKey
 from meshwire.identity import LoginKind
 from meshwire.mqtt import ProtocolVersion
 from meshwire.tokens import VerifyingKeys
