@@ -134,8 +134,6 @@ class ControlLine:
                 fix = ROLES_FIX if is_ours else "start the broker, or check gateway.bridge and gateway.operations"
                 self._fail(NotReached("the broker can't be asked", evidence=str(failure), fix=fix))
                 await asyncio.sleep(PAUSE_S)
-            finally:
-                self._connection = None
 
     async def _serve(self, connection: Connection) -> None:
         lost = asyncio.create_task(connection.wait_lost(self._arrived), name="control line")
@@ -146,10 +144,12 @@ class ControlLine:
             unsent, self._unsent = self._unsent, []
             for topic, payload, key in unsent:
                 self._send(topic, payload, key)
-            while not lost.done() and self._has_been_asked:
+            while not lost.done() and (self._has_been_asked or self._waiting):
                 self._has_been_asked = False
                 await asyncio.wait({lost}, timeout=IDLE_S)
             if lost.done():
                 raise lost.result()
         finally:
+            # What is asked while this one is being closed waits for the next.
+            self._connection = None
             lost.cancel()

@@ -12,6 +12,7 @@ from typing import Any
 
 import aiomqtt
 import cbor2
+import pytest
 from console_browser import Browser, set_up
 from patience import PATIENCE_S
 from servers import serving
@@ -51,13 +52,20 @@ class ConsoleSite:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ConsoleSite]:
         """Broker and gateway, from ready to ended."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("gateway.operations.control_line.ANSWER_WITHIN_S", PATIENCE_S)
+            async with self._running():
+                yield self
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncIterator[None]:
         async with AsyncExitStack() as self._broker_up:
             await self._broker_up.enter_async_context(serving(self.broker))
             bridge = BridgeSettings(port=self.broker.ports[0])
             settings = GatewaySettings(listen=["127.0.0.1"], port=0, http="127.0.0.1:0", bridge=bridge)
             self.gateway = Gateway(settings, self.site)
             async with serving(self.gateway):
-                yield self
+                yield
 
     async def stop_broker(self) -> None:
         """End the broker; the gateway goes on without it."""

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 from console_site import serving
+from patience import until
 
 from broker.credentials import UsersFile
 from broker.server import Broker
 from broker.settings import BrokerSettings, ListenerSettings
-from gateway.mqtt import Login
+from gateway.mqtt import Connection, Login
 from gateway.operations.control_line import ControlLine
 from gateway.operations.embedded import TOPICS
 from gateway.operations.errors import NotReached, RequestRefused
@@ -47,14 +48,6 @@ async def port(tmp_path: Path) -> AsyncIterator[int]:
         yield broker.ports[0]
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1_000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come about")
-
-
 def as_user(port: int, name: str) -> Callable[[], Login]:
     return lambda: Login("127.0.0.1", port, f"gw-console-{name}", name, "secret")
 
@@ -76,6 +69,25 @@ async def test_it_leaves_when_nobody_asks_and_comes_again(port: int, monkeypatch
         await line.ask(BROKER, {"command": "roles"})
         await until(lambda: line._connection is None)
         assert "roles" in await line.ask(BROKER, {"command": "roles"})
+
+
+async def test_what_is_asked_while_it_leaves_is_answered(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.operations.control_line.IDLE_S", 0.05)
+    leaves, may_leave, leave = asyncio.Event(), asyncio.Event(), Connection.__aexit__
+
+    async def slowly(connection: Connection, *error: Any) -> None:
+        leaves.set()
+        await may_leave.wait()
+        await leave(connection, *error)
+
+    monkeypatch.setattr(Connection, "__aexit__", slowly)
+    async with running(as_user(port, "operator")) as line:
+        await line.ask(BROKER, {"command": "roles"})
+        await leaves.wait()
+        asked = asyncio.create_task(line.ask(BROKER, {"command": "roles"}))
+        await asyncio.sleep(0)
+        may_leave.set()
+        assert "roles" in await asked
 
 
 async def test_a_user_without_the_role_is_told_how_to_get_it(port: int) -> None:
