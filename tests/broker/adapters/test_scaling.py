@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
+from process_site import wait_for
 from rabbit_management import managing
 from typer.testing import CliRunner
 
@@ -104,8 +106,7 @@ def three_nodes(folder: Path) -> Iterator[FakeCluster]:
     thread = threading.Thread(target=serve_sizes, args=(cluster, stopped.wait))
     thread.start()
     try:
-        while not (folder / STATE).exists():
-            stopped.wait(0.01)
+        wait_for(lambda: (folder / STATE).exists() or not thread.is_alive(), "sizes are served")
         yield cluster
     finally:
         stopped.set()
@@ -129,10 +130,10 @@ def test_who_asks_for_a_size_gets_it_or_the_reason(tmp_path: Path) -> None:
         ask_for_size(tmp_path, 3, 1.0)
     assert caught.value.code == "MW-ENG-007"
     with three_nodes(tmp_path):
-        assert [node["name"] for node in ask_for_size(tmp_path, 5, 10.0)] == ["n1", "n2", "n3", "n4", "n5"]
-        assert [node["mqtt_port"] for node in ask_for_size(tmp_path, 4, 10.0)] == [1, 2, 3, 4]
+        assert [node["name"] for node in ask_for_size(tmp_path, 5, PATIENCE_S)] == ["n1", "n2", "n3", "n4", "n5"]
+        assert [node["mqtt_port"] for node in ask_for_size(tmp_path, 4, PATIENCE_S)] == [1, 2, 3, 4]
         with pytest.raises(EngineError, match="not got its size"):
-            ask_for_size(tmp_path, 6, 10.0)
+            ask_for_size(tmp_path, 6, PATIENCE_S)
         assert json.loads((tmp_path / STATE).read_text())["size"] == 5
 
 
@@ -161,7 +162,7 @@ async def running(folder: Path) -> AsyncIterator[PrivateCluster]:
 
 @asynccontextmanager
 async def logged_in(port: int, user: str, client_id: str, *, clean: bool) -> AsyncIterator[MqttConnection]:
-    async with MqttConnection(BrokerAddress("127.0.0.1", port), V311, timeout_s=20.0) as connection:
+    async with MqttConnection(BrokerAddress("127.0.0.1", port), V311, timeout_s=PATIENCE_S) as connection:
         answer = await connection.login(Connect(client_id, V311, clean, username=user, password=PASSWORD))
         assert answer is not None and answer.reason_code == 0, answer
         yield connection
@@ -196,14 +197,14 @@ class Sender:
     async def until(self, count: int) -> None:
         """So many more are acknowledged."""
         target = len(self.acknowledged) + count
-        async with asyncio.timeout(60.0):
+        async with asyncio.timeout(2 * PATIENCE_S):
             while len(self.acknowledged) < target:  # noqa: ASYNC110 - the broker's doing
                 await asyncio.sleep(0.05)
 
 
 @pytest.mark.slow
 @pytest.mark.server
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(2400)
 @pytest.mark.skipif(server_program() is None, reason="rabbitmq-server is not installed")
 async def test_nothing_acknowledged_is_lost_while_nodes_come_and_go(tmp_path: Path) -> None:
     """The session's queue is made on three nodes, grows to the fourth and gives up the fourth again; then the node
@@ -218,9 +219,9 @@ async def test_nothing_acknowledged_is_lost_while_nodes_come_and_go(tmp_path: Pa
         sender = Sender(cluster)
         sending = asyncio.create_task(sender.run())
         await sender.until(200)
-        assert len(await asyncio.to_thread(ask_for_size, cluster.folder, 4, 180.0)) == 4
+        assert len(await asyncio.to_thread(ask_for_size, cluster.folder, 4, 5 * PATIENCE_S)) == 4
         await sender.until(200)
-        assert len(await asyncio.to_thread(ask_for_size, cluster.folder, 3, 180.0)) == 3
+        assert len(await asyncio.to_thread(ask_for_size, cluster.folder, 3, 5 * PATIENCE_S)) == 3
         await sender.until(200)
         await asyncio.to_thread(cluster.add_node)
         await asyncio.to_thread(cluster.remove_node, first)
