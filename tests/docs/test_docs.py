@@ -9,14 +9,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from free_ports import free_port
+from patience import PATIENCE_S
+from process_site import is_open, wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -33,31 +34,53 @@ def blocks(page: Path) -> list[Block]:
     return [Block(match[3], bool(match[2])) for match in BLOCK.finditer(page.read_text())]
 
 
-def await_port(port: int) -> None:
-    """A reader sees the server's line in its terminal; here its port tells."""
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise AssertionError(f"nothing listens on {port}")
+@dataclass
+class Background:
+    """Blocks that keep running; what they say goes to files of a folder."""
+
+    folder: Path
+    shells: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, text: str, environment: Mapping[str, str]) -> None:
+        with self._log(len(self.shells)).open("wb") as log:
+            command = ["bash", "-c", text]
+            self.shells.append(
+                subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+            )
+
+    def await_port(self, port: int) -> None:
+        """A reader sees the server's line in its terminal; here its port tells."""
+        wait_for(lambda: is_open(port), f"port {port} is open")
+
+    def said(self) -> str:
+        return "\n".join(self._log(number).read_text(errors="replace")[-4000:] for number in range(len(self.shells)))
+
+    def stop(self) -> None:
+        for shell in self.shells:
+            with suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGTERM)
+        for shell in self.shells:
+            shell.wait(PATIENCE_S)
+
+    def _log(self, number: int) -> Path:
+        return self.folder / f"background-{number}.log"
 
 
 @contextmanager
-def shells() -> Iterator[list[subprocess.Popen[str]]]:
-    running: list[subprocess.Popen[str]] = []
+def background(folder: Path) -> Iterator[Background]:
+    running = Background(folder)
     try:
         yield running
+    except AssertionError as error:
+        raise AssertionError(f"{error}\nin the background:\n{running.said()}") from None
     finally:
-        for shell in running:
-            os.killpg(shell.pid, signal.SIGTERM)
-        for shell in running:
-            shell.communicate(timeout=15)
+        running.stop()
 
 
 def run_page(page: Path, folder: Path) -> str:
     """Run all blocks of a page in order; background blocks keep running until the page ends."""
-    http, mqtt, coap, nic = (free_port() for _ in range(4))
+    http, mqtt = free_port(), free_port()
+    coap, nic = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_DGRAM)
     moved = {"/tmp/first-site": str(folder / "site"), "1883": str(mqtt), "5683": str(coap), "4849": str(nic)}
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -72,26 +95,21 @@ def run_page(page: Path, folder: Path) -> str:
         f'http = "127.0.0.1:{http}"\n[gateway.bridge]\nport = {mqtt}\n'
     )
     output = ""
-    with shells() as running:
+    with background(folder) as running:
         ready = not any(block.background for block in blocks(page))
         for block in blocks(page):
             text = block.text
             for old, new in moved.items():
                 text = text.replace(old, new)
             if block.background:
-                command = ["bash", "-c", text.strip()]
-                running.append(
-                    subprocess.Popen(
-                        command, cwd=ROOT, env=environment, text=True, stderr=subprocess.PIPE, start_new_session=True
-                    )
-                )
+                running.start(text.strip(), environment)
                 continue
-            if running and not ready:
-                await_port(mqtt)
-                await_port(http)
+            if running.shells and not ready:
+                running.await_port(mqtt)
+                running.await_port(http)
                 ready = True
             done = subprocess.run(
-                ["bash", "-euc", text], cwd=ROOT, env=environment, text=True, capture_output=True, timeout=90
+                ["bash", "-euc", text], cwd=ROOT, env=environment, text=True, capture_output=True, timeout=300
             )
             assert done.returncode == 0, f"{page.name}:\n{text}\n{done.stdout}{done.stderr}"
             output += done.stdout
@@ -102,7 +120,7 @@ PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md") 
 
 
 @pytest.mark.server
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", PAGES)
 def test_the_commands_of_a_page_work(name: str, tmp_path: Path) -> None:
     if shutil.which("mosquitto_sub") is None:

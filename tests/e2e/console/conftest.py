@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from console_site import ConsoleSite
+from patience import PATIENCE_S
 from playwright.async_api import expect
 
 from bench.chromium import chromium
 from bench.compiled import Unobtainable
 
-PATIENCE_MS = 30_000
+PATIENCE_MS = 1000 * PATIENCE_S
 """For a page and for what it is expected to say; a busy machine takes seconds for one password."""
 expect.set_options(timeout=PATIENCE_MS)
 

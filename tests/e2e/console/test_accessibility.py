@@ -117,7 +117,7 @@ async def test_pages_of_somebody_who_is_not_signed_in(page: Any, site: ConsoleSi
     seen = {"setup": await faults(page)}
     for label, text in (("Name", "ada"), ("Password", PASSWORD), ("Password again", "correct mules")):
         await page.get_by_label(label, exact=True).fill(text)
-    await page.get_by_role("button", name="Make the administrator").click()
+    await press(page, page.get_by_role("button", name="Make the administrator"))
     seen["setup refused"] = await faults(page)
     await site.cookie()
     await page.goto(site.url)
@@ -125,9 +125,15 @@ async def test_pages_of_somebody_who_is_not_signed_in(page: Any, site: ConsoleSi
     seen["sign-in"] = await faults(page)
     await page.get_by_label("Name").fill("ada")
     await page.get_by_label("Password").fill("wrong password")
-    await page.get_by_role("button", name="Sign in").click()
+    await press(page, page.get_by_role("button", name="Sign in"))
     seen["sign-in refused"] = await faults(page)
     assert_none(seen)
+
+
+async def press(page: Any, button: Any) -> None:
+    """A button whose form answers with a page."""
+    async with page.expect_navigation():
+        await button.click()
 
 
 async def furnish(page: Any, site: ConsoleSite) -> dict[str, list[str]]:
@@ -137,27 +143,27 @@ async def furnish(page: Any, site: ConsoleSite) -> dict[str, list[str]]:
     await site.send_reading(MAC)
     await page.goto(f"{site.url}messaging/accounts/acme")
     await page.get_by_label("Instance").select_option("main")
-    await answers.get_by_text("Assign", exact=True).click()
+    await press(page, answers.get_by_text("Assign", exact=True))
     await page.get_by_label("Secure MQTT over TLS", exact=True).check()
-    await answers.get_by_text("Set", exact=True).click()
+    await press(page, answers.get_by_text("Set", exact=True))
     seen["account: refused settings"] = await faults(page)
     await page.get_by_label("Domain name").fill("127.0.0.1")
     await page.get_by_label("Port").fill("1")
-    await answers.get_by_text("Add", exact=True).click()
-    await answers.get_by_text("Check", exact=True).click()
+    await press(page, answers.get_by_text("Add", exact=True))
+    await press(page, answers.get_by_text("Check", exact=True))
     seen["account: checked endpoint"] = await faults(page)
     await page.goto(f"{site.url}clients?tenant=acme")
-    await answers.get_by_text("Make", exact=True).click()
+    await press(page, answers.get_by_text("Make", exact=True))
     seen["clients: a new one"] = await faults(page)
     await page.goto(f"{site.url}messaging/accounts/acme")
-    await answers.get_by_text("Delete", exact=True).click()
+    await press(page, answers.get_by_text("Delete", exact=True))
     seen["account: warning"] = await faults(page)
     await page.goto(f"{site.url}aliases")
     await page.get_by_label("Name", exact=False).first.fill("no name")
-    await answers.get_by_text("Save", exact=True).click()
+    await press(page, answers.get_by_text("Save", exact=True))
     seen["aliases: problems"] = await faults(page)
     await page.goto(f"{site.url}network/{MAC}")
-    await answers.get_by_text("Send", exact=True).click()
+    await press(page, answers.get_by_text("Send", exact=True))
     seen["NIC: not sent"] = await faults(page)
     return seen
 

@@ -23,7 +23,7 @@ from gateway.tools.http_api import _say_once
 from meshwire.cli import COMMANDS, main
 from meshwire.identity import TenantId
 
-pytestmark = pytest.mark.timeout(300)  # the first test waits for the whole script, twice
+pytestmark = pytest.mark.timeout(1200)  # the first test waits for the whole script, twice
 
 MAC, OTHER = "0000000000000001", "0000000000000002"
 NOUNS = (
@@ -242,7 +242,7 @@ def _files(folder: Path) -> None:
 @contextlib.contextmanager
 def _gateway() -> Iterator[None]:
     command = [sys.executable, "-m", "gateway", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ, text=True)
     assert process.stdout is not None
     try:
         assert json.loads(process.stdout.readline())["event"] == "ready"
