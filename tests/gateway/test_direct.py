@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
-from patience import PATIENCE_S
+from patience import PATIENCE_S, until
 from typer.testing import CliRunner
 
 from broker.adapters.connection import BrokerAddress
@@ -85,10 +85,8 @@ class Reader:
 
 async def connected(gateway: Gateway) -> None:
     """Its direct part is: until then every answer says that the broker is away."""
-    async with asyncio.timeout(PATIENCE_S):
-        while sum(gateway.statistics.by_reason(Event.BRIDGE).values()) < 2:  # noqa: ASYNC110 - in other tasks' hands
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
+    lane = gateway._lane
+    await until(lambda: lane.direct._connection is not None, lambda: gateway.statistics.by_reason(Event.BRIDGE))
 
 
 Run = Callable[[Gateway], contextlib.AbstractAsyncContextManager[Gateway]]

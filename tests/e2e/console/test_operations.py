@@ -174,14 +174,14 @@ async def test_topics_in_use_are_listed(ada: Browser, site: OperatedSite) -> Non
 
 
 async def test_many_topics_have_several_pages_in_the_order_that_is_chosen(ada: Browser, site: OperatedSite) -> None:
-    async with site.client("globex", "talker", "ADDRESS_SENDER") as talker:
+    async with site.client("acme", "talker", "ADDRESS_SENDER") as talker:
         for number in range(150):
-            await talker.publish(f"globex/address/many-{number:03}", b"x", qos=1)
-        await talker.publish("globex/address/many-149", b"x", qos=1)
+            await talker.publish(f"acme/address/many-{number:03}", b"x", qos=1)
+        await talker.publish("acme/address/many-149", b"x", qos=1)
 
     async def shown(query: str) -> list[str]:
-        await ada.go(f"{PLACE}/topics?tenant=globex&find=many-&{query}")
-        return re.findall(r'data-key="globex/address/many-(\d+)"', ada.text)
+        await ada.go(f"{PLACE}/topics?tenant=acme&find=many-&{query}")
+        return re.findall(r'data-key="acme/address/many-(\d+)"', ada.text)
 
     assert await shown("") == [f"{number:03}" for number in range(100)]
     assert 'aria-sort="ascending"' in ada.text and "1 of 2" in ada.text and "sort=topic&amp;page=2" in ada.text
