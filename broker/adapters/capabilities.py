@@ -4,13 +4,14 @@ A row is a feature, a cell says whether the broker has it, how, and whether that
 documentation. Only settings that were written down are checked: a default asks for nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
 from broker.adapters.errors import EngineRefuses
+from broker.tenants import Plan
 
 __all__ = ["CAPABILITIES", "Cell", "Engine", "Feature", "Refused", "Source", "check", "refusals"]
 
@@ -47,6 +48,8 @@ class Feature(StrEnum):
     CLUSTER = "several nodes"
     RETAINED_CLUSTER = "retained messages on all nodes"
     LIVE_REVOCATION = "a revoked right ends live connections"
+    PLANS = "plans of tenants"
+    HOOKS = "hooks in Python"
 
 
 class Source(StrEnum):
@@ -75,6 +78,11 @@ def _tested(can: bool, how: str = "") -> Cell:
 
 _F = Feature
 _YES: Final = Cell(True)
+_OURS: Final = {
+    _F.PLANS: Cell(False, "the authority does not count connections and messages", Source.TESTED),
+    _F.HOOKS: Cell(False, "they are called in the embedded broker's process", Source.TESTED),
+}
+"""What the embedded broker alone has."""
 
 _EMBEDDED: Final = {
     **dict.fromkeys(Feature, _tested(True)),
@@ -84,6 +92,7 @@ _EMBEDDED: Final = {
 }
 _MOSQUITTO: Final = {
     **dict.fromkeys(Feature, _tested(True)),
+    **_OURS,
     _F.PASSWORD: _tested(True, "dynamic security"),
     _F.TOKEN: _tested(False, "the authority exchanges a token for a short-lived user; or mosquitto-go-auth"),
     _F.REFUSED_PUBLISH: _tested(False, "acknowledged and dropped"),
@@ -95,6 +104,7 @@ _MOSQUITTO: Final = {
     _F.LIVE_REVOCATION: _tested(True, "the authority changes users and roles on $CONTROL"),
 }
 _RABBITMQ_3: Final = {
+    **_OURS,
     _F.PASSWORD: _tested(True, "authority"),
     _F.TOKEN: _tested(True, "authority"),
     _F.REFUSED_SUBSCRIBE: _tested(False, "it closes the connection"),
@@ -122,6 +132,7 @@ _RABBITMQ_4: Final = {
 }
 _HOOKED: Final = {
     **dict.fromkeys(Feature, _YES),
+    **{feature: Cell(cell.can, cell.how) for feature, cell in _OURS.items()},
     _F.COMMIT_BEFORE_ACK: Cell(False, "not found in its documentation"),
 }
 _EMQX: Final = {
@@ -160,6 +171,9 @@ CAPABILITIES: Final[Mapping[Engine, Mapping[Feature, Cell]]] = MappingProxyType(
     }
 )
 
+_COUNTED: Final = tuple(bound for bound in Plan.model_fields if bound != "max_addresses")
+"""Bounds of a plan that the broker itself has to watch."""
+
 _ASKS: Final[tuple[tuple[str, str | None, Feature], ...]] = (
     ("gateway.bridge.default_message_qos", "EXACTLY_ONCE", Feature.QOS_2),
     ("broker.limits.when_queue_is_full", "discard-new", Feature.DISCARD_NEW),
@@ -168,8 +182,11 @@ _ASKS: Final[tuple[tuple[str, str | None, Feature], ...]] = (
     ("broker.durability", "os", Feature.COMMIT_BEFORE_ACK),
     ("broker.default_token_roles", None, Feature.TOKEN),
     ("broker.tenant_default_token_roles", None, Feature.TOKEN),
+    *((f"broker.default_plan.{bound}", None, Feature.PLANS) for bound in _COUNTED),
+    *((f"broker.plan.*.{bound}", None, Feature.PLANS) for bound in _COUNTED),
+    ("broker.hook", None, Feature.HOOKS),
 )
-"""Setting, the value that asks (None: any), what it asks for."""
+"""Setting, the value that asks (None: any), what it asks for; `*` stands for any tenant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +209,13 @@ def refusals(engine: Engine, tree: Mapping[str, object]) -> list[Refused]:
         tree: what `meshwire.config.load_config` gave.
     """
     found: list[Refused] = []
-    for setting, value, feature in _ASKS:
-        written = _lookup(tree, setting)
+    for pattern, value, feature in _ASKS:
         cell = CAPABILITIES[engine][feature]
-        asks = bool(written) if value is None else written == value
-        if asks and not cell.can:
-            found.append(Refused(f"{setting} = {written!r}", feature, f"{engine.value}: {cell.how or 'it has none'}"))
+        for setting, written in _lookup(tree, pattern):
+            asks = written not in (None, {}, [], "") if value is None else written == value
+            if asks and not cell.can:
+                reason = f"{engine.value}: {cell.how or 'it has none'}"
+                found.append(Refused(f"{setting} = {written!r}", feature, reason))
     return found
 
 
@@ -212,10 +230,14 @@ def check(engine: Engine, tree: Mapping[str, object]) -> None:
         )
 
 
-def _lookup(tree: Mapping[str, object], setting: str) -> object:
-    value: object = tree
-    for key in setting.split("."):
-        if not isinstance(value, Mapping):
-            return None
-        value = value.get(key)
-    return value
+def _lookup(tree: object, pattern: str, place: str = "") -> Iterator[tuple[str, object]]:
+    """Every setting that a pattern stands for, with its value."""
+    if not isinstance(tree, Mapping):
+        return
+    key, _, rest = pattern.partition(".")
+    for name in list(tree) if key == "*" else [key]:
+        value, where = tree.get(name), f"{place}{name}"
+        if rest:
+            yield from _lookup(value, rest, f"{where}.")
+        else:
+            yield where, value

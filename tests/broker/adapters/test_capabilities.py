@@ -42,6 +42,9 @@ def test_only_brokers_that_run_here_are_called_tested() -> None:
         (Engine.MOSQUITTO, FSYNC, Feature.COMMIT_BEFORE_ACK),
         (Engine.MOSQUITTO, DEFAULT_ROLES, Feature.TOKEN),
         (Engine.HIVEMQ, DEFAULT_ROLES, Feature.TOKEN),
+        (Engine.RABBITMQ_3, {"broker": {"plan": {"acme": {"max_connections": 0}}}}, Feature.PLANS),
+        (Engine.MOSQUITTO, {"broker": {"default_plan": {"max_messages_per_s": 5.0}}}, Feature.PLANS),
+        (Engine.EMQX, {"broker": {"hook": {"notes": {}}}}, Feature.HOOKS),
     ],
 )
 def test_a_setting_that_cant_be_honoured_is_refused_with_the_reason(
@@ -64,6 +67,8 @@ def test_a_setting_that_cant_be_honoured_is_refused_with_the_reason(
         (Engine.RABBITMQ_3, DISCARD_OLDEST),
         (Engine.RABBITMQ_3, FSYNC),
         (Engine.RABBITMQ_3, {"gateway": "no table"}),
+        (Engine.RABBITMQ_3, {"broker": {"plan": {"acme": {"max_addresses": 3}}}}),
+        (Engine.EMBEDDED, {"broker": {"plan": {"acme": {"max_connections": 3}}, "hook": {"notes": {}}}}),
         (Engine.MOSQUITTO, EXACTLY_ONCE),
         (Engine.MOSQUITTO, DISCARD_NEW),
         (Engine.MOSQUITTO, {"broker": {"default_token_roles": []}}),
