@@ -93,7 +93,6 @@ class Dialogue:
         "_statistics",
         "has_published",
         "tenant",
-        "work",
     )
 
     def __init__(
@@ -120,17 +119,19 @@ class Dialogue:
         has_bounds = plan.max_messages_per_s is not None or plan.max_payload_octets is not None
         self._plan = plan if has_bounds else None
         self._handlers = _TELLING_HANDLERS if tells_messages() else _HANDLERS
-        self.work = self._work_within_rate if self.tenant.is_rated else self._work
-        """Works off every complete packet of a stream that the tenant's rate allows; to be called again after
-        `Engine.pause_s`. The other argument is loop time in seconds. Raises PacketError.
-
-        Whoever ends the connection meanwhile discards the stream.
-        """
         self._aliases: dict[int, str] = {}
         self.has_published = False
         """Set by every PUBLISH, for whoever asks and takes it back."""
 
-    def _work(self, stream: PacketStream, now: float) -> None:
+    def work(self, stream: PacketStream, now: float) -> None:
+        """Works off every complete packet that the tenant's rate allows; the rest waits for the next call, which is due
+        after `Engine.pause_s`. `now` is loop time in seconds. Raises PacketError.
+
+        Whoever ends the connection meanwhile discards the stream.
+        """
+        if self.tenant.is_rated:
+            self._work_within_rate(stream, now)
+            return
         taken = 0
         try:
             while (packet := stream.next_packet()) is not None:
