@@ -56,6 +56,13 @@ TenantOption = Annotated[str, typer.Option("--tenant", "-T", help="tenant id")]
 JsonOption = Annotated[bool, typer.Option("--json", help="one JSON object a line")]
 _WITH_CODE: Final = re.compile(r"(?P<words>.*; do: .*) \[(?P<code>MW-[A-Z]{3}-[0-9]{3})\]", re.DOTALL)
 """An answer that says by itself what to do."""
+_MENDS: Final = {
+    401: "use the same state folder (MESHWIRE_STATE) as the gateway",
+    404: "name one that there is: `list` shows them",
+    409: "look at what there is: `list` and `show`",
+    429: "wait a little, and try again",
+}
+"""What to do after a status whose answer does not say it."""
 TIMEOUT_S: Final = 60
 TRIES: Final = 5
 PAUSE_S: Final = 0.1
@@ -200,8 +207,11 @@ def expect(answer: Answer, what: str) -> Answer:
         detail = answer.text[:200]
     if own := _WITH_CODE.fullmatch(detail):
         raise Refused(own["words"], code=own["code"])
-    mend = "use the same state folder (MESHWIRE_STATE) as the gateway" if answer.status == 401 else "mend the request"
-    raise Refused("the request was refused", evidence=f"{what}: {answer.status} {detail}", fix=mend)
+    raise Refused(
+        "the request was refused",
+        evidence=f"{what}: {answer.status} {detail}",
+        fix=_MENDS.get(answer.status, "mend the request"),
+    )
 
 
 def everything(base: str, path: str, name: str) -> Iterator[dict[str, Any]]:
