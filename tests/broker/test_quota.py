@@ -140,21 +140,28 @@ async def test_a_publisher_above_its_rate_is_read_more_slowly_and_loses_nothing(
     start: Any, dial: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = await start(plan={"acme": Plan(max_messages_per_s=200)})
-    client, other = await dial(running), await dial(running)
+    client = await dial(running)
     await client.ask(hello(running, "fast", keep_alive=1))
-    await other.ask(hello(running, "else", "other"))
     begin = asyncio.get_running_loop().time()
     client.send(*[Publish(REQUEST, b"x", 1, packet_id=number) for number in range(1, 301)])
     client.send(PingReq())
-    await client.next()
-    assert await other.ask(PingReq()) == PingResp()
-    assert asyncio.get_running_loop().time() - begin < 0.4, "others are not slowed"
-    for _ in range(299):
+    for _ in range(300):
         assert isinstance(await client.next(), PubAck)
     assert await client.next() == PingResp()
-    assert 0.3 < asyncio.get_running_loop().time() - begin < 2.0
+    assert asyncio.get_running_loop().time() - begin > 0.3
     assert running.broker.statistics.pauses >= 1
     assert TenantId("acme")
+
+
+async def test_others_are_not_slowed_by_a_publisher_above_its_rate(start: Any, dial: Any) -> None:
+    running = await start(plan={"acme": Plan(max_messages_per_s=1)})
+    client, other = await dial(running), await dial(running)
+    await client.ask(hello(running, "fast"))
+    await other.ask(hello(running, "else", "other"))
+    client.send(*[Publish(REQUEST, b"x", 1, packet_id=number) for number in range(1, 301)])
+    await client.next()
+    assert await other.ask(PingReq()) == PingResp()
+    assert sum(running.broker.statistics.messages_received) < 300, "minutes before it is heard to its end"
 
 
 async def test_one_segment_of_many_messages_is_no_way_around_the_rate(start: Any, dial: Any) -> None:
@@ -182,7 +189,7 @@ async def test_a_client_that_leaves_ahead_of_its_rate_is_heard_to_its_end(
     await eventually(lambda: not running.broker.statistics.clients_connected)
     assert sum(running.broker.statistics.messages_received) == 26
     assert running.broker.statistics.protocol_errors == {}
-    assert not running.broker._connections
+    await eventually(lambda: not running.broker._connections)
 
 
 async def test_full_queues_of_the_broker_slow_publishers_down(start: Any, join: Any, eventually: Any) -> None:

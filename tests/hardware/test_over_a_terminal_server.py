@@ -90,7 +90,7 @@ def test_probe(port: str) -> None:
 
 
 def test_link(port: str) -> None:
-    script = "get /arduino/temp?sens\nobserve /arduino/temp?sens\nwait 10 1\ncancel\n"
+    script = "get /arduino/temp?sens\nobserve /arduino/temp?sens\nwait 60 1\ncancel\n"
     linked = run("link", port, "--script", "-", "--json", "--stats", text=script)
     assert linked.returncode == 0, linked.stderr
     events = [json.loads(line) for line in linked.stdout.splitlines()]
