@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from patience import PATIENCE_S
 from process_site import ProcessSite
 
 from broker.adapters.connection import BrokerAddress
@@ -98,6 +99,11 @@ class Desk:
         return Place(BrokerAddress("127.0.0.1", self.site.mqtt), Login(user, password))
 
 
+@pytest.fixture(autouse=True)
+def patient_logins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.addresses.traffic.CONNECT_TIMEOUT_S", PATIENCE_S)
+
+
 @pytest.fixture
 def make(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -158,7 +164,7 @@ def test_a_running_broker_has_done_it_when_the_command_ends(make: Callable[[str]
 
     async def post(count: int) -> None:
         bodies = [b"%d" % number for number in range(count)]
-        async for _ in send(desk.place("shop", "from-a-file"), "acme/address/orders", bodies, timeout_s=10):
+        async for _ in send(desk.place("shop", "from-a-file"), "acme/address/orders", bodies, timeout_s=PATIENCE_S):
             pass
 
     def listed(user: str, password: str) -> list[dict[str, object]]:
@@ -167,7 +173,7 @@ def test_a_running_broker_has_done_it_when_the_command_ends(make: Callable[[str]
             ADDRESS_CONTROL_TOPIC,
             b'{"command":"list"}',
             ADDRESS_CONTROL_REPLY_TOPIC,
-            timeout_s=10,
+            timeout_s=PATIENCE_S,
         )
         return list(json.loads(asyncio.run(answer))["addresses"])
 
