@@ -142,6 +142,8 @@ class Connection(asyncio.Protocol):
         evicted = around.admission.enter(self._address, self)
         if evicted is not None:
             evicted.end(Ending.EVICTED, ReasonCode.CONNECTION_RATE_EXCEEDED)
+        if around.is_ending():
+            self.end(Ending.SHUTDOWN, ReasonCode.SERVER_SHUTTING_DOWN)
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._clock()
@@ -218,8 +220,8 @@ class Connection(asyncio.Protocol):
         self._close()
 
     def _close(self, *, abort: bool = False) -> None:
+        self._leave()  # first: a TLS transport that closes still hands over what has come
         self.output.close(abort=abort)
-        self._leave()
 
     def _leave(self) -> None:
         """Everything that ends with a connection, whichever way it ends; harmless when called again."""

@@ -78,6 +78,7 @@ class Broker:
         self._hasher = hasher
         self._wall_clock = wall_clock
         self._connections: set[Connection] = set()
+        self._is_ending = False
         self._started_at = 0.0
         self.hooks = Hooks({**(hooks or {}), **load_hooks(settings.hook)})
         self.engine = Engine(settings, self.statistics, None, self.hooks)
@@ -152,26 +153,28 @@ class Broker:
                     _keep(group.create_task(writer.watch()))
                 _keep(group.create_task(authenticator.keep_keys_fresh()))
                 around = self._surroundings(authenticator, turn, lambda work: _keep(group.create_task(work)))
-                for settings in self.settings.listener:
-                    listeners.append(_listener(around, settings))
-                    await listeners[-1].open()
-                self._on_listening(listeners)
-                named = list(zip(self.settings.listener, self.ports, strict=True))
-                operations = Operations(self.engine, self._roles, named, self._wall_offset_s)
-                self.engine.controls[OPERATIONS_TOPIC] = operations.answer
-                announcement = Announcement(self._site, own_node(self.settings.instance, named, self._wall_clock()))
-                await self._tick_for_ever(listeners, revocation, announcement)
+                try:
+                    for settings in self.settings.listener:
+                        listeners.append(_listener(around, settings))
+                        await listeners[-1].open()
+                    self._on_listening(listeners)
+                    named = list(zip(self.settings.listener, self.ports, strict=True))
+                    operations = Operations(self.engine, self._roles, named, self._wall_offset_s)
+                    self.engine.controls[OPERATIONS_TOPIC] = operations.answer
+                    announcement = Announcement(self._site, own_node(self.settings.instance, named, self._wall_clock()))
+                    await self._tick_for_ever(listeners, revocation, announcement)
+                finally:  # before the group ends: whoever is connected may ask it for a task
+                    self._is_ending = True
+                    self.ready.clear()
+                    if announcement is not None:
+                        announcement.withdraw()
+                    for listener in listeners:
+                        listener.close()
+                    await self._shut_connections(turn)
         except BaseExceptionGroup as errors:  # one fault is told as itself
             if len(errors.exceptions) == 1:
                 raise errors.exceptions[0] from None
             raise
-        finally:
-            self.ready.clear()
-            if announcement is not None:
-                announcement.withdraw()
-            for listener in listeners:
-                listener.close()
-            await self._shut_connections(turn)
 
     def _users_file(self) -> UsersFile:
         """The users file, made on first start with the gateway's own user and nobody else: there are no default
@@ -201,6 +204,7 @@ class Broker:
             statistics=self.statistics,
             connections=self._connections,
             spawn=spawn,
+            is_ending=lambda: self._is_ending,
             wall_clock=self._wall_clock,
             log=_log.bind(),
         )

@@ -41,6 +41,8 @@ class Surroundings:
     statistics: Statistics
     connections: set[Connection]
     spawn: Callable[[Coroutine[None, None, None]], None]
+    is_ending: Callable[[], bool]
+    """The broker ends: who comes now, from a TLS handshake for instance, has come too late."""
     wall_clock: Callable[[], float]
     """Unix time in seconds."""
     log: FilteringBoundLogger

@@ -316,3 +316,27 @@ async def test_a_connection_that_ended_leaves_memory_without_the_collector(
             await until(lambda: len(connections_in_memory(before)) <= 1, lambda: holders(connections_in_memory(before)))  # noqa: B023
     finally:
         gc.enable()
+
+
+async def test_who_comes_out_of_a_handshake_when_the_broker_ends_is_too_late(
+    start: Any, authority: TrialAuthority
+) -> None:
+    running = await start(listener=(tls(authority),))
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    arrived, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
+    line = trusting(authority).wrap_bio(arrived, leaving, server_hostname="127.0.0.1")
+    with pytest.raises(ssl.SSLWantReadError):
+        line.do_handshake()
+    writer.write(leaving.read())
+    arrived.write(await reader.read(65_536))
+
+    running.task.cancel()
+    with suppress(asyncio.CancelledError):
+        await running.task
+    line.do_handshake()
+    line.write(encode(Connect("late", V5, username="admin", password=b"admin-password"), V5))
+    writer.write(leaving.read())
+    with suppress(ConnectionError):
+        await reader.read()
+    assert running.broker.statistics.endings == {Ending.SHUTDOWN: 1}
+    writer.close()
