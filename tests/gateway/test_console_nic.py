@@ -70,14 +70,14 @@ async def test_link_observes_and_own_resources_are_shown_and_an_observe_is_renew
     await browser.go(f"{PLACE}/link")
     assert browser.status == 200 and "Battery" in browser.text and " dBm" in browser.text
     assert re.search(r"Frames in</dt><dd>[1-9]", browser.text)
-    ledger = re.search(r'<td class="mono">snsr/arduino/temp\?sens</td>.*?</tr>', browser.text, re.DOTALL)
-    assert ledger is not None and "active" in ledger[0] and "<td>0, next if silent for " in ledger[0]
+    ledger = re.search(r"<td[^>]*>snsr/arduino/temp\?sens</td>.*?</tr>", browser.text, re.DOTALL)
+    assert ledger is not None and "active" in ledger[0] and ">0, next if silent for " in ledger[0]
     assert f'href="{PLACE}?path=sys/coap#command"' in browser.text
     order = {"method": "POST", "path": "sys/observe?path=snsr/arduino/temp", "mode": "direct"}
     await browser.go(f"{PLACE}/commands", order)
     assert browser.status == 200 and "answered" in browser.text and "2.04" in browser.text
     async with asyncio.timeout(PATIENCE_S):
-        while "<td>1, next if silent for " not in browser.text:
+        while ">1, next if silent for " not in browser.text:
             await browser.go(f"{PLACE}/link")
     await browser.go(f"{PLACE}?path=sys/coap")
     assert 'value="sys/coap"' in browser.text
@@ -150,7 +150,7 @@ async def test_readings_of_the_log_are_series_and_stay_with_the_tenant_that_had_
     [series] = json.loads((await browser.go(f"{PLACE}/readings.json")).text)
     assert (series["name"], series["unit"], len(series["points"])) == ("temperature", "°C", 3)
     await browser.go(f"{PLACE}/readings")
-    assert browser.text.count("<td>temperature</td>") == 3
+    assert browser.text.count(">temperature</td>") == 3
     otto = await signed_in(gateway, "otto", "other")
     await otto.go(f"{PLACE}/readings.json")
     assert otto.status == 404

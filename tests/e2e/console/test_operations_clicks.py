@@ -105,7 +105,7 @@ async def test_connections_come_and_go_by_themselves_and_are_kicked(administrato
         await expect(page.get_by_role("row", name="another")).to_have_count(0)
         await expect(kick).to_be_focused()
         await page.keyboard.press("Enter")
-        await expect(page.get_by_role("status")).to_contain_text("The connection of dashboard was ended.")
+        await expect(page.locator(".answer")).to_contain_text("The connection of dashboard was ended.")
         with pytest.raises(aiomqtt.MqttError):
             async with asyncio.timeout(PATIENCE_S):
                 async for _ in dashboard.messages:
