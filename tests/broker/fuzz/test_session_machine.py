@@ -43,6 +43,7 @@ GROWTH_KB = 65_536
 
 
 def _conformance() -> Any:
+    sys.path.append(str(Path(__file__).parents[2] / "support"))  # as pytest does, for who starts this file itself
     path = Path(__file__).parents[1] / "conformance" / "conftest.py"
     spec = importlib.util.spec_from_file_location("conformance_tools_fuzz", path)
     assert spec is not None and spec.loader is not None
