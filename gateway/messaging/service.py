@@ -510,6 +510,7 @@ def _facts(instance: Instance) -> dict[str, object]:
     return {
         "engine": instance.engine,
         "title": instance.title,
+        "plain": instance.has_plain,
         "tls": instance.has_tls,
         "mutual": instance.has_mutual,
         "options": _text(instance.options),

@@ -167,6 +167,7 @@ def test_the_life_of_an_assignment_and_what_brokers_hear(bench: Bench) -> None:
     assert renamed.detail == {
         "engine": "embedded",
         "title": "Main",
+        "plain": True,
         "tls": False,
         "mutual": False,
         "options": "plain",
