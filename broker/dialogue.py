@@ -129,10 +129,7 @@ class Dialogue:
 
         Whoever ends the connection meanwhile discards the stream.
         """
-        if self.tenant.is_rated:
-            self._work_within_rate(stream, now)
-            return
-        taken = 0
+        taken, is_rated = 0, self.tenant.is_rated
         try:
             while (packet := stream.next_packet()) is not None:
                 taken += 1
@@ -140,19 +137,10 @@ class Dialogue:
                 if handler is None:
                     raise PacketError(ReasonCode.PROTOCOL_ERROR, "packet is not for a server")
                 handler(self, packet, now)
+                if is_rated and self.has_published and self.tenant.pause_s(now):
+                    break  # one segment may hold thousands of messages, so the rate is asked after each of them
         finally:
             self._statistics.packets_received += taken
-
-    def _work_within_rate(self, stream: PacketStream, now: float) -> None:
-        """One segment may hold thousands of messages, so the rate is asked after each of them."""
-        while (packet := stream.next_packet()) is not None:
-            self._statistics.packets_received += 1
-            handler = self._handlers.get(type(packet))
-            if handler is None:
-                raise PacketError(ReasonCode.PROTOCOL_ERROR, "packet is not for a server")
-            handler(self, packet, now)
-            if self.has_published and self.tenant.pause_s(now):
-                return
 
     def _send(self, packet: Packet) -> None:
         data = encode(packet, self._outlet.version)
