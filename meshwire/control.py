@@ -170,10 +170,15 @@ class Peer:
     description: Answer
 
 
+def _age(path: Path) -> tuple[int, int, str]:
+    """Two sockets of one process may be as old as each other by the file system's clock; then their numbers tell."""
+    return path.lstat().st_mtime_ns, len(path.name), path.name
+
+
 def peers(kind: str) -> list[Peer]:
     """The running processes of this user that have a `kind` to change, oldest first. Sockets of dead ones go away."""
     try:
-        paths = sorted(control_folder().glob(f"{kind}-*.sock"), key=lambda path: path.lstat().st_mtime)
+        paths = sorted(control_folder().glob(f"{kind}-*.sock"), key=_age)
     except (OSError, AttributeError):
         return []
     found = []

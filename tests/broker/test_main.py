@@ -16,9 +16,16 @@ from meshwire.site import Site
 
 
 async def broker(tmp_path: Path, *arguments: str, stdin: int = DEVNULL) -> asyncio.subprocess.Process:
-    environment = {**os.environ, "MESHWIRE_STATE": str(tmp_path)}
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "broker", *arguments, env=environment, stdin=stdin, stdout=PIPE, stderr=PIPE
+        sys.executable,
+        "-m",
+        "broker",
+        *arguments,
+        env={**os.environ, "MESHWIRE_STATE": str(tmp_path)},
+        stdin=stdin,
+        stdout=PIPE,
+        stderr=PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # also when the tests run under nohup
     )
 
 
